@@ -1,0 +1,144 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use blake3::Hasher;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, Sha256};
+
+use crate::Digest;
+
+/// The hash functions of a log, chosen when it is created and never sniffed from what it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Suite {
+    /// BLAKE3 in `derive_key` mode, with one context each for leaves, nodes, the empty tree and commitments.
+    Blake3,
+    /// RFC 6962, section 2.1: SHA-256 with prefix 0x00 for leaves and 0x01 for nodes. Commitments are HMAC-SHA256.
+    Sha256,
+}
+
+/// `derive_key` contexts. They are part of the format: changing one changes every digest.
+const LEAF_CONTEXT: &str = "counterfoil 2026-11-22 leaf";
+const NODE_CONTEXT: &str = "counterfoil 2026-11-22 node";
+const EMPTY_CONTEXT: &str = "counterfoil 2026-11-22 empty";
+const COMMITMENT_CONTEXT: &str = "counterfoil 2026-11-22 commitment";
+
+/// RFC 6962, section 2.1: a leaf can't pass for a node.
+const SHA256_LEAF_PREFIX: [u8; 1] = [0];
+const SHA256_NODE_PREFIX: [u8; 1] = [1];
+
+/// A context is hashed to its key once; a keyed node is then a single compression.
+static LEAF_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(LEAF_CONTEXT));
+static NODE_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(NODE_CONTEXT));
+static COMMITMENT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(COMMITMENT_CONTEXT));
+
+impl Suite {
+    /// Both suites, for whoever has to treat each.
+    pub const ALL: [Self; 2] = [Self::Blake3, Self::Sha256];
+
+    /// The suite's name in configuration, key identifiers and the genesis entry: `blake3` or `sha256`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blake3 => "blake3",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    /// The hash of a leaf: of an entry's bytes exactly as they were first encoded.
+    pub fn leaf_hash(self, entry: &[u8]) -> Digest {
+        match self {
+            Self::Blake3 => keyed(&LEAF_KEY)
+                .update(entry)
+                .finalize()
+                .as_bytes()
+                .to_owned()
+                .into(),
+            Self::Sha256 => finish(Sha256::new_with_prefix(SHA256_LEAF_PREFIX).chain_update(entry)),
+        }
+    }
+
+    /// The hash of an interior node over its two children.
+    #[inline]
+    pub fn node_hash(self, left: &Digest, right: &Digest) -> Digest {
+        match self {
+            Self::Blake3 => {
+                // One update of exactly one block: two would pass through the hasher's buffer.
+                let mut block = [0; 2 * Digest::LEN];
+                block[..Digest::LEN].copy_from_slice(left.as_bytes());
+                block[Digest::LEN..].copy_from_slice(right.as_bytes());
+                keyed(&NODE_KEY)
+                    .update(&block)
+                    .finalize()
+                    .as_bytes()
+                    .to_owned()
+                    .into()
+            }
+            Self::Sha256 => {
+                let prefixed = Sha256::new_with_prefix(SHA256_NODE_PREFIX);
+                finish(
+                    prefixed
+                        .chain_update(left.as_bytes())
+                        .chain_update(right.as_bytes()),
+                )
+            }
+        }
+    }
+
+    /// The root of the tree that has no leaves.
+    pub fn empty_root(self) -> Digest {
+        match self {
+            Self::Blake3 => blake3::derive_key(EMPTY_CONTEXT, &[]).into(),
+            Self::Sha256 => finish(Sha256::new()),
+        }
+    }
+
+    /// A commitment to `bytes` that reveals nothing about them without `salt`: over the salt, the length as a
+    /// little-endian u64, and the bytes. In `sha256` the salt is the HMAC key (RFC 2104).
+    pub fn commitment(self, salt: &[u8; 32], bytes: &[u8]) -> Digest {
+        let length = (bytes.len() as u64).to_le_bytes();
+        match self {
+            Self::Blake3 => {
+                let mut hasher = keyed(&COMMITMENT_KEY);
+                hasher.update(salt).update(&length).update(bytes);
+                hasher.finalize().as_bytes().to_owned().into()
+            }
+            Self::Sha256 => {
+                let mut mac = Hmac::<Sha256>::new_from_slice(salt).expect("HMAC takes a key of any length");
+                mac.update(&length);
+                mac.update(bytes);
+                Digest::from(<[u8; 32]>::from(mac.finalize().into_bytes()))
+            }
+        }
+    }
+}
+
+fn keyed(key: &ContextKey) -> Hasher {
+    Hasher::new_from_context_key(key)
+}
+
+fn finish(hasher: Sha256) -> Digest {
+    Digest::from(<[u8; 32]>::from(hasher.finalize()))
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Suite {
+    type Err = UnknownSuite;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSuite> {
+        Self::ALL
+            .into_iter()
+            .find(|suite| suite.as_str() == name)
+            .ok_or(UnknownSuite(()))
+    }
+}
+
+/// The name of a hash suite is neither `blake3` nor `sha256`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hash suite is named blake3 or sha256")]
+pub struct UnknownSuite(());
