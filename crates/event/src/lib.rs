@@ -1,0 +1,43 @@
+//! What a log records: events, with the context attributes of CloudEvents 1.0, and entries, the leaves that
+//! commit to them. `docs/PROTOCOL.md` has the bytes; `proto/counterfoil/v1/entry.proto` has the messages.
+//!
+//! Everything from outside is checked once, where it becomes an [`Event`] or an [`Entry`]; neither can hold a value
+//! that breaks a rule. The crate does no I/O and has neither a clock nor randomness: times and salts are given to it.
+//! It does not decide what a log accepts beyond form, and it does not know how events travel.
+//!
+//! ```
+//! use std::num::NonZeroU64;
+//! use counterfoil_event::{Authentication, Entry, Event, EventParts, Salt, UnstampedEntry};
+//! use counterfoil_merkle::Suite;
+//!
+//! let event = Event::try_from(EventParts {
+//!     id: "run-42".into(),
+//!     source: "https://ci.example/acme/widgets".into(),
+//!     event_type: "ci.run.finished".into(),
+//!     data_content_type: "application/json".into(),
+//!     data: r#"{"outcome":"success"}"#.into(),
+//!     ..EventParts::default()
+//! })?;
+//! let salt = Salt::from([7; 32]);
+//! let unstamped =
+//!     UnstampedEntry::new(Suite::Blake3, &event, &salt, "api", Authentication::None, "default")?;
+//! let leaf = unstamped.stamp(NonZeroU64::MIN);
+//!
+//! let entry = Entry::decode(&leaf)?;
+//! entry.commits_to(Suite::Blake3, &salt, &event)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod attributes;
+mod entry;
+mod event;
+pub mod limits;
+mod own;
+mod validate;
+
+pub use attributes::{Attributes, AttributesError};
+pub use entry::{Authentication, CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
+pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts};
+pub use own::{Genesis, GenesisError, conflict_event};
+pub use validate::{FieldViolation, InvalidEvent, Problem};
