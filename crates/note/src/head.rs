@@ -41,7 +41,7 @@ impl fmt::Display for UnixMillis {
 /// The keys with which one log signs each of its heads.
 #[derive(Debug)]
 pub struct LogSigner {
-    /// One for each kind in `KeyKind::of_log(suite)`, in that order, all of one name.
+    /// One for each kind in `KeyKind::of_log(suite)`, in that order, all of the name `origin`.
     keys: Vec<SignerKey>,
     origin: Origin,
     suite: Suite,
@@ -51,40 +51,39 @@ pub struct LogSigner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LogSignerError {
     /// Not one key of each kind in [`KeyKind::of_log`], in that order.
-    #[error("a {suite} log signs with one key of each kind in {:?}, in that order", KeyKind::of_log(*suite))]
-    Kinds {
-        /// The suite of the log.
-        suite: Suite,
-    },
+    #[error(
+        "a log has one key for timestamped heads and, if its suite is sha256, a plain Ed25519 key after it"
+    )]
+    Kinds,
     /// The keys bear different names.
-    #[error("the keys of one log bear different names")]
+    #[error("the keys bear different names; all keys of a log bear its origin")]
     Names,
-    /// Two kinds of key from one seed. A signature by either could then be tried as one by the other.
-    #[error("two keys of the log are made from the same seed")]
+    /// Two keys from one seed. What either signs could then be tried as a signature by the other.
+    #[error("two keys are made from the same seed; each key of a log has its own")]
     SharedSeed,
 }
 
 impl LogSigner {
     /// The signer of a log, from one key of each kind in [`KeyKind::of_log`], in that order.
-    pub fn new(suite: Suite, keys: Vec<SignerKey>) -> Result<Self, LogSignerError> {
+    pub fn new(keys: Vec<SignerKey>) -> Result<Self, LogSignerError> {
+        let first = keys.first().ok_or(LogSignerError::Kinds)?.verifier_key().clone();
         let kinds = keys.iter().map(|key| key.verifier_key().kind());
-        if !kinds.eq(KeyKind::of_log(suite).iter().copied()) {
-            return Err(LogSignerError::Kinds { suite });
+        if !kinds.eq(KeyKind::of_log(first.suite()).iter().copied()) {
+            return Err(LogSignerError::Kinds);
         }
-        let first = keys
-            .first()
-            .expect("every suite has a kind of key")
-            .verifier_key();
-        let origin = first.name().clone();
         for other in keys[1..].iter().map(SignerKey::verifier_key) {
-            if *other.name() != origin {
+            if other.name() != first.name() {
                 return Err(LogSignerError::Names);
             }
             if other.key() == first.key() {
                 return Err(LogSignerError::SharedSeed);
             }
         }
-        Ok(Self { keys, origin, suite })
+        Ok(Self {
+            keys,
+            origin: first.name().clone(),
+            suite: first.suite(),
+        })
     }
 
     /// The name of the log.
@@ -97,17 +96,10 @@ impl LogSigner {
         self.suite
     }
 
-    /// The public keys, in the order of their signature lines.
-    pub fn verifier_keys(&self) -> impl ExactSizeIterator<Item = &VerifierKey> {
-        self.keys.iter().map(SignerKey::verifier_key)
-    }
-
-    /// The key that verifiers of this product configure: the one that signs suite and time as well.
-    pub fn timestamping_key(&self) -> &VerifierKey {
-        self.keys
-            .last()
-            .expect("every suite has a kind of key")
-            .verifier_key()
+    /// The keys in the order of their signature lines. The first is the one whose public half verifiers configure: it
+    /// signs suite and time as well.
+    pub fn keys(&self) -> &[SignerKey] {
+        &self.keys
     }
 
     /// Signs a head; returns the note. The root of an empty tree must be the suite's, or no verifier takes the head.

@@ -133,13 +133,13 @@ impl KeyKind {
         Self::TimestampedHead(Suite::Sha256),
     ];
 
-    /// The kinds that sign each head of a log, in the order of their signature lines.
+    /// The kinds that sign each head of a log, in the order of their signature lines. The first is the one to trust.
     ///
     /// A `blake3` log has no 0x01 key: software that knows SHA-256 only must find its heads unsigned.
     pub fn of_log(suite: Suite) -> &'static [Self] {
         match suite {
             Suite::Blake3 => &[Self::TimestampedHead(Suite::Blake3)],
-            Suite::Sha256 => &[Self::Ed25519, Self::TimestampedHead(Suite::Sha256)],
+            Suite::Sha256 => &[Self::TimestampedHead(Suite::Sha256), Self::Ed25519],
         }
     }
 

@@ -15,7 +15,7 @@
 //! let key = SignerKey::generate(origin, KeyKind::TimestampedHead(Suite::Blake3), [7; 32]);
 //! let vkey = key.verifier_key().to_string();
 //!
-//! let signer = LogSigner::new(Suite::Blake3, vec![key])?;
+//! let signer = LogSigner::new(vec![key])?;
 //! let root = Digest::from([1; 32]);
 //! let note = signer.sign_head(TreeSize::new(5)?, root, UnixMillis::new(1_767_225_600_000));
 //!
