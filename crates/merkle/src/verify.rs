@@ -216,3 +216,28 @@ pub enum ProofError {
     #[error("a consistency proof starts from at least one leaf")]
     FirstTreeEmpty,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_path_is_known_without_walking_it() {
+        for size in (1..=130)
+            .map(|size| TreeSize::new(size).unwrap())
+            .chain([TreeSize::MAX])
+        {
+            for index in (0..130).chain([1 << 62, LeafIndex::MAX.get()]) {
+                let leaf = LeafIndex::new(index).unwrap();
+                let Some(path) = Path::of_leaf(leaf, size) else {
+                    continue;
+                };
+                assert_eq!(path.len(), path.siblings().count());
+                if leaf.size_after() < size {
+                    let path = Path::of_last_peak(leaf, size);
+                    assert_eq!(path.len(), path.siblings().count());
+                }
+            }
+        }
+    }
+}

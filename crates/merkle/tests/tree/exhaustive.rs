@@ -1,0 +1,91 @@
+//! Every tree of up to 130 leaves, every leaf of it, every pair of sizes.
+
+use counterfoil_merkle::{
+    CompactRange, Suite, consistency_proof, inclusion_proof, range_root, root_at, verify_consistency,
+    verify_inclusion,
+};
+
+use crate::reference;
+use crate::support::{Tree, entry, leaf, size};
+
+pub(crate) const LEAVES: u64 = 130;
+
+#[test]
+fn roots_while_growing() {
+    for suite in Suite::ALL {
+        let mut tree = Tree::grow(suite, 0);
+        let mut range = CompactRange::new(suite);
+        for n in 0..=LEAVES {
+            let expected = reference::root(suite, &tree.leaf_hashes);
+            assert_eq!(tree.frontier.size(), size(n));
+            assert_eq!(tree.frontier.root(), expected, "{suite}, {n} leaves");
+            assert_eq!(range.size(), size(n));
+            assert_eq!(range.root(), expected, "{suite}, {n} leaves");
+            assert_eq!(range.hashes(), tree.frontier.compact_range());
+            tree.append(&entry(n));
+            range.append(*tree.leaf_hashes.last().unwrap());
+        }
+    }
+}
+
+#[test]
+fn roots_of_every_size_and_range_from_the_newest_tree() {
+    for suite in Suite::ALL {
+        let tree = Tree::grow(suite, LEAVES);
+        for end in 0..=LEAVES {
+            let leaves = &tree.leaf_hashes[..end as usize];
+            let root = root_at(suite, size(end), |node| tree.read(node)).unwrap();
+            assert_eq!(root, reference::root(suite, leaves));
+            for start in 0..=end {
+                let root = range_root(suite, leaf(start), size(end), |node| tree.read(node)).unwrap();
+                assert_eq!(
+                    root,
+                    reference::root(suite, &leaves[start as usize..]),
+                    "{suite}, {start}..{end}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn inclusion_of_every_leaf_in_every_tree() {
+    for suite in Suite::ALL {
+        let tree = Tree::grow(suite, LEAVES);
+        for n in 1..=LEAVES {
+            let leaves = &tree.leaf_hashes[..n as usize];
+            let root = reference::root(suite, leaves);
+            for (index, &leaf_hash) in leaves.iter().enumerate() {
+                let at = leaf(index as u64);
+                let proof = inclusion_proof(suite, at, size(n), |node| tree.read(node)).unwrap();
+                assert_eq!(
+                    proof,
+                    reference::path(suite, index, leaves),
+                    "{suite}, leaf {index} of {n}"
+                );
+                verify_inclusion(suite, leaf_hash, at, size(n), &proof, root).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn consistency_of_every_pair_of_trees() {
+    for suite in Suite::ALL {
+        let tree = Tree::grow(suite, LEAVES);
+        for n in 1..=LEAVES {
+            let leaves = &tree.leaf_hashes[..n as usize];
+            let second_root = reference::root(suite, leaves);
+            for m in 1..=n {
+                let first_root = reference::root(suite, &leaves[..m as usize]);
+                let proof = consistency_proof(suite, size(m), size(n), |node| tree.read(node)).unwrap();
+                assert_eq!(
+                    proof,
+                    reference::consistency(suite, m as usize, leaves),
+                    "{suite}, {m} to {n}"
+                );
+                verify_consistency(suite, size(m), first_root, size(n), second_root, &proof).unwrap();
+            }
+        }
+    }
+}
