@@ -4,8 +4,8 @@
 use std::num::NonZeroU64;
 
 use counterfoil_event::{
-    Attributes, AttributesError, Authentication, CommitmentError, Entry, EntryError, Event, EventParts, Problem,
-    Salt, UnstampedEntry, limits::*,
+    Attributes, AttributesError, Authentication, CommitmentError, Entry, EntryError, Event, EventParts,
+    Problem, Salt, UnstampedEntry, limits::*,
 };
 use counterfoil_merkle::Suite;
 use proptest::prelude::*;
@@ -41,15 +41,26 @@ fn descriptor(message: &str) -> MessageDescriptor {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
     let files = protox::compile(["counterfoil/v1/entry.proto"], [root]).unwrap();
     let pool = DescriptorPool::from_file_descriptor_set(files).unwrap();
-    pool.get_message_by_name(&format!("counterfoil.v1.{message}")).unwrap()
+    pool.get_message_by_name(&format!("counterfoil.v1.{message}"))
+        .unwrap()
 }
 
 fn text(message: &DynamicMessage, field: &str) -> String {
-    message.get_field_by_name(field).unwrap().as_str().unwrap().to_owned()
+    message
+        .get_field_by_name(field)
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn bytes(message: &DynamicMessage, field: &str) -> Vec<u8> {
-    message.get_field_by_name(field).unwrap().as_bytes().unwrap().to_vec()
+    message
+        .get_field_by_name(field)
+        .unwrap()
+        .as_bytes()
+        .unwrap()
+        .to_vec()
 }
 
 fn number(message: &DynamicMessage, field: &str) -> u64 {
@@ -62,17 +73,34 @@ fn assert_entry_is_as_the_proto_file_says(entry: &MessageDescriptor, leaf: &[u8]
     assert_eq!(message.encode_to_vec(), leaf);
 
     let ours = Entry::decode(leaf).unwrap();
-    let version = message.get_field_by_name("format_version").unwrap().as_u32().unwrap();
+    let version = message
+        .get_field_by_name("format_version")
+        .unwrap()
+        .as_u32()
+        .unwrap();
     assert_eq!((version, ours.format_version()), (1, 1));
     assert_eq!(number(&message, "time_unix_ns"), ours.time_unix_ns().get());
     assert_eq!(text(&message, "source_id"), ours.source_id());
     assert_eq!(text(&message, "event_type"), ours.event_type());
     assert_eq!(text(&message, "media_type"), ours.media_type());
     assert_eq!(number(&message, "payload_length"), ours.payload_length());
-    assert_eq!(bytes(&message, "payload_commitment"), ours.payload_commitment().as_bytes());
-    assert_eq!(bytes(&message, "attributes_commitment"), ours.attributes_commitment().as_bytes());
-    let authentication = message.get_field_by_name("authentication").unwrap().as_enum_number().unwrap();
-    let name = entry.parent_pool().get_enum_by_name("counterfoil.v1.Authentication").unwrap();
+    assert_eq!(
+        bytes(&message, "payload_commitment"),
+        ours.payload_commitment().as_bytes()
+    );
+    assert_eq!(
+        bytes(&message, "attributes_commitment"),
+        ours.attributes_commitment().as_bytes()
+    );
+    let authentication = message
+        .get_field_by_name("authentication")
+        .unwrap()
+        .as_enum_number()
+        .unwrap();
+    let name = entry
+        .parent_pool()
+        .get_enum_by_name("counterfoil.v1.Authentication")
+        .unwrap();
     let name = name.get_value(authentication).unwrap().name().to_lowercase();
     assert_eq!(name, format!("authentication_{}", ours.authentication().as_str()));
     assert_eq!(text(&message, "retention_class"), ours.retention_class());
@@ -96,9 +124,17 @@ fn assert_attributes_are_as_the_proto_file_says(attributes: &MessageDescriptor, 
         .unwrap()
         .iter()
         .map(Value::as_message)
-        .map(|extension| (text(extension.unwrap(), "name"), text(extension.unwrap(), "value")))
+        .map(|extension| {
+            (
+                text(extension.unwrap(), "name"),
+                text(extension.unwrap(), "value"),
+            )
+        })
         .collect();
-    assert_eq!(extensions, ours.extensions.clone().into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        extensions,
+        ours.extensions.clone().into_iter().collect::<Vec<_>>()
+    );
     assert_eq!(Attributes::decode_canonical(&encoded).as_ref(), Ok(ours));
 }
 
@@ -107,7 +143,9 @@ fn the_proto_file_has_no_fields_that_are_not_here() {
     assert_eq!(descriptor("Entry").fields().count(), 10);
     assert_eq!(descriptor("Attributes").fields().count(), 7);
     assert_eq!(descriptor("Extension").fields().count(), 2);
-    let authentication = descriptor("Entry").parent_pool().get_enum_by_name("counterfoil.v1.Authentication");
+    let authentication = descriptor("Entry")
+        .parent_pool()
+        .get_enum_by_name("counterfoil.v1.Authentication");
     assert_eq!(authentication.unwrap().values().count(), 3);
 }
 
@@ -162,7 +200,12 @@ fn the_largest_event_has_attributes_and_an_entry_within_their_limits() {
         data_content_type: format!("a/{}", "b".repeat(MAX_MEDIA_TYPE_BYTES - 2)),
         data: vec![0; MAX_DATA_BYTES].into(),
         extensions: (0..MAX_EXTENSIONS)
-            .map(|n| (format!("{n:0>MAX_EXTENSION_NAME_BYTES$}"), "v".repeat(MAX_EXTENSION_VALUE_BYTES)))
+            .map(|n| {
+                (
+                    format!("{n:0>MAX_EXTENSION_NAME_BYTES$}"),
+                    "v".repeat(MAX_EXTENSION_VALUE_BYTES),
+                )
+            })
             .collect(),
     })
     .unwrap();
@@ -179,32 +222,67 @@ fn the_largest_event_has_attributes_and_an_entry_within_their_limits() {
 #[test]
 fn bytes_past_the_limits_are_refused_unread() {
     let too_long = vec![0xff; MAX_ENTRY_BYTES + 1];
-    assert_eq!(Entry::decode(&too_long), Err(EntryError::TooLong { actual_bytes: MAX_ENTRY_BYTES + 1 }));
+    assert_eq!(
+        Entry::decode(&too_long),
+        Err(EntryError::TooLong {
+            actual_bytes: MAX_ENTRY_BYTES + 1
+        })
+    );
     assert_eq!(Entry::decode(&too_long[1..]), Err(EntryError::Malformed));
 
     let too_long = vec![0xff; MAX_ATTRIBUTES_BYTES + 1];
-    let error = AttributesError::TooLong { actual_bytes: MAX_ATTRIBUTES_BYTES + 1 };
+    let error = AttributesError::TooLong {
+        actual_bytes: MAX_ATTRIBUTES_BYTES + 1,
+    };
     assert_eq!(Attributes::decode_canonical(&too_long), Err(error));
-    assert_eq!(Attributes::decode_canonical(&too_long[1..]), Err(AttributesError::Malformed));
+    assert_eq!(
+        Attributes::decode_canonical(&too_long[1..]),
+        Err(AttributesError::Malformed)
+    );
 }
 
 #[test]
 fn labels_are_short_and_plain() {
     let new = |source_id: &str, retention_class: &str| {
         let salt = Salt::from([0; 32]);
-        UnstampedEntry::new(Suite::Blake3, &event(), &salt, source_id, Authentication::None, retention_class)
+        UnstampedEntry::new(
+            Suite::Blake3,
+            &event(),
+            &salt,
+            source_id,
+            Authentication::None,
+            retention_class,
+        )
     };
     let longest = "a".repeat(MAX_LABEL_BYTES);
     assert!(new(&longest, "a-z_0.9").is_ok());
     let problems = [
         (String::new(), Problem::Missing),
-        (format!("{longest}a"), Problem::TooLong { limit_bytes: 64, actual_bytes: 65 }),
+        (
+            format!("{longest}a"),
+            Problem::TooLong {
+                limit_bytes: 64,
+                actual_bytes: 65,
+            },
+        ),
         ("aB".to_owned(), Problem::ForbiddenCharacter { at_byte: 1 }),
         ("a b".to_owned(), Problem::ForbiddenCharacter { at_byte: 1 }),
     ];
     for (label, problem) in problems {
-        assert_eq!(new(&label, "a"), Err(EntryError::Field { field: "source_id", problem }));
-        assert_eq!(new("a", &label), Err(EntryError::Field { field: "retention_class", problem }));
+        assert_eq!(
+            new(&label, "a"),
+            Err(EntryError::Field {
+                field: "source_id",
+                problem
+            })
+        );
+        assert_eq!(
+            new("a", &label),
+            Err(EntryError::Field {
+                field: "retention_class",
+                problem
+            })
+        );
     }
 }
 
@@ -246,8 +324,18 @@ fn other_encodings(encoded: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut others = Vec::new();
     for place in 0..=parts.len() {
         let (before, after) = (parts[..place].concat(), parts[place..].concat());
-        for unknown in [&b"\x78\x01"[..], b"\x7a\x00", b"\x79AAAAAAAA", b"\x7dAAAA", b"\x7b\x7c", b"\x78\x00"] {
-            others.push((format!("{unknown:?} before field {place}"), [&before, unknown, &after].concat()));
+        for unknown in [
+            &b"\x78\x01"[..],
+            b"\x7a\x00",
+            b"\x79AAAAAAAA",
+            b"\x7dAAAA",
+            b"\x7b\x7c",
+            b"\x78\x00",
+        ] {
+            others.push((
+                format!("{unknown:?} before field {place}"),
+                [&before, unknown, &after].concat(),
+            ));
         }
     }
     for place in 0..parts.len() {
@@ -262,7 +350,10 @@ fn other_encodings(encoded: &[u8]) -> Vec<(String, Vec<u8>)> {
 
         if matches!(parts[place][0] & 7, 0 | 2) {
             let mut longer = parts.clone();
-            let end = 1 + longer[place][1..].iter().position(|byte| byte & 0x80 == 0).unwrap();
+            let end = 1 + longer[place][1..]
+                .iter()
+                .position(|byte| byte & 0x80 == 0)
+                .unwrap();
             longer[place][end] |= 0x80;
             longer[place].insert(end + 1, 0);
             others.push((format!("number {place} in a byte too many"), longer.concat()));
@@ -280,11 +371,18 @@ fn other_encodings(encoded: &[u8]) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn an_entry_has_one_encoding() {
-    let leaf = leaf(Suite::Blake3, &event(), &Salt::from([1; 32]), 1_795_340_000_000_000_000);
+    let leaf = leaf(
+        Suite::Blake3,
+        &event(),
+        &Salt::from([1; 32]),
+        1_795_340_000_000_000_000,
+    );
     let others = other_encodings(&leaf);
     assert!(others.len() > 100);
     // Lest the mutations be refused for being gibberish: most are well-formed for a lenient reader.
-    let well_formed = others.iter().filter(|(_, bytes)| DynamicMessage::decode(descriptor("Entry"), &bytes[..]).is_ok());
+    let well_formed = others
+        .iter()
+        .filter(|(_, bytes)| DynamicMessage::decode(descriptor("Entry"), &bytes[..]).is_ok());
     assert_eq!(well_formed.count(), others.len());
     for (what, bytes) in others {
         assert_eq!(Entry::decode(&bytes), Err(EntryError::NotCanonical), "{what}");
@@ -309,12 +407,23 @@ fn attributes_have_one_encoding() {
     .attributes()
     .encode();
     for (what, bytes) in other_encodings(&attributes) {
-        assert_eq!(Attributes::decode_canonical(&bytes), Err(AttributesError::NotCanonical), "{what}");
+        assert_eq!(
+            Attributes::decode_canonical(&bytes),
+            Err(AttributesError::NotCanonical),
+            "{what}"
+        );
     }
     // An extension with its fields swapped, one with an empty value spelt out, one with an unknown field.
-    for extension in [&b"\x3a\x06\x12\x011\x0a\x01c"[..], b"\x3a\x05\x0a\x01c\x12\x00", b"\x3a\x05\x0a\x01c\x18\x01"] {
+    for extension in [
+        &b"\x3a\x06\x12\x011\x0a\x01c"[..],
+        b"\x3a\x05\x0a\x01c\x12\x00",
+        b"\x3a\x05\x0a\x01c\x18\x01",
+    ] {
         let bytes = [&attributes, extension].concat();
-        assert_eq!(Attributes::decode_canonical(&bytes), Err(AttributesError::NotCanonical));
+        assert_eq!(
+            Attributes::decode_canonical(&bytes),
+            Err(AttributesError::NotCanonical)
+        );
     }
     let sound = [&attributes[..], b"\x3a\x03\x0a\x01c"].concat();
     assert_eq!(Attributes::decode_canonical(&sound).unwrap().extensions["c"], "");
@@ -322,7 +431,12 @@ fn attributes_have_one_encoding() {
 
 #[test]
 fn no_flipped_bit_of_an_entry_goes_unnoticed() {
-    let leaf = leaf(Suite::Sha256, &event(), &Salt::from([1; 32]), 1_795_340_000_000_000_000);
+    let leaf = leaf(
+        Suite::Sha256,
+        &event(),
+        &Salt::from([1; 32]),
+        1_795_340_000_000_000_000,
+    );
     let entry = Entry::decode(&leaf).unwrap();
     for bit in 0..leaf.len() * 8 {
         let mut bytes = leaf.clone();
@@ -347,11 +461,17 @@ fn with_field(place: usize, field: &[u8]) -> Vec<u8> {
 fn what_the_format_does_not_allow_is_told_by_field() {
     let field = |field, problem| EntryError::Field { field, problem };
     let forbidden = |at_byte| Problem::ForbiddenCharacter { at_byte };
-    let short = |field| EntryError::CommitmentLength { field, actual_bytes: 31 };
+    let short = |field| EntryError::CommitmentLength {
+        field,
+        actual_bytes: 31,
+    };
     let commitment = |tag: u8, bytes: u8| [&[tag, bytes][..], &vec![7; bytes.into()]].concat();
     let cases = [
         (with_field(0, b""), EntryError::UnknownVersion { found: 0 }),
-        (with_field(0, b"\x08\x02"), EntryError::UnknownVersion { found: 2 }),
+        (
+            with_field(0, b"\x08\x02"),
+            EntryError::UnknownVersion { found: 2 },
+        ),
         (with_field(1, b""), field("time_unix_ns", Problem::Missing)),
         (with_field(1, b"\x11\0\0\0\0\0\0\0\0"), EntryError::NotCanonical),
         (with_field(2, b""), field("source_id", Problem::Missing)),
@@ -360,15 +480,33 @@ fn what_the_format_does_not_allow_is_told_by_field() {
         (with_field(3, b"\x22\x02a "), field("event_type", forbidden(1))),
         (with_field(4, b""), field("media_type", Problem::NotAMediaType)),
         (with_field(4, b"\x2a\x02a\x1b"), field("media_type", forbidden(1))),
-        (with_field(6, b""), EntryError::CommitmentLength { field: "payload_commitment", actual_bytes: 0 }),
+        (
+            with_field(6, b""),
+            EntryError::CommitmentLength {
+                field: "payload_commitment",
+                actual_bytes: 0,
+            },
+        ),
         (with_field(6, &commitment(0x3a, 31)), short("payload_commitment")),
-        (with_field(7, &commitment(0x42, 31)), short("attributes_commitment")),
+        (
+            with_field(7, &commitment(0x42, 31)),
+            short("attributes_commitment"),
+        ),
         (
             with_field(7, &commitment(0x42, 33)),
-            EntryError::CommitmentLength { field: "attributes_commitment", actual_bytes: 33 },
+            EntryError::CommitmentLength {
+                field: "attributes_commitment",
+                actual_bytes: 33,
+            },
         ),
-        (with_field(8, b""), EntryError::UnknownAuthentication { number: 0 }),
-        (with_field(8, b"\x48\x03"), EntryError::UnknownAuthentication { number: 3 }),
+        (
+            with_field(8, b""),
+            EntryError::UnknownAuthentication { number: 0 },
+        ),
+        (
+            with_field(8, b"\x48\x03"),
+            EntryError::UnknownAuthentication { number: 3 },
+        ),
         (with_field(9, b""), field("retention_class", Problem::Missing)),
         (with_field(2, b"\x1a\x01\xff"), EntryError::Malformed),
     ];
@@ -395,17 +533,74 @@ fn an_entry_commits_to_its_event_and_no_other() {
             extensions: event.extensions().clone().into_iter().collect(),
         }
     };
-    let length = CommitmentError::PayloadLength { stated_bytes: 21, actual_bytes: 1 };
+    let length = CommitmentError::PayloadLength {
+        stated_bytes: 21,
+        actual_bytes: 1,
+    };
     let others = [
-        (EventParts { id: "run-43".into(), ..parts() }, CommitmentError::Attributes),
-        (EventParts { source: "other".into(), ..parts() }, CommitmentError::Attributes),
-        (EventParts { event_type: "ci.run.started".into(), ..parts() }, CommitmentError::EventType),
-        (EventParts { subject: String::new(), ..parts() }, CommitmentError::Attributes),
-        (EventParts { time: String::new(), ..parts() }, CommitmentError::Attributes),
-        (EventParts { data_content_type: String::new(), ..parts() }, CommitmentError::MediaType),
-        (EventParts { data: r#"{"outcome":"failure"}"#.into(), ..parts() }, CommitmentError::Payload),
-        (EventParts { data: "x".into(), ..parts() }, length),
-        (EventParts { extensions: Vec::new(), ..parts() }, CommitmentError::Attributes),
+        (
+            EventParts {
+                id: "run-43".into(),
+                ..parts()
+            },
+            CommitmentError::Attributes,
+        ),
+        (
+            EventParts {
+                source: "other".into(),
+                ..parts()
+            },
+            CommitmentError::Attributes,
+        ),
+        (
+            EventParts {
+                event_type: "ci.run.started".into(),
+                ..parts()
+            },
+            CommitmentError::EventType,
+        ),
+        (
+            EventParts {
+                subject: String::new(),
+                ..parts()
+            },
+            CommitmentError::Attributes,
+        ),
+        (
+            EventParts {
+                time: String::new(),
+                ..parts()
+            },
+            CommitmentError::Attributes,
+        ),
+        (
+            EventParts {
+                data_content_type: String::new(),
+                ..parts()
+            },
+            CommitmentError::MediaType,
+        ),
+        (
+            EventParts {
+                data: r#"{"outcome":"failure"}"#.into(),
+                ..parts()
+            },
+            CommitmentError::Payload,
+        ),
+        (
+            EventParts {
+                data: "x".into(),
+                ..parts()
+            },
+            length,
+        ),
+        (
+            EventParts {
+                extensions: Vec::new(),
+                ..parts()
+            },
+            CommitmentError::Attributes,
+        ),
     ];
     for suite in SUITES {
         let entry = Entry::decode(&leaf(suite, &event(), &salt, 1)).unwrap();
@@ -416,14 +611,20 @@ fn an_entry_commits_to_its_event_and_no_other() {
         }
 
         let wrong_suite = SUITES[usize::from(suite == Suite::Blake3)];
-        assert_eq!(entry.commits_to(wrong_suite, &salt, &event()), Err(CommitmentError::Payload));
+        assert_eq!(
+            entry.commits_to(wrong_suite, &salt, &event()),
+            Err(CommitmentError::Payload)
+        );
         let attributes = event().attributes().encode();
         assert_eq!(entry.commits_to_attributes(suite, &salt, &attributes), Ok(()));
         for byte in 0..32 {
             let mut wrong = *salt.as_bytes();
             wrong[byte] ^= 1;
             let wrong = Salt::from(wrong);
-            assert_eq!(entry.commits_to_payload(suite, &wrong, event().data()), Err(CommitmentError::Payload));
+            assert_eq!(
+                entry.commits_to_payload(suite, &wrong, event().data()),
+                Err(CommitmentError::Payload)
+            );
             let error = Err(CommitmentError::Attributes);
             assert_eq!(entry.commits_to_attributes(suite, &wrong, &attributes), error);
         }

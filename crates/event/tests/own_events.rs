@@ -16,8 +16,14 @@ fn genesis() -> Genesis {
 #[test]
 fn a_genesis_comes_back_from_its_payload() {
     let event = genesis().to_event();
-    assert_eq!((event.id(), event.source(), event.event_type()), ("genesis", "log", "log.created"));
-    assert_eq!(event.data_content_type(), "application/vnd.counterfoil.genesis+json");
+    assert_eq!(
+        (event.id(), event.source(), event.event_type()),
+        ("genesis", "log", "log.created")
+    );
+    assert_eq!(
+        event.data_content_type(),
+        "application/vnd.counterfoil.genesis+json"
+    );
     assert_eq!(
         event.data(),
         r#"{"origin":"log.example/main","suite":"blake3","keys":["log.example/main+00000000+AQ=="],"created_unix_ms":1795340000000}"#
@@ -37,10 +43,16 @@ fn a_genesis_is_complete_and_says_nothing_else() {
         String::new(),
     ];
     for json in malformed {
-        assert!(matches!(Genesis::parse(json.as_bytes()), Err(GenesisError::Malformed(_))), "{json}");
+        assert!(
+            matches!(Genesis::parse(json.as_bytes()), Err(GenesisError::Malformed(_))),
+            "{json}"
+        );
     }
     let error = Genesis::parse(json.replace("blake3", "md5").as_bytes()).unwrap_err();
-    assert_eq!(error.to_string(), "the genesis names the unknown hash suite \"md5\"");
+    assert_eq!(
+        error.to_string(),
+        "the genesis names the unknown hash suite \"md5\""
+    );
 }
 
 #[test]
@@ -59,10 +71,16 @@ fn the_same_conflict_again_is_the_same_event() {
 
     let event = conflict_event(at(7), &refused("1", "a"));
     assert_eq!((event.source(), event.event_type()), ("log", "log.conflict"));
-    assert_eq!(event.data_content_type(), "application/vnd.counterfoil.conflict+json");
+    assert_eq!(
+        event.data_content_type(),
+        "application/vnd.counterfoil.conflict+json"
+    );
     let digest = event.id().strip_prefix("conflict-7-").unwrap();
     assert_eq!(digest.len(), 64);
-    assert_eq!(event.data(), &format!(r#"{{"existing_leaf_index":7,"refused_digest":"{digest}"}}"#));
+    assert_eq!(
+        event.data(),
+        &format!(r#"{{"existing_leaf_index":7,"refused_digest":"{digest}"}}"#)
+    );
 
     assert_eq!(conflict_event(at(7), &refused("1", "a")), event);
     for other in [

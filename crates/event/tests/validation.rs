@@ -6,7 +6,12 @@ use counterfoil_event::{DEFAULT_MEDIA_TYPE, Event, EventParts, FieldViolation, P
 use proptest::prelude::*;
 
 fn least() -> EventParts {
-    EventParts { id: "1".into(), source: "s".into(), event_type: "t".into(), ..EventParts::default() }
+    EventParts {
+        id: "1".into(),
+        source: "s".into(),
+        event_type: "t".into(),
+        ..EventParts::default()
+    }
 }
 
 /// The violations of the least event after a change.
@@ -15,7 +20,11 @@ fn violations(change: impl FnOnce(&mut EventParts)) -> Vec<(String, Problem)> {
     change(&mut parts);
     match Event::try_from(parts) {
         Ok(_) => Vec::new(),
-        Err(invalid) => invalid.violations.into_iter().map(|v| (v.field, v.problem)).collect(),
+        Err(invalid) => invalid
+            .violations
+            .into_iter()
+            .map(|v| (v.field, v.problem))
+            .collect(),
     }
 }
 
@@ -32,8 +41,12 @@ const TEXT_FIELDS: [(&str, Set); 7] = [
     ("type", |parts, value| parts.event_type = value),
     ("subject", |parts, value| parts.subject = value),
     ("time", |parts, value| parts.time = value),
-    ("data_content_type", |parts, value| parts.data_content_type = value),
-    ("extensions[0].value", |parts, value| parts.extensions = vec![("x".into(), value)]),
+    ("data_content_type", |parts, value| {
+        parts.data_content_type = value
+    }),
+    ("extensions[0].value", |parts, value| {
+        parts.extensions = vec![("x".into(), value)]
+    }),
 ];
 
 #[test]
@@ -56,24 +69,47 @@ fn text_may_be_as_long_as_its_limit_and_no_longer() {
     ];
     for (field, limit_bytes) in limits {
         let set = TEXT_FIELDS.iter().find(|(name, _)| *name == field).unwrap().1;
-        assert_eq!(violations(|parts| set(parts, "a".repeat(limit_bytes))), [], "{field}");
+        assert_eq!(
+            violations(|parts| set(parts, "a".repeat(limit_bytes))),
+            [],
+            "{field}"
+        );
         let actual_bytes = limit_bytes + 1;
-        let too_long = one(field, Problem::TooLong { limit_bytes, actual_bytes });
-        assert_eq!(violations(|parts| set(parts, "a".repeat(actual_bytes))), too_long, "{field}");
+        let too_long = one(
+            field,
+            Problem::TooLong {
+                limit_bytes,
+                actual_bytes,
+            },
+        );
+        assert_eq!(
+            violations(|parts| set(parts, "a".repeat(actual_bytes))),
+            too_long,
+            "{field}"
+        );
     }
 
     // Bytes count, not characters.
     let id = "é".repeat(MAX_ID_BYTES / 2 + 1);
-    let too_long = Problem::TooLong { limit_bytes: MAX_ID_BYTES, actual_bytes: MAX_ID_BYTES + 2 };
+    let too_long = Problem::TooLong {
+        limit_bytes: MAX_ID_BYTES,
+        actual_bytes: MAX_ID_BYTES + 2,
+    };
     assert_eq!(violations(|parts| parts.id = id), one("id", too_long));
 }
 
 #[test]
 fn a_media_type_may_be_as_long_as_its_limit_and_no_longer() {
     let of_length = |bytes: usize| format!("a/{}", "b".repeat(bytes - 2));
-    assert_eq!(violations(|parts| parts.data_content_type = of_length(MAX_MEDIA_TYPE_BYTES)), []);
+    assert_eq!(
+        violations(|parts| parts.data_content_type = of_length(MAX_MEDIA_TYPE_BYTES)),
+        []
+    );
     let actual_bytes = MAX_MEDIA_TYPE_BYTES + 1;
-    let too_long = Problem::TooLong { limit_bytes: MAX_MEDIA_TYPE_BYTES, actual_bytes };
+    let too_long = Problem::TooLong {
+        limit_bytes: MAX_MEDIA_TYPE_BYTES,
+        actual_bytes,
+    };
     let found = violations(|parts| parts.data_content_type = of_length(actual_bytes));
     assert_eq!(found, one("data_content_type", too_long));
 }
@@ -82,14 +118,20 @@ fn a_media_type_may_be_as_long_as_its_limit_and_no_longer() {
 fn data_may_be_as_long_as_its_limit_and_no_longer() {
     let zeros = Bytes::from(vec![0; MAX_DATA_BYTES + 1]);
     assert_eq!(violations(|parts| parts.data = zeros.slice(1..)), []);
-    let too_long = Problem::TooLong { limit_bytes: MAX_DATA_BYTES, actual_bytes: MAX_DATA_BYTES + 1 };
+    let too_long = Problem::TooLong {
+        limit_bytes: MAX_DATA_BYTES,
+        actual_bytes: MAX_DATA_BYTES + 1,
+    };
     assert_eq!(violations(|parts| parts.data = zeros), one("data", too_long));
 }
 
 #[test]
 fn three_fields_are_required() {
     for (field, set) in &TEXT_FIELDS[..3] {
-        assert_eq!(violations(|parts| set(parts, String::new())), one(field, Problem::Missing));
+        assert_eq!(
+            violations(|parts| set(parts, String::new())),
+            one(field, Problem::Missing)
+        );
     }
     for (field, set) in &TEXT_FIELDS[3..] {
         assert_eq!(violations(|parts| set(parts, String::new())), [], "{field}");
@@ -98,14 +140,32 @@ fn three_fields_are_required() {
 
 #[test]
 fn no_text_holds_a_control_character_or_a_noncharacter() {
-    let forbidden =
-        ['\0', '\n', '\r', '\t', '\x1b', '\x7f', '\u{85}', '\u{9f}', '\u{fdd0}', '\u{fffe}', '\u{10ffff}'];
+    let forbidden = [
+        '\0',
+        '\n',
+        '\r',
+        '\t',
+        '\x1b',
+        '\x7f',
+        '\u{85}',
+        '\u{9f}',
+        '\u{fdd0}',
+        '\u{fffe}',
+        '\u{10ffff}',
+    ];
     for (field, set) in TEXT_FIELDS {
         for c in forbidden {
             let found = violations(|parts| set(parts, format!("a/é{c}")));
-            let at_byte = if matches!(field, "type" | "data_content_type") { 2 } else { "a/é".len() };
-            let problem =
-                if field == "time" { Problem::NotATime } else { Problem::ForbiddenCharacter { at_byte } };
+            let at_byte = if matches!(field, "type" | "data_content_type") {
+                2
+            } else {
+                "a/é".len()
+            };
+            let problem = if field == "time" {
+                Problem::NotATime
+            } else {
+                Problem::ForbiddenCharacter { at_byte }
+            };
             assert_eq!(found, one(field, problem), "{field} {c:?}");
         }
     }
@@ -116,10 +176,17 @@ fn no_text_holds_a_control_character_or_a_noncharacter() {
 
 #[test]
 fn a_type_is_printable_ascii() {
-    assert_eq!(violations(|parts| parts.event_type = "!com.GitHub/push~".into()), []);
+    assert_eq!(
+        violations(|parts| parts.event_type = "!com.GitHub/push~".into()),
+        []
+    );
     for (value, at_byte) in [("scm push", 3), ("push ", 4), ("é", 0)] {
         let found = violations(|parts| parts.event_type = value.into());
-        assert_eq!(found, one("type", Problem::ForbiddenCharacter { at_byte }), "{value}");
+        assert_eq!(
+            found,
+            one("type", Problem::ForbiddenCharacter { at_byte }),
+            "{value}"
+        );
     }
 }
 
@@ -129,7 +196,10 @@ fn what_is_the_logs_own_is_refused() {
         let found = violations(|parts| parts.event_type = value.into());
         assert_eq!(found, one("type", Problem::Reserved), "{value}");
     }
-    assert_eq!(violations(|parts| parts.source = "log".into()), one("source", Problem::Reserved));
+    assert_eq!(
+        violations(|parts| parts.source = "log".into()),
+        one("source", Problem::Reserved)
+    );
     for value in ["log", "logs.rotated", "Log.created", "x.log.created"] {
         assert_eq!(violations(|parts| parts.event_type = value.into()), [], "{value}");
     }
@@ -183,8 +253,14 @@ fn times_are_rfc_3339() {
         let found = violations(|parts| parts.time = value.into());
         assert_eq!(found, one("time", Problem::NotATime), "{value}");
     }
-    let too_long = Problem::TooLong { limit_bytes: MAX_TIME_BYTES, actual_bytes: MAX_TIME_BYTES + 1 };
-    assert_eq!(violations(|parts| parts.time = "1".repeat(MAX_TIME_BYTES + 1)), one("time", too_long));
+    let too_long = Problem::TooLong {
+        limit_bytes: MAX_TIME_BYTES,
+        actual_bytes: MAX_TIME_BYTES + 1,
+    };
+    assert_eq!(
+        violations(|parts| parts.time = "1".repeat(MAX_TIME_BYTES + 1)),
+        one("time", too_long)
+    );
 }
 
 #[test]
@@ -198,9 +274,15 @@ fn media_types_have_a_type_and_a_subtype() {
         "application/json;",
     ];
     for value in good {
-        assert_eq!(violations(|parts| parts.data_content_type = value.into()), [], "{value}");
+        assert_eq!(
+            violations(|parts| parts.data_content_type = value.into()),
+            [],
+            "{value}"
+        );
     }
-    for value in ["json", "/", "a/", "/b", "a/b/c", "a b/c", " a/b", "a/b c", "a/b ", ";a/b", "a/(b)", "a,b/c"] {
+    for value in [
+        "json", "/", "a/", "/b", "a/b/c", "a b/c", " a/b", "a/b c", "a/b ", ";a/b", "a/(b)", "a,b/c",
+    ] {
         let found = violations(|parts| parts.data_content_type = value.into());
         assert_eq!(found, one("data_content_type", Problem::NotAMediaType), "{value}");
     }
@@ -212,18 +294,40 @@ fn with_extension(name: &str) -> Vec<(String, Problem)> {
 
 #[test]
 fn extension_names_are_short_lower_case_and_nobody_elses() {
-    for name in ["a", "0", "traceparent", "dataschema", &"z".repeat(MAX_EXTENSION_NAME_BYTES)] {
+    for name in [
+        "a",
+        "0",
+        "traceparent",
+        "dataschema",
+        &"z".repeat(MAX_EXTENSION_NAME_BYTES),
+    ] {
         assert_eq!(with_extension(name), [], "{name}");
     }
     let field = "extensions[1].name";
     let actual_bytes = MAX_EXTENSION_NAME_BYTES + 1;
-    let too_long = Problem::TooLong { limit_bytes: MAX_EXTENSION_NAME_BYTES, actual_bytes };
+    let too_long = Problem::TooLong {
+        limit_bytes: MAX_EXTENSION_NAME_BYTES,
+        actual_bytes,
+    };
     assert_eq!(with_extension(&"z".repeat(actual_bytes)), one(field, too_long));
     assert_eq!(with_extension(""), one(field, Problem::Missing));
     for name in ["aB", "a_", "a-", "a.", "a ", "aé", "a\n"] {
-        assert_eq!(with_extension(name), one(field, Problem::ForbiddenCharacter { at_byte: 1 }), "{name:?}");
+        assert_eq!(
+            with_extension(name),
+            one(field, Problem::ForbiddenCharacter { at_byte: 1 }),
+            "{name:?}"
+        );
     }
-    for name in ["id", "source", "specversion", "type", "subject", "time", "datacontenttype", "data"] {
+    for name in [
+        "id",
+        "source",
+        "specversion",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "data",
+    ] {
         assert_eq!(with_extension(name), one(field, Problem::Reserved), "{name}");
     }
     assert_eq!(with_extension("ok"), one(field, Problem::Repeated));
@@ -232,8 +336,14 @@ fn extension_names_are_short_lower_case_and_nobody_elses() {
 #[test]
 fn extensions_may_be_as_many_as_their_limit_and_no_more() {
     let extensions = |count: usize| (0..count).map(|n| (format!("x{n}"), String::new())).collect();
-    assert_eq!(violations(|parts| parts.extensions = extensions(MAX_EXTENSIONS)), []);
-    let too_many = Problem::TooMany { limit: MAX_EXTENSIONS, actual: MAX_EXTENSIONS + 1 };
+    assert_eq!(
+        violations(|parts| parts.extensions = extensions(MAX_EXTENSIONS)),
+        []
+    );
+    let too_many = Problem::TooMany {
+        limit: MAX_EXTENSIONS,
+        actual: MAX_EXTENSIONS + 1,
+    };
     let found = violations(|parts| parts.extensions = extensions(MAX_EXTENSIONS + 1));
     assert_eq!(found, one("extensions", too_many));
 }
@@ -258,24 +368,44 @@ fn all_violations_are_told_at_once_and_read_well() {
     );
     let violation = FieldViolation {
         field: "data".into(),
-        problem: Problem::TooLong { limit_bytes: 1, actual_bytes: 2 },
+        problem: Problem::TooLong {
+            limit_bytes: 1,
+            actual_bytes: 2,
+        },
     };
     assert_eq!(violation.to_string(), "data is 2 bytes long, more than 1");
 }
 
 #[test]
 fn debug_output_leaves_the_payload_out() {
-    let event = Event::try_from(EventParts { data: "hunter2".into(), ..least() }).unwrap();
+    let event = Event::try_from(EventParts {
+        data: "hunter2".into(),
+        ..least()
+    })
+    .unwrap();
     let shown = format!("{event:?}");
-    assert!(shown.contains("data_bytes: 7") && !shown.contains("hunter2"), "{shown}");
+    assert!(
+        shown.contains("data_bytes: 7") && !shown.contains("hunter2"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn events_of_one_name_have_one_key_and_others_have_others() {
     let key = |source: &str, id: &str| {
-        Event::try_from(EventParts { id: id.into(), source: source.into(), ..least() }).unwrap().key()
+        Event::try_from(EventParts {
+            id: id.into(),
+            source: source.into(),
+            ..least()
+        })
+        .unwrap()
+        .key()
     };
-    let other_bytes = EventParts { data: "other".into(), subject: "other".into(), ..least() };
+    let other_bytes = EventParts {
+        data: "other".into(),
+        subject: "other".into(),
+        ..least()
+    };
     assert_eq!(Event::try_from(other_bytes).unwrap().key(), key("s", "1"));
     assert_ne!(key("ab", "c"), key("a", "bc"));
     assert_ne!(key("a", "b"), key("b", "a"));

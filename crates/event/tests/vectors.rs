@@ -69,10 +69,18 @@ fn entries_agree_with_the_vectors() {
             other => panic!("{other}"),
         };
 
-        assert_eq!(hex::encode(event.key().as_bytes()), vector.event_key_hex, "{name}");
+        assert_eq!(
+            hex::encode(event.key().as_bytes()),
+            vector.event_key_hex,
+            "{name}"
+        );
         let attributes = event.attributes().encode();
         assert_eq!(hex::encode(&attributes), vector.attributes_hex, "{name}");
-        assert_eq!(Attributes::decode_canonical(&attributes).unwrap(), *event.attributes(), "{name}");
+        assert_eq!(
+            Attributes::decode_canonical(&attributes).unwrap(),
+            *event.attributes(),
+            "{name}"
+        );
 
         let unstamped = UnstampedEntry::new(
             suite,
@@ -92,8 +100,16 @@ fn entries_agree_with_the_vectors() {
         assert_eq!(entry.event_type(), event.event_type(), "{name}");
         assert_eq!(entry.media_type(), event.data_content_type(), "{name}");
         assert_eq!(entry.payload_length(), event.data().len() as u64, "{name}");
-        assert_eq!(entry.payload_commitment().to_string(), vector.payload_commitment_hex, "{name}");
-        assert_eq!(entry.attributes_commitment().to_string(), vector.attributes_commitment_hex, "{name}");
+        assert_eq!(
+            entry.payload_commitment().to_string(),
+            vector.payload_commitment_hex,
+            "{name}"
+        );
+        assert_eq!(
+            entry.attributes_commitment().to_string(),
+            vector.attributes_commitment_hex,
+            "{name}"
+        );
         assert_eq!(entry.authentication(), authentication, "{name}");
         assert_eq!(entry.retention_class(), vector.retention_class, "{name}");
         assert_eq!(entry.encode(), leaf, "{name}");

@@ -1,0 +1,25 @@
+//! Receipts: the half that a submitter keeps, and what it proves.
+//!
+//! A [`Receipt`] composes a leaf, an inclusion proof (RFC 9162 section 2.1.3) and a signed head (C2SP tlog-checkpoint).
+//! Whoever has the log's vkey checks one with no access to the log. As a file it is a C2SP tlog-proof; see
+//! [`Receipt::to_text`]. The crate does no I/O, reads no clock, and trusts nothing but the key it is given: the size
+//! of the tree and its root come from the signed head alone, and bytes are hashed before they are read.
+//!
+//! What a check covers:
+//!
+//! | part of a receipt | checked by |
+//! | --- | --- |
+//! | origin, size, root and time of the head | the signature of the key given |
+//! | entry, index and proof | the hashes up to the head's root |
+//! | salt | [`VerifiedReceipt::commits_to`] and [`VerifiedReceipt::commits_to_payload`] only |
+//! | other signatures on the checkpoint | nobody: they are for the holders of other keys |
+//!
+//! So [`Receipt::verify`] proves that the log has recorded *this entry*. That the entry stands for a given event takes
+//! the event itself, and one of the two commitment checks.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod receipt;
+mod text;
+
+pub use receipt::{Receipt, ReceiptError, VerifiedReceipt};
+pub use text::{MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, ReceiptTextError};

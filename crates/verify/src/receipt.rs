@@ -1,0 +1,127 @@
+//! Receipts and what checking one gives.
+
+use counterfoil_event::{CommitmentError, Entry, EntryError, Event, Salt};
+use counterfoil_merkle::{Digest, LeafIndex, ProofError, verify_inclusion};
+use counterfoil_note::{HeadError, SignedHead, VerifierKey};
+
+/// All that it takes to prove that a log has recorded an entry. Nothing in it is checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The entry's place in the log.
+    pub index: LeafIndex,
+    /// The encoded entry: the leaf, as it was hashed.
+    pub entry: Vec<u8>,
+    /// The salt of the entry's commitments.
+    pub salt: Salt,
+    /// Sibling hashes from the leaf up.
+    pub inclusion_proof: Vec<Digest>,
+    /// The signed note of a head that covers the entry.
+    pub checkpoint: Vec<u8>,
+}
+
+/// Why a receipt proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// The checkpoint is not a head that the key signed.
+    #[error("the receipt's checkpoint is refused: {0}")]
+    Head(#[source] HeadError),
+    /// The receipt carries another checkpoint than the head it was checked under.
+    #[error("the receipt carries another checkpoint than the head it was checked under")]
+    OtherHead,
+    /// The entry is not at that index in the tree of that head.
+    #[error("the receipt's inclusion proof is refused: {0}")]
+    Inclusion(#[source] ProofError),
+    /// The log recorded these bytes, but they are no entry of a version known here.
+    #[error("the receipt's leaf is refused: {0}")]
+    Entry(#[source] EntryError),
+}
+
+impl Receipt {
+    /// Checks everything that the log's key alone can prove: the head's signature, the inclusion of the leaf, the form
+    /// of the entry. The salt is checked with what was committed to: [`VerifiedReceipt::commits_to`].
+    ///
+    /// The hash suite is the key's; a receipt of a log with another suite has a head that the key did not sign.
+    pub fn verify(&self, key: &VerifierKey) -> Result<VerifiedReceipt, ReceiptError> {
+        let head = key.verify_head(&self.checkpoint).map_err(ReceiptError::Head)?;
+        self.verify_inclusion_under(head)
+    }
+
+    /// As [`verify`](Self::verify), with a head whose signature was checked before: many receipts share one.
+    ///
+    /// The receipt's own checkpoint must be that head's, byte for byte.
+    pub fn verify_under(&self, head: &SignedHead) -> Result<VerifiedReceipt, ReceiptError> {
+        if head.note_bytes() != self.checkpoint {
+            return Err(ReceiptError::OtherHead);
+        }
+        self.verify_inclusion_under(head.clone())
+    }
+
+    fn verify_inclusion_under(&self, head: SignedHead) -> Result<VerifiedReceipt, ReceiptError> {
+        let leaf_hash = head.suite().leaf_hash(&self.entry);
+        verify_inclusion(
+            head.suite(),
+            leaf_hash,
+            self.index,
+            head.size(),
+            &self.inclusion_proof,
+            head.root(),
+        )
+        .map_err(ReceiptError::Inclusion)?;
+        let entry = Entry::decode(&self.entry).map_err(ReceiptError::Entry)?;
+        Ok(VerifiedReceipt {
+            head,
+            index: self.index,
+            leaf_hash,
+            entry,
+            salt: self.salt,
+        })
+    }
+}
+
+/// A receipt that holds: made by [`Receipt::verify`] and [`Receipt::verify_under`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedReceipt {
+    head: SignedHead,
+    index: LeafIndex,
+    leaf_hash: Digest,
+    entry: Entry,
+    salt: Salt,
+}
+
+impl VerifiedReceipt {
+    /// The head that covers the entry.
+    pub fn head(&self) -> &SignedHead {
+        &self.head
+    }
+
+    /// The entry's place in the log.
+    pub fn index(&self) -> LeafIndex {
+        self.index
+    }
+
+    /// The hash of the leaf.
+    pub fn leaf_hash(&self) -> Digest {
+        self.leaf_hash
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The salt as the receipt has it: what nobody signed, until a commitment check passes with it.
+    pub fn salt(&self) -> &Salt {
+        &self.salt
+    }
+
+    /// Checks that what was recorded is exactly `event`.
+    pub fn commits_to(&self, event: &Event) -> Result<(), CommitmentError> {
+        self.entry.commits_to(self.head.suite(), &self.salt, event)
+    }
+
+    /// Checks that what was recorded has this payload. Says nothing of the event's attributes.
+    pub fn commits_to_payload(&self, payload: &[u8]) -> Result<(), CommitmentError> {
+        self.entry
+            .commits_to_payload(self.head.suite(), &self.salt, payload)
+    }
+}
