@@ -93,9 +93,11 @@ impl Tile {
 
     /// The node at a height above the bottom row (0 to 8), from the left; none if it is not complete.
     pub fn node(&self, height: u8, index: u16) -> Option<Digest> {
-        let end = (u32::from(index) + 1).checked_shl(u32::from(height))?;
-        (height <= TileId::HEIGHT && end <= u32::from(self.width()))
-            .then(|| self.node_at(u32::from(height), index))
+        if height > TileId::HEIGHT {
+            return None;
+        }
+        let end = (u32::from(index) + 1) << height;
+        (end <= u32::from(self.width())).then(|| self.node_at(u32::from(height), index))
     }
 
     /// Looks up a node that lies in this tile. The caller chose the tile by [`TileId::containing`].

@@ -36,6 +36,8 @@ fn a_tile_knows_every_complete_node_over_its_hashes() {
             }
         }
         assert_eq!(tile.node(9, 0), None);
+        // Shifted by 16, the end of this one would be 0.
+        assert_eq!(tile.node(16, u16::MAX), None);
         assert_eq!(tile.node(u8::MAX, u16::MAX), None);
     }
 }
