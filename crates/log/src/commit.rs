@@ -1,0 +1,330 @@
+//! The commit path: from the queue into the tree, onto the disk, under a signature, back to the callers.
+//!
+//! Two threads. The *sequencer* gives each event its place and time and builds the next batch; the *writer* puts the
+//! batch on disk, signs the head and answers. While the writer waits for the disk, the sequencer prepares one batch
+//! and the queue gathers the one after: batches form by themselves, without a timer.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU64,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use counterfoil_event::{EventKey, Salt};
+use counterfoil_merkle::{Frontier, LeafIndex, Suite, Tile, TileId};
+use counterfoil_store::{Batch, StoreError, TreeState};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::{
+    SubmitError, clock,
+    event::PreparedEvent,
+    open::{OpenError, Recovered, recover},
+    queue::{Capacity, Group},
+    shared::{Commit, Shared},
+};
+
+/// One batch is at most this large, however much waits. A single call may be larger, up to the limits of a call.
+const MAX_BATCH: Capacity = Capacity {
+    events: 8_192,
+    bytes: 32 * 1024 * 1024,
+};
+
+/// How often a full disk is looked at again.
+const SPACE_POLL: Duration = Duration::from_millis(500);
+
+/// Where the events of a group are, all of them durable and under the head of `commit`.
+pub(crate) struct Placed {
+    pub(crate) commit: Arc<Commit>,
+    pub(crate) events: Vec<PlacedEvent>,
+}
+
+pub(crate) enum PlacedEvent {
+    New(NewLeaf),
+    /// The source and id were on record already. Whether the bytes are the same is for the caller to find out.
+    Known {
+        index: LeafIndex,
+        event: Box<PreparedEvent>,
+    },
+}
+
+pub(crate) struct NewLeaf {
+    pub(crate) index: LeafIndex,
+    pub(crate) entry: Vec<u8>,
+    pub(crate) salt: Salt,
+}
+
+/// What the sequencer hands to the writer.
+struct PreparedBatch<'s> {
+    /// `None` if every event was known: nothing to write, but the answer has to wait for what went before.
+    writes: Option<Batch<'s>>,
+    frontier: Frontier,
+    full_tiles: Vec<(TileId, Arc<Tile>)>,
+    answers: Vec<Answer>,
+}
+
+/// A caller, and where its events are.
+type Answer = (oneshot::Sender<Result<Placed, SubmitError>>, Vec<PlacedEvent>);
+
+/// Runs the commit path until the queue is closed. The thread that calls it becomes the sequencer.
+pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
+    loop {
+        match run_until_failure(shared, recovered) {
+            Ok(()) => return,
+            Err(StoreError::OutOfSpace(problem)) => {
+                warn!(log = %shared.name, problem, "the disk is full: submissions wait for room")
+            }
+            Err(problem) => return give_up(shared, &problem.to_string()),
+        }
+        // The batch that failed is in the database or it is not; from here on only what recovery finds counts. Nothing
+        // of that batch was signed, so either outcome is consistent with every head.
+        match recover_when_there_is_room(shared) {
+            Some(Ok(again)) => recovered = again,
+            Some(Err(problem)) => return give_up(shared, &problem.to_string()),
+            None => return,
+        }
+        info!(log = %shared.name, size = %recovered.frontier.size(), "writing again");
+    }
+}
+
+/// Reads go on; whatever wants to be written is refused until the log is opened anew.
+fn give_up(shared: &Shared, problem: &str) {
+    error!(log = %shared.name, problem, "the log can't write any more; reads go on. Mend the cause, then restart");
+    shared.queue.close(SubmitError::WriteFailed);
+    while let Some(groups) = shared.queue.take(MAX_BATCH) {
+        refuse_all(groups, &SubmitError::WriteFailed);
+    }
+}
+
+/// `None` if the log was told to stop meanwhile.
+fn recover_when_there_is_room(shared: &Shared) -> Option<Result<Recovered, OpenError>> {
+    while !has_room(shared, MAX_BATCH.bytes) {
+        refuse_all(shared.queue.take_now()?, &SubmitError::OutOfSpace);
+        thread::sleep(SPACE_POLL);
+    }
+    Some(recover(&shared.store, shared.suite))
+}
+
+fn refuse_all(groups: Vec<Group>, error: &SubmitError) {
+    for group in groups {
+        group.refuse(error.clone());
+    }
+}
+
+fn has_room(shared: &Shared, bytes: usize) -> bool {
+    match free_bytes(shared.store.path()) {
+        Ok(free) => free >= shared.options.min_free_bytes.saturating_add(bytes as u64),
+        // Unknown is not full: the write itself will tell.
+        Err(_) => true,
+    }
+}
+
+fn free_bytes(path: &Path) -> rustix::io::Result<u64> {
+    let file_system = rustix::fs::statvfs(path)?;
+    Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+}
+
+fn run_until_failure(shared: &Shared, recovered: Recovered) -> Result<(), StoreError> {
+    thread::scope(|scope| {
+        // No slack: while one batch is on its way to the disk, one more may be ready, and it stays open no longer.
+        let (batches, next_batches) = mpsc::sync_channel(0);
+        let writer = scope.spawn(move || write_batches(shared, next_batches));
+        let sequenced = Sequencer::new(shared, recovered).run(batches);
+        let written = writer.join().expect("the writer does not panic");
+        match (sequenced, written) {
+            (Ok(None), written) => written,
+            (Ok(Some(unsent)), Err(problem)) => {
+                refuse_answers(unsent.answers, &told(&problem));
+                Err(problem)
+            }
+            (Ok(Some(_)), Ok(())) => unreachable!("the writer stops early only when it fails"),
+            (Err(problem), _) => Err(problem),
+        }
+    })
+}
+
+struct Sequencer<'s> {
+    shared: &'s Shared,
+    suite: Suite,
+    frontier: Frontier,
+    last_time_unix_ns: u64,
+    /// Events placed but perhaps not yet to be found in the database, oldest first.
+    in_flight: HashMap<EventKey, LeafIndex>,
+    in_flight_order: VecDeque<(LeafIndex, EventKey)>,
+}
+
+impl<'s> Sequencer<'s> {
+    fn new(shared: &'s Shared, recovered: Recovered) -> Self {
+        Self {
+            shared,
+            suite: shared.suite,
+            frontier: recovered.frontier,
+            last_time_unix_ns: recovered.last_time_unix_ns,
+            in_flight: HashMap::new(),
+            in_flight_order: VecDeque::new(),
+        }
+    }
+
+    /// Returns the batch that a failing writer did not take.
+    fn run(
+        mut self,
+        batches: mpsc::SyncSender<PreparedBatch<'s>>,
+    ) -> Result<Option<PreparedBatch<'s>>, StoreError> {
+        while let Some(groups) = self.shared.queue.take(MAX_BATCH) {
+            if !has_room(self.shared, MAX_BATCH.bytes) {
+                refuse_all(groups, &SubmitError::OutOfSpace);
+                continue;
+            }
+            if let Err(mpsc::SendError(unsent)) = batches.send(self.prepare(groups)?) {
+                return Ok(Some(unsent));
+            }
+        }
+        Ok(None)
+    }
+
+    fn prepare(&mut self, groups: Vec<Group>) -> Result<PreparedBatch<'s>, StoreError> {
+        self.forget_what_is_durable();
+        let known = self.known_events(&groups)?;
+        let mut known = known.into_iter();
+        let time_unix_ns = self.next_time();
+        let mut writes = self.shared.store.batch();
+        let mut full_tiles = Vec::new();
+        let size_before = self.frontier.size();
+
+        let mut answers = Vec::with_capacity(groups.len());
+        for group in groups {
+            let mut placed = Vec::with_capacity(group.events.len());
+            for event in group.events {
+                let stored = known.next().expect("one answer for each event");
+                placed.push(match stored.or_else(|| self.in_flight.get(&event.key).copied()) {
+                    Some(index) => PlacedEvent::Known {
+                        index,
+                        event: Box::new(event),
+                    },
+                    None => PlacedEvent::New(self.append(event, time_unix_ns, &mut writes, &mut full_tiles)),
+                });
+            }
+            answers.push((group.reply, placed));
+        }
+
+        let writes = (self.frontier.size() > size_before).then(|| {
+            for (id, tile) in &full_tiles {
+                writes.put_tile(*id, &tile.hashes_bytes());
+            }
+            writes.put_tree_state(&TreeState {
+                size: self.frontier.size(),
+                last_time_unix_ns: self.last_time_unix_ns,
+                compact_range: self.frontier.compact_range(),
+            });
+            writes
+        });
+        Ok(PreparedBatch {
+            writes,
+            frontier: self.frontier.clone(),
+            full_tiles,
+            answers,
+        })
+    }
+
+    fn append(
+        &mut self,
+        event: PreparedEvent,
+        time_unix_ns: NonZeroU64,
+        writes: &mut Batch<'s>,
+        full_tiles: &mut Vec<(TileId, Arc<Tile>)>,
+    ) -> NewLeaf {
+        let index = LeafIndex::new(self.frontier.size().get()).expect("a log can't grow to 2^63 entries");
+        let entry = event.entry.stamp(time_unix_ns);
+        let leaf_hash = self.suite.leaf_hash(&entry);
+        self.frontier
+            .append(leaf_hash, &mut |id, tile| full_tiles.push((id, tile)));
+        writes.put_leaf(index, &entry, &event.record, &leaf_hash, &event.key);
+        self.in_flight_order.push_back((index, event.key.clone()));
+        self.in_flight.insert(event.key, index);
+        NewLeaf {
+            index,
+            entry,
+            salt: event.salt,
+        }
+    }
+
+    /// Which events are in the database already. Those of batches in flight are not yet there.
+    fn known_events(&self, groups: &[Group]) -> Result<Vec<Option<LeafIndex>>, StoreError> {
+        let keys = groups
+            .iter()
+            .flat_map(|group| group.events.iter().map(|event| &event.key));
+        self.shared.store.indices_of_events(keys)
+    }
+
+    fn forget_what_is_durable(&mut self) {
+        let durable = self.shared.commit().head.size;
+        while let Some((_, key)) = self
+            .in_flight_order
+            .pop_front_if(|(index, _)| durable.contains(*index))
+        {
+            self.in_flight.remove(&key);
+        }
+    }
+
+    /// The clock's time, but never before that of an earlier leaf.
+    fn next_time(&mut self) -> NonZeroU64 {
+        let time = clock::unix_ns().max(NonZeroU64::new(self.last_time_unix_ns).unwrap_or(NonZeroU64::MIN));
+        self.last_time_unix_ns = time.get();
+        time
+    }
+}
+
+/// Writes batches in order until there are no more or one fails; what comes after a failure is answered with it.
+fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) -> Result<(), StoreError> {
+    for batch in &batches {
+        let PreparedBatch {
+            writes,
+            frontier,
+            full_tiles,
+            answers,
+        } = batch;
+        if let Some(writes) = writes {
+            // A crash before this returns: the batch is on disk whole or not at all, and nobody was told of it.
+            if let Err(problem) = writes.write() {
+                refuse_answers(answers, &told(&problem));
+                // The next batch was built on this one. It finds nobody to take it.
+                return Err(problem);
+            }
+            // A crash here: the events are in the tree for ever, unanswered. A retry finds them and gets a receipt.
+            for (id, tile) in full_tiles {
+                shared.tiles.insert(id, tile);
+            }
+            let head = shared.sign(frontier.size(), frontier.root());
+            shared.commits.send_replace(Arc::new(Commit {
+                head: Arc::new(head),
+                frontier,
+            }));
+        }
+        // A crash here: as before; the head was signed, and recovery finds a tree that is as large or larger.
+        let commit = shared.commit();
+        for (reply, events) in answers {
+            let _ = reply.send(Ok(Placed {
+                commit: commit.clone(),
+                events,
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// What a caller is told of a failed write.
+fn told(problem: &StoreError) -> SubmitError {
+    match problem {
+        StoreError::OutOfSpace(_) => SubmitError::OutOfSpace,
+        _ => SubmitError::WriteFailed,
+    }
+}
+
+fn refuse_answers(answers: Vec<Answer>, error: &SubmitError) {
+    for (reply, _) in answers {
+        let _ = reply.send(Err(error.clone()));
+    }
+}

@@ -1,0 +1,59 @@
+//! What can go wrong, by what the caller can do about it.
+
+use counterfoil_merkle::{LeafIndex, TreeSize};
+use counterfoil_store::StoreError;
+
+/// Why events were not recorded. Nothing of the call is in the log unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// More is waiting than the log allows. Retry soon.
+    #[error("the log has more waiting than it allows; retry after a pause")]
+    QueueFull,
+    /// The disk is nearly full. Retry later; the operator has to make room.
+    #[error("the log's disk is nearly full; the operator has to make room")]
+    OutOfSpace,
+    /// A write failed. The events may be on record or not: a retry after the operator mended the cause tells.
+    #[error("the log can't write; the operator has to look at its disk")]
+    WriteFailed,
+    /// What is stored of an event already on record can't be read.
+    #[error("stored data is damaged or missing; the operator has to run fsck")]
+    DataLoss,
+    /// The log is stopping. Retry when it is back.
+    #[error("the log is stopping")]
+    Stopping,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The log has no such leaf or event.
+    #[error("the log has no such entry")]
+    NotFound,
+    /// An index that the tree of that size does not have.
+    #[error("index {index} is not in a tree of size {size}")]
+    IndexOutOfRange {
+        /// The index asked for.
+        index: LeafIndex,
+        /// The size of the tree.
+        size: TreeSize,
+    },
+    /// A tree size that the log has not reached, or 0, or sizes in the wrong order.
+    #[error("no proof leads from size {first} to size {second}; the log's size is {log_size}")]
+    SizeOutOfRange {
+        /// The smaller tree.
+        first: TreeSize,
+        /// The larger tree.
+        second: TreeSize,
+        /// The size of the log.
+        log_size: TreeSize,
+    },
+    /// Something that must be stored is missing or malformed. Run fsck.
+    #[error("stored data is damaged or missing: {0}")]
+    DataLoss(String),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tile is not in memory. Only for what was tried without the disk.
+    #[error("a tile is not cached")]
+    NotCached,
+}

@@ -1,0 +1,444 @@
+//! Checking a whole log offline: everything that is derived is derived anew and compared, everything that is committed to
+//! is opened.
+//!
+//! One pass over the entries, in order, rebuilds the tree; what each entry leads to is checked on the way. Then the other
+//! families are walked for rows that nothing leads to.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use counterfoil_event::{Attributes, Entry, EventKey};
+use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
+use counterfoil_note::LogSigner;
+use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
+
+use crate::{DataDirectory, KeyFileError, LogName, keys::read_key_file};
+
+/// Findings beyond this many are counted, not kept: a log whose every row is wrong must not fill the memory.
+pub const MAX_FINDINGS: usize = 1_000;
+
+/// Why a check could not be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum FsckError {
+    /// The key file can't be used.
+    #[error("the key file {}: {problem}", path.display())]
+    Keys {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        problem: KeyFileError,
+    },
+    /// The database can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database holds no log.
+    #[error("the database holds no log")]
+    Empty,
+}
+
+/// A place where the log is not what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The column family.
+    pub family: &'static str,
+    /// The row in it, such as `index 17`.
+    pub place: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}: {}", self.family, self.place, self.problem)
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct FsckReport {
+    /// The log's origin.
+    pub origin: String,
+    /// Its suite.
+    pub suite: Suite,
+    /// The size that its newest batch recorded.
+    pub tree_size: TreeSize,
+    /// The root of the stored entries.
+    pub root_hash: Digest,
+    /// Full tiles compared.
+    pub tiles: u64,
+    /// Published heads verified.
+    pub heads: u64,
+    /// Payloads opened against their commitments.
+    pub payloads: u64,
+    /// Bytes of payload.
+    pub payload_bytes: u64,
+    /// All that is wrong, in the order found, at most [`MAX_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// How many findings there were.
+    pub finding_count: u64,
+}
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy)]
+pub struct FsckProgress {
+    /// Entries checked.
+    pub checked: u64,
+    /// Entries in all.
+    pub entries: u64,
+}
+
+/// Checks one log: every entry, payload commitment, tile, head and index row. The server must not be running.
+///
+/// `progress` is called now and then.
+pub fn fsck(
+    data: &DataDirectory,
+    name: &LogName,
+    progress: impl FnMut(FsckProgress),
+) -> Result<FsckReport, FsckError> {
+    let directory = data.log(name);
+    let keys = read_key_file(&directory.keys()).map_err(|problem| FsckError::Keys {
+        path: directory.keys(),
+        problem,
+    })?;
+    let store = Store::open_read_only(&directory.database(), &StoreOptions::default())?;
+    let state = store.tree_state()?.ok_or(FsckError::Empty)?;
+    Check::new(&store, &keys, state).run(progress)
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    keys: &'a LogSigner,
+    suite: Suite,
+    state: TreeState,
+    frontier: Frontier,
+    last_time_unix_ns: u64,
+    /// Published heads whose size the pass has yet to reach.
+    heads: BTreeMap<u64, Digest>,
+    report: FsckReport,
+}
+
+impl<'a> Check<'a> {
+    fn new(store: &'a Store, keys: &'a LogSigner, state: TreeState) -> Self {
+        let suite = keys.suite();
+        Self {
+            store,
+            keys,
+            suite,
+            frontier: Frontier::new(suite),
+            last_time_unix_ns: 0,
+            heads: BTreeMap::new(),
+            report: FsckReport {
+                origin: keys.origin().to_string(),
+                suite,
+                tree_size: state.size,
+                root_hash: suite.empty_root(),
+                tiles: 0,
+                heads: 0,
+                payloads: 0,
+                payload_bytes: 0,
+                findings: Vec::new(),
+                finding_count: 0,
+            },
+            state,
+        }
+    }
+
+    fn run(mut self, mut progress: impl FnMut(FsckProgress)) -> Result<FsckReport, FsckError> {
+        self.read_heads();
+        self.walk_entries(&mut progress);
+        self.check_state();
+        self.walk_tiles();
+        self.walk_indexes();
+        self.report.root_hash = self.frontier.root();
+        Ok(self.report)
+    }
+
+    fn find(&mut self, family: &'static str, place: impl fmt::Display, problem: impl fmt::Display) {
+        self.report.finding_count += 1;
+        if self.report.findings.len() < MAX_FINDINGS {
+            self.report.findings.push(Finding {
+                family,
+                place: place.to_string(),
+                problem: problem.to_string(),
+            });
+        }
+    }
+
+    /// Verifies the signatures of published heads and notes their roots for the pass over the entries.
+    fn read_heads(&mut self) {
+        let verifier = self.keys.keys()[0].verifier_key();
+        for row in self.store.heads() {
+            let (size, note) = match row {
+                Ok(row) => row,
+                Err(problem) => return self.find("heads", "scan", problem),
+            };
+            self.report.heads += 1;
+            match verifier.verify_head(&note) {
+                Err(problem) => self.find("heads", format_args!("size {size}"), problem),
+                Ok(head) if head.size() != size => {
+                    self.find(
+                        "heads",
+                        format_args!("size {size}"),
+                        format_args!("the head is for size {}", head.size()),
+                    );
+                }
+                Ok(_) if size > self.state.size => {
+                    let problem = format!(
+                        "the head was signed, and the log has {} entries: it was rolled back",
+                        self.state.size
+                    );
+                    self.find("heads", format_args!("size {size}"), problem);
+                }
+                Ok(head) => {
+                    self.heads.insert(size.get(), head.root());
+                }
+            }
+        }
+    }
+
+    fn walk_entries(&mut self, progress: &mut impl FnMut(FsckProgress)) {
+        let store = self.store;
+        let entries = self.state.size.get();
+        let mut rows = store.entries(LeafIndex::ZERO);
+        let mut payloads = store.payloads(LeafIndex::ZERO).peekable();
+        for expected in 0..entries {
+            if expected % 4_096 == 0 {
+                progress(FsckProgress {
+                    checked: expected,
+                    entries,
+                });
+            }
+            let (index, entry) = match rows.next() {
+                Some(Ok(row)) if row.0.get() == expected => row,
+                Some(Err(problem)) => return self.find("entries", format_args!("index {expected}"), problem),
+                // Past a hole nothing lines up: every later tile and head would be reported as well.
+                _ => {
+                    return self.find(
+                        "entries",
+                        format_args!("index {expected}"),
+                        "is missing; what follows was not checked",
+                    );
+                }
+            };
+            let payload = match payloads.next_if(|row| row.as_ref().is_ok_and(|(at, _)| *at == index)) {
+                Some(Ok((_, payload))) => Ok(payload),
+                _ => match store.payload(index) {
+                    Ok(Some(payload)) => Ok(payload),
+                    Ok(None) => Err("is missing".to_owned()),
+                    Err(problem) => {
+                        // A damaged row ends the scan; go on behind it.
+                        if let Ok(next) = LeafIndex::new(expected + 1) {
+                            payloads = store.payloads(next).peekable();
+                        }
+                        Err(problem.to_string())
+                    }
+                },
+            };
+            self.check_entry(index, &entry, payload);
+        }
+        progress(FsckProgress {
+            checked: entries,
+            entries,
+        });
+        if let Some(row) = rows.next() {
+            match row {
+                Ok((index, _)) => self.find(
+                    "entries",
+                    format_args!("index {index}"),
+                    "is stored past the log's size",
+                ),
+                Err(problem) => self.find("entries", "scan", problem),
+            }
+        }
+        if let Some(Ok((index, _))) = payloads.next() {
+            self.find("payloads", format_args!("index {index}"), "belongs to no entry");
+        }
+    }
+
+    fn check_entry(&mut self, index: LeafIndex, bytes: &[u8], payload: Result<StoredPayload, String>) {
+        let place = format!("index {index}");
+        let leaf_hash = self.suite.leaf_hash(bytes);
+        self.check_leaf_hash_row(index, leaf_hash);
+        match Entry::decode(bytes) {
+            Err(problem) => self.find("entries", &place, problem),
+            Ok(entry) => {
+                let time = entry.time_unix_ns().get();
+                if time < self.last_time_unix_ns {
+                    self.find(
+                        "entries",
+                        &place,
+                        "its time is before that of the entry before it",
+                    );
+                }
+                self.last_time_unix_ns = time;
+                match payload {
+                    Err(problem) => self.find("payloads", &place, problem),
+                    Ok(payload) => self.check_payload(index, &entry, &payload),
+                }
+            }
+        }
+        self.append(index, leaf_hash);
+    }
+
+    fn check_payload(&mut self, index: LeafIndex, entry: &Entry, payload: &StoredPayload) {
+        let place = format!("index {index}");
+        self.report.payloads += 1;
+        self.report.payload_bytes += payload.data.len() as u64;
+        if let Err(problem) = entry.commits_to_payload(self.suite, &payload.salt, &payload.data) {
+            self.find("payloads", &place, problem);
+        }
+        if let Err(problem) = entry.commits_to_attributes(self.suite, &payload.salt, &payload.attributes) {
+            self.find("payloads", &place, problem);
+        }
+        match Attributes::decode_canonical(&payload.attributes) {
+            Err(problem) => self.find("payloads", &place, problem),
+            Ok(attributes) => {
+                let key = EventKey::new(&attributes.source, &attributes.id);
+                match self.store.index_of_event(&key) {
+                    Ok(Some(found)) if found == index => {}
+                    Ok(Some(found)) => {
+                        self.find(
+                            "event_ids",
+                            &place,
+                            format_args!("its source and id lead to entry {found}"),
+                        );
+                    }
+                    Ok(None) => self.find("event_ids", &place, "its source and id lead nowhere"),
+                    Err(problem) => self.find("event_ids", &place, problem),
+                }
+            }
+        }
+    }
+
+    fn check_leaf_hash_row(&mut self, index: LeafIndex, leaf_hash: Digest) {
+        let place = format_args!("index {index}").to_string();
+        match self.store.index_of_leaf(&leaf_hash) {
+            Ok(Some(found)) if found == index => {}
+            Ok(Some(found)) => self.find(
+                "leaf_hashes",
+                place,
+                format_args!("its hash leads to entry {found}"),
+            ),
+            Ok(None) => self.find(
+                "leaf_hashes",
+                place,
+                format_args!("its hash {leaf_hash} is not in the index: the entry or the row was changed"),
+            ),
+            Err(problem) => self.find("leaf_hashes", place, problem),
+        }
+    }
+
+    /// Adds a leaf, compares the tiles that it fills with the stored ones, and the root with a published head of that size.
+    fn append(&mut self, index: LeafIndex, leaf_hash: Digest) {
+        let mut full = Vec::new();
+        self.frontier
+            .append(leaf_hash, &mut |id, tile| full.push((id, tile)));
+        for (id, tile) in full {
+            self.report.tiles += 1;
+            let place = format!("level {}, tile {}", id.level, id.index);
+            match self.store.tile(id) {
+                Ok(Some(stored)) => {
+                    let expected = tile.hashes_bytes();
+                    if let Some(hash) = stored
+                        .chunks(32)
+                        .zip(expected.chunks(32))
+                        .position(|(a, b)| a != b)
+                    {
+                        let node = id.index * u64::from(TileId::FULL_WIDTH) + hash as u64;
+                        self.find(
+                            "tiles",
+                            place,
+                            format_args!(
+                                "hash {hash} (node {node} of its level) is not what the entries make"
+                            ),
+                        );
+                    } else if stored.len() != expected.len() {
+                        self.find(
+                            "tiles",
+                            place,
+                            format_args!("is {} bytes long instead of {}", stored.len(), expected.len()),
+                        );
+                    }
+                }
+                Ok(None) => self.find("tiles", place, "is missing"),
+                Err(problem) => self.find("tiles", place, problem),
+            }
+        }
+        let size = index.size_after();
+        if let Some(signed) = self.heads.remove(&size.get()) {
+            let root = self.frontier.root();
+            if root != signed {
+                self.find(
+                    "heads",
+                    format_args!("size {size}"),
+                    format_args!("the signed root is {signed}, the entries make {root}"),
+                );
+            }
+        }
+    }
+
+    fn check_state(&mut self) {
+        if self.frontier.size() != self.state.size {
+            return;
+        }
+        if self.frontier.compact_range() != self.state.compact_range {
+            self.find(
+                "meta",
+                "tree",
+                "the recorded compact range is not what the entries make",
+            );
+        }
+        if self.last_time_unix_ns != self.state.last_time_unix_ns {
+            self.find(
+                "meta",
+                "tree",
+                "the recorded time is not that of the newest entry",
+            );
+        }
+    }
+
+    /// Finds tiles past the log's size. Those within it were compared on the way.
+    fn walk_tiles(&mut self) {
+        for row in self.store.tiles() {
+            match row {
+                Ok((id, _)) if id.width_at(self.state.size) == TileId::FULL_WIDTH => {}
+                Ok((id, _)) => self.find(
+                    "tiles",
+                    format_args!("level {}, tile {}", id.level, id.index),
+                    "the tree has no such full tile",
+                ),
+                Err(problem) => return self.find("tiles", "scan", problem),
+            }
+        }
+    }
+
+    /// Every entry has its row in both indexes, as was checked; as many rows as entries means that there are no others.
+    fn walk_indexes(&mut self) {
+        let entries = self.state.size.get();
+        match self
+            .store
+            .leaf_hashes()
+            .try_fold(0, |count, row| row.map(|_| count + 1))
+        {
+            Ok(count) if count == entries => {}
+            Ok(count) => self.find(
+                "leaf_hashes",
+                "count",
+                format_args!("{count} rows for {entries} entries"),
+            ),
+            Err(problem) => self.find("leaf_hashes", "scan", problem),
+        }
+        match self
+            .store
+            .event_ids()
+            .try_fold(0, |count, row| row.map(|_| count + 1))
+        {
+            Ok(count) if count == entries => {}
+            Ok(count) => self.find(
+                "event_ids",
+                "count",
+                format_args!("{count} rows for {entries} entries"),
+            ),
+            Err(problem) => self.find("event_ids", "scan", problem),
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The engine of a transparency log: it sequences events into a tree, makes them durable, signs heads, proves, and
+//! recovers.
+//!
+//! It knows neither gRPC nor HTTP, and of RocksDB only that `counterfoil-store` hides it. The module `commit` is the
+//! protocol; read it first.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod anchor;
+mod clock;
+mod commit;
+mod create;
+mod directory;
+mod error;
+mod event;
+mod fsck;
+mod keys;
+mod open;
+mod publish;
+mod queue;
+mod read;
+mod shared;
+mod submit;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use counterfoil_event::{Event, Salt};
+use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
+use counterfoil_note::{Origin, UnixMillis, VerifierKey};
+use counterfoil_store::{Store, StoreOptions};
+use tokio::{sync::watch, task};
+
+use anchor::Anchor;
+pub use counterfoil_store::StoredPayload;
+pub use create::{CreateError, create_log};
+pub use directory::{DataDirectory, InvalidLogName, LogDirectory, LogName};
+pub use error::{ReadError, SubmitError};
+pub use event::{Channel, PreparedEvent};
+pub use fsck::{Finding, FsckError, FsckProgress, FsckReport, MAX_FINDINGS, fsck};
+pub use keys::KeyFileError;
+pub use open::OpenError;
+use queue::{Capacity, Queue};
+pub use read::{LeafName, ProvenLeaf, StoredEntry};
+use read::{Nodes, TileCache, read_entry};
+use shared::{Commit, Disk, Shared};
+pub use submit::{MAX_CALL_EVENTS, Outcome, Submitted};
+
+const MIB: usize = 1024 * 1024;
+
+/// What an operator may choose about one log.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Memory for the database and cached tiles together, in bytes.
+    pub memory_bytes: usize,
+    /// Events that may wait for the commit path.
+    pub queue_events: usize,
+    /// Bytes of events that may wait for the commit path.
+    pub queue_bytes: usize,
+    /// How often a head is published if the tree grew.
+    pub publish_interval: Duration,
+    /// How often a head is signed anew if it did not.
+    pub resign_interval: Duration,
+    /// Submissions are refused when the disk has less free than this, in bytes: the database needs room to tidy up.
+    pub min_free_bytes: u64,
+    /// A directory elsewhere, best on another disk, for the newest published head.
+    pub anchor: Option<PathBuf>,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 320 * MIB,
+            queue_events: 65_536,
+            queue_bytes: 64 * MIB,
+            publish_interval: Duration::from_secs(1),
+            resign_interval: Duration::from_secs(60),
+            min_free_bytes: 256 * MIB as u64,
+            anchor: None,
+        }
+    }
+}
+
+/// A signed tree head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeHead {
+    /// The log's name in every checkpoint.
+    pub origin: Origin,
+    /// Leaves.
+    pub size: TreeSize,
+    /// The root of the tree of that size.
+    pub root: Digest,
+    /// When it was signed.
+    pub time: UnixMillis,
+    /// The signed note: the artefact itself.
+    pub note: Vec<u8>,
+}
+
+/// An open log. Dropping it stops it.
+pub struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    publisher: JoinHandle<()>,
+}
+
+impl Log {
+    /// Opens a log, recovering it first, and starts its commit path. Blocks for less than a second.
+    ///
+    /// # Errors
+    /// If another process has the log open, if its data is damaged, or if it is not what was signed before: see
+    /// [`OpenError`]. Nothing was signed or changed then.
+    pub fn open(data: &DataDirectory, name: &LogName, options: LogOptions) -> Result<Self, OpenError> {
+        let directory = data.log(name);
+        let keys = keys::read_key_file(&directory.keys()).map_err(|problem| OpenError::Keys {
+            path: directory.keys(),
+            problem,
+        })?;
+        // A quarter of the memory for tiles, which serve proofs; the rest for the database.
+        let tiles = TileCache::new(options.memory_bytes / 4);
+        let store = Store::open(
+            &directory.database(),
+            &StoreOptions {
+                memory_bytes: options.memory_bytes / 4 * 3,
+            },
+        )?;
+
+        let recovered = open::recover(&store, keys.suite())?;
+        open::check_genesis(&store, &keys)?;
+        if let Some((_, note)) = store.newest_head()? {
+            open::check_signed(
+                &store,
+                &keys,
+                &recovered.frontier,
+                &note,
+                "the newest published head",
+            )?;
+        }
+        let anchor = options
+            .anchor
+            .as_deref()
+            .map(|directory| Anchor::new(directory, name));
+        if let Some(anchor) = &anchor
+            && let Some(note) = anchor.read().map_err(|problem| OpenError::Anchor {
+                path: anchor.path().to_owned(),
+                problem,
+            })?
+        {
+            open::check_signed(&store, &keys, &recovered.frontier, &note, "the anchor")?;
+        }
+
+        // From here on this process is the only one that signs for the log.
+        let head = Arc::new(shared::sign(
+            &keys,
+            recovered.frontier.size(),
+            recovered.frontier.root(),
+        ));
+        let commit = Commit {
+            head: head.clone(),
+            frontier: recovered.frontier.clone(),
+        };
+        let shared = Arc::new(Shared {
+            name: name.clone(),
+            suite: keys.suite(),
+            keys,
+            store,
+            tiles,
+            queue: Queue::new(Capacity {
+                events: options.queue_events,
+                bytes: options.queue_bytes,
+            }),
+            options,
+            commits: watch::Sender::new(Arc::new(commit)),
+            published: watch::Sender::new(head.clone()),
+            alarm: publish::Alarm::default(),
+        });
+        publish::publish(&shared, anchor.as_ref(), head)?;
+        Ok(Self {
+            threads: Mutex::new(Some(start_threads(&shared, recovered, anchor)?)),
+            shared,
+        })
+    }
+
+    /// What the server calls it.
+    pub fn name(&self) -> &LogName {
+        &self.shared.name
+    }
+
+    /// Its hash suite.
+    pub fn suite(&self) -> Suite {
+        self.shared.suite
+    }
+
+    /// What verifies its heads, the key to hand out first.
+    pub fn verifier_keys(&self) -> Vec<VerifierKey> {
+        self.shared
+            .keys
+            .keys()
+            .iter()
+            .map(|key| key.verifier_key().clone())
+            .collect()
+    }
+
+    /// Prepares an event for [`submit`](Self::submit): hashing and compression, some microseconds for each KiB.
+    ///
+    /// # Panics
+    /// If the system has no random bytes to give.
+    pub fn prepare(&self, event: Event, channel: Channel) -> PreparedEvent {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).expect("a running system has random bytes");
+        PreparedEvent::new(self.shared.suite, event, Salt::from(salt), channel)
+    }
+
+    /// The head of everything on record, published or not.
+    pub fn commit_head(&self) -> Arc<TreeHead> {
+        self.shared.commit().head.clone()
+    }
+
+    /// The newest published head.
+    pub fn published_head(&self) -> Arc<TreeHead> {
+        self.shared.published.borrow().clone()
+    }
+
+    /// The newest published head and those that follow.
+    pub fn watch_published(&self) -> watch::Receiver<Arc<TreeHead>> {
+        self.shared.published.subscribe()
+    }
+
+    /// The index of a leaf.
+    pub async fn find(&self, leaf: LeafName) -> Result<LeafIndex, ReadError> {
+        let commit = self.shared.commit();
+        let index = match leaf {
+            LeafName::Index(index) => Some(index),
+            LeafName::Hash(hash) => {
+                self.blocking(move |shared| Ok(shared.store.index_of_leaf(&hash)?))
+                    .await?
+            }
+            LeafName::Event(key) => {
+                self.blocking(move |shared| Ok(shared.store.index_of_event(&key)?))
+                    .await?
+            }
+        };
+        // A row of a batch that is written but not yet signed finds nothing: it is not in any tree.
+        index
+            .filter(|index| commit.head.size.contains(*index))
+            .ok_or(ReadError::NotFound)
+    }
+
+    /// The hash of a leaf, and proof that it is in the tree of `size`.
+    pub async fn inclusion_proof(
+        &self,
+        index: LeafIndex,
+        size: TreeSize,
+    ) -> Result<(Digest, Vec<Digest>), ReadError> {
+        self.with_nodes(self.shared.commit(), move |nodes| {
+            let proof = nodes.inclusion_proof(index, size)?;
+            Ok((nodes.leaf_hash(index)?, proof))
+        })
+        .await
+    }
+
+    /// Proof that the tree of `first` is a prefix of the tree of `second`.
+    pub async fn consistency_proof(
+        &self,
+        first: TreeSize,
+        second: TreeSize,
+    ) -> Result<Vec<Digest>, ReadError> {
+        self.with_nodes(self.shared.commit(), move |nodes| {
+            nodes.consistency_proof(first, second)
+        })
+        .await
+    }
+
+    /// One entry.
+    pub async fn entry(&self, index: LeafIndex, with_payload: bool) -> Result<StoredEntry, ReadError> {
+        if !self.commit_head().size.contains(index) {
+            return Err(ReadError::NotFound);
+        }
+        self.blocking(move |shared| read_entry(&shared.store, index, with_payload))
+            .await
+    }
+
+    /// Entries from `first` on, in order of index: at most `max_entries`, at most about `max_bytes`, but at least one. Empty
+    /// past the end of the log.
+    pub async fn entries(
+        &self,
+        first: LeafIndex,
+        max_entries: usize,
+        max_bytes: usize,
+        with_payload: bool,
+    ) -> Result<Vec<StoredEntry>, ReadError> {
+        let end = self.commit_head().size;
+        self.blocking(move |shared| {
+            read::read_range(&shared.store, first, end, max_entries, max_bytes, with_payload)
+        })
+        .await
+    }
+
+    /// A leaf with its proof at a head that covers it: the newest published one, or the newest commit's if that is not yet
+    /// large enough.
+    pub async fn proven_leaf(&self, index: LeafIndex) -> Result<(Arc<TreeHead>, ProvenLeaf), ReadError> {
+        let commit = self.shared.commit();
+        let published = self.published_head();
+        let head = if published.size.contains(index) {
+            published
+        } else {
+            commit.head.clone()
+        };
+        if !head.size.contains(index) {
+            return Err(ReadError::NotFound);
+        }
+        let stored = self.entry(index, true).await?;
+        let payload = stored
+            .payload
+            .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
+        let size = head.size;
+        let inclusion_proof = self
+            .with_nodes(commit, move |nodes| nodes.inclusion_proof(index, size))
+            .await?;
+        Ok((
+            head,
+            ProvenLeaf {
+                index,
+                entry: stored.entry,
+                salt: payload.salt,
+                inclusion_proof,
+            },
+        ))
+    }
+
+    /// Lets nothing more in, commits what waits, publishes the last head and closes. Blocks until done; calls after the first
+    /// do nothing.
+    pub fn stop(&self) {
+        let Some(threads) = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        self.shared.queue.close(SubmitError::Stopping);
+        let committed = threads.committer.join();
+        self.shared.alarm.ring();
+        let published = threads.publisher.join();
+        if let Err(problem) = self.shared.store.flush() {
+            // The next start replays RocksDB's log instead.
+            tracing::warn!(log = %self.shared.name, %problem, "can't flush the database");
+        }
+        committed
+            .and(published)
+            .expect("the threads of a log do not panic");
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let shared = self.shared.clone();
+        task::spawn_blocking(move || read(&shared))
+            .await
+            .expect("reads do not panic")
+    }
+
+    /// Reads the tree at `commit`: at once if the tiles are in memory, else on a thread that may wait for the disk.
+    async fn with_nodes<T: Send + 'static>(
+        &self,
+        commit: Arc<Commit>,
+        read: impl Fn(&Nodes<'_>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        match read(&self.shared.nodes(&commit, Disk::Forbidden)) {
+            Err(ReadError::NotCached) => {
+                self.blocking(move |shared| read(&shared.nodes(&commit, Disk::Allowed)))
+                    .await
+            }
+            result => result,
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn start_threads(
+    shared: &Arc<Shared>,
+    recovered: open::Recovered,
+    anchor: Option<Anchor>,
+) -> Result<Threads, OpenError> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new()
+            .name(format!("{name} {}", shared.name))
+            .spawn(work)
+            .map_err(OpenError::Thread)
+    };
+    let for_committer = shared.clone();
+    let committer = spawn("commit", Box::new(move || commit::run(&for_committer, recovered)))?;
+    let for_publisher = shared.clone();
+    let publisher = spawn(
+        "publish",
+        Box::new(move || publish::run(&for_publisher, anchor.as_ref())),
+    )?;
+    Ok(Threads { committer, publisher })
+}

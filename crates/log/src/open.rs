@@ -1,0 +1,240 @@
+//! Opening a log: the one recovery path, which every start runs through.
+//!
+//! What the database holds is rebuilt into a tree and compared with everything that was ever said about it: the state
+//! that the newest batch left, the newest published head, and the anchor outside. Where they disagree the log stays
+//! shut, for a head signed now could contradict one signed before.
+
+use std::path::PathBuf;
+
+use counterfoil_event::{Entry, Genesis};
+use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, Tile, TileId, TreeSize};
+use counterfoil_note::{HeadError, LogSigner, SignedHead};
+use counterfoil_store::{Store, StoreError};
+
+use crate::{
+    ReadError,
+    anchor::AnchorError,
+    keys::KeyFileError,
+    read::{Nodes, TileCache, read_tile},
+};
+
+/// Why a log stays shut. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The key file can't be used.
+    #[error("the key file {}: {problem}", path.display())]
+    Keys {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        problem: KeyFileError,
+    },
+    /// The database can't be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The anchor can't be used.
+    #[error("the anchor {}: {problem}", path.display())]
+    Anchor {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        problem: AnchorError,
+    },
+    /// A thread of the log could not be started.
+    #[error("can't start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The database holds no log.
+    #[error(
+        "the database holds no log. Make one with `counterfoild init`, or restore the directory from a backup"
+    )]
+    Empty,
+    /// Entry 0 does not describe this log.
+    #[error("entry 0 does not describe this log: {0}. The keys and the database are not of the same log")]
+    Genesis(String),
+    /// Something that the tree needs is missing or malformed.
+    #[error("{0}. Run `counterfoild fsck`, and restore the directory from a backup")]
+    DataLoss(String),
+    /// The stored leaves do not make the tree that the newest batch recorded.
+    #[error(
+        "the stored leaves do not make the tree of size {size} that the newest batch recorded: data was changed or lost. \
+         Run `counterfoild fsck`, and restore the directory from a backup"
+    )]
+    StateMismatch {
+        /// The recorded size.
+        size: TreeSize,
+    },
+    /// There are entries past the recorded size.
+    #[error(
+        "an entry {index} is stored past the log's size. Run `counterfoild fsck`, and restore the directory from a backup"
+    )]
+    StrayEntry {
+        /// Its index.
+        index: LeafIndex,
+    },
+    /// A head was signed for a larger tree than the one recovered.
+    #[error(
+        "the log was rolled back: a tree of size {signed} was signed ({witness}), and the database holds {recovered} entries. \
+         Starting would sign a second history. Restore the newest copy of the directory; if entries {recovered} to {signed} are lost \
+         for good, keep this directory as evidence and begin a new log under a new origin"
+    )]
+    RolledBack {
+        /// The size that was signed.
+        signed: TreeSize,
+        /// The size that was recovered.
+        recovered: TreeSize,
+        /// What remembers it.
+        witness: &'static str,
+    },
+    /// A head was signed for another tree of the same size.
+    #[error(
+        "the log was rewritten: at size {size} the signed root is {signed} ({witness}), and the stored entries make {recovered}. \
+         Run `counterfoild fsck` to find the place, and restore the directory from a backup"
+    )]
+    Rewritten {
+        /// The size of the signed head.
+        size: TreeSize,
+        /// The signed root.
+        signed: Digest,
+        /// The root that the stored entries make.
+        recovered: Digest,
+        /// What remembers it.
+        witness: &'static str,
+    },
+    /// A stored head is not one of ours.
+    #[error("a signed head ({witness}) does not verify: {problem}. It was damaged, or it is another log's")]
+    Head {
+        /// Where it was found.
+        witness: &'static str,
+        /// What is wrong.
+        problem: HeadError,
+    },
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => Self::Store(error),
+            other => Self::DataLoss(other.to_string()),
+        }
+    }
+}
+
+/// What the database holds, as a tree to go on from.
+pub(crate) struct Recovered {
+    pub(crate) frontier: Frontier,
+    pub(crate) last_time_unix_ns: u64,
+}
+
+/// Rebuilds the tree's right edge from fewer than 256 entries and at most 255 tiles a level: the cost does not grow with
+/// the log.
+pub(crate) fn recover(store: &Store, suite: Suite) -> Result<Recovered, OpenError> {
+    let state = store.tree_state()?.ok_or(OpenError::Empty)?;
+    let partials = TileId::right_edge(state.size)
+        .map(|(tile, width)| right_edge_tile(store, suite, tile, width))
+        .collect::<Result<Vec<_>, _>>()?;
+    let frontier = Frontier::from_tiles(suite, state.size, partials)
+        .map_err(|problem| OpenError::DataLoss(problem.to_string()))?;
+    if frontier.compact_range() != state.compact_range {
+        return Err(OpenError::StateMismatch { size: state.size });
+    }
+    if let Some(stray) = LeafIndex::new(state.size.get())
+        .ok()
+        .and_then(|next| store.entries(next).next())
+    {
+        return Err(OpenError::StrayEntry { index: stray?.0 });
+    }
+    Ok(Recovered {
+        frontier,
+        last_time_unix_ns: state.last_time_unix_ns,
+    })
+}
+
+/// The first `width` hashes of a tile that is not full yet: leaf hashes, or the roots of the full tiles below.
+fn right_edge_tile(store: &Store, suite: Suite, tile: TileId, width: u16) -> Result<Tile, OpenError> {
+    let first = tile.index * u64::from(TileId::FULL_WIDTH);
+    let mut partial = Tile::new();
+    for index in first..first + u64::from(width) {
+        let hash = match tile.level.checked_sub(1) {
+            None => leaf_hash(store, suite, index)?,
+            Some(below) => read_tile(store, suite, TileId { level: below, index })?
+                .root()
+                .expect("a stored tile is full"),
+        };
+        partial.push(suite, hash);
+    }
+    Ok(partial)
+}
+
+fn leaf_hash(store: &Store, suite: Suite, index: u64) -> Result<Digest, OpenError> {
+    let missing = || OpenError::DataLoss(format!("entry {index} is missing"));
+    let entry = store
+        .entry(LeafIndex::new(index).map_err(|_| missing())?)?
+        .ok_or_else(missing)?;
+    Ok(suite.leaf_hash(&entry))
+}
+
+/// Checks that entry 0 names this origin, suite and keys.
+pub(crate) fn check_genesis(store: &Store, keys: &LogSigner) -> Result<(), OpenError> {
+    let wrong = |problem: &str| OpenError::Genesis(problem.to_owned());
+    let bytes = store
+        .entry(LeafIndex::ZERO)?
+        .ok_or_else(|| wrong("it is missing"))?;
+    let entry = Entry::decode(&bytes).map_err(|problem| wrong(&problem.to_string()))?;
+    let payload = store
+        .payload(LeafIndex::ZERO)?
+        .ok_or_else(|| wrong("its payload is missing"))?;
+    entry
+        .commits_to_payload(keys.suite(), &payload.salt, &payload.data)
+        .map_err(|problem| wrong(&problem.to_string()))?;
+    let genesis = Genesis::parse(&payload.data).map_err(|problem| wrong(&problem.to_string()))?;
+    let vkeys: Vec<String> = keys
+        .keys()
+        .iter()
+        .map(|key| key.verifier_key().to_string())
+        .collect();
+    if genesis.origin != keys.origin().as_str() || genesis.suite != keys.suite() || genesis.keys != vkeys {
+        return Err(wrong(&format!(
+            "it names the origin {:?}, the suite {} and other keys",
+            genesis.origin, genesis.suite
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that the recovered tree has grown from a head signed earlier.
+pub(crate) fn check_signed(
+    store: &Store,
+    keys: &LogSigner,
+    frontier: &Frontier,
+    note: &[u8],
+    witness: &'static str,
+) -> Result<SignedHead, OpenError> {
+    let head = keys.keys()[0]
+        .verifier_key()
+        .verify_head(note)
+        .map_err(|problem| OpenError::Head { witness, problem })?;
+    if head.size() > frontier.size() {
+        return Err(OpenError::RolledBack {
+            signed: head.size(),
+            recovered: frontier.size(),
+            witness,
+        });
+    }
+    let tiles = TileCache::new(0);
+    let nodes = Nodes {
+        suite: frontier.suite(),
+        frontier,
+        tiles: &tiles,
+        store: Some(store),
+    };
+    let recovered = nodes.root_at(head.size())?;
+    if recovered != head.root() {
+        return Err(OpenError::Rewritten {
+            size: head.size(),
+            signed: head.root(),
+            recovered,
+            witness,
+        });
+    }
+    Ok(head)
+}

@@ -1,0 +1,224 @@
+//! Reading the tree: nodes, proofs, entries.
+
+use std::sync::Arc;
+
+use counterfoil_event::{EventKey, Salt};
+use counterfoil_merkle::{
+    Digest, Frontier, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TreeSize, consistency_proof,
+    inclusion_proof, root_at,
+};
+use counterfoil_store::{Store, StoredPayload};
+use quick_cache::sync::Cache;
+
+use crate::ReadError;
+
+/// A full tile with its interior nodes, in memory.
+const TILE_BYTES: usize = 511 * 32 + 128;
+
+/// Full tiles in memory, the most useful ones. They never change, so nothing is ever taken back.
+pub(crate) struct TileCache(Cache<TileId, Arc<Tile>>);
+
+impl TileCache {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Cache::new((bytes / TILE_BYTES).max(16)))
+    }
+
+    pub(crate) fn insert(&self, id: TileId, tile: Arc<Tile>) {
+        self.0.insert(id, tile);
+    }
+}
+
+/// A leaf, by any of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeafName {
+    /// Its index.
+    Index(LeafIndex),
+    /// Its hash.
+    Hash(Digest),
+    /// The event that it records.
+    Event(EventKey),
+}
+
+/// An entry and, where asked for and not erased, what it commits to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its place in the tree.
+    pub index: LeafIndex,
+    /// Its bytes, as they were hashed.
+    pub entry: Vec<u8>,
+    /// What it commits to.
+    pub payload: Option<StoredPayload>,
+}
+
+/// A leaf with its proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenLeaf {
+    /// Its place in the tree.
+    pub index: LeafIndex,
+    /// The entry's bytes.
+    pub entry: Vec<u8>,
+    /// The salt of the entry's commitments.
+    pub salt: Salt,
+    /// Sibling hashes from the leaf up.
+    pub inclusion_proof: Vec<Digest>,
+}
+
+/// The nodes of a tree of one size: the right edge from memory, the rest from the cache and the store.
+pub(crate) struct Nodes<'a> {
+    pub(crate) suite: Suite,
+    pub(crate) frontier: &'a Frontier,
+    pub(crate) tiles: &'a TileCache,
+    /// `None` on an async worker, where the disk is out of bounds.
+    pub(crate) store: Option<&'a Store>,
+}
+
+impl Nodes<'_> {
+    pub(crate) fn size(&self) -> TreeSize {
+        self.frontier.size()
+    }
+
+    fn node(&self, id: NodeId) -> Result<Digest, ReadError> {
+        if let Some(hash) = self.frontier.node(id) {
+            return Ok(hash);
+        }
+        let tile = TileId::containing(id);
+        self.tile(tile)?
+            .lookup(id)
+            .ok_or_else(|| ReadError::DataLoss(format!("{tile:?} has no {id:?}")))
+    }
+
+    fn tile(&self, id: TileId) -> Result<Arc<Tile>, ReadError> {
+        if let Some(tile) = self.tiles.0.get(&id) {
+            return Ok(tile);
+        }
+        let store = self.store.ok_or(ReadError::NotCached)?;
+        let tile = Arc::new(read_tile(store, self.suite, id)?);
+        self.tiles.0.insert(id, tile.clone());
+        Ok(tile)
+    }
+
+    pub(crate) fn leaf_hash(&self, index: LeafIndex) -> Result<Digest, ReadError> {
+        self.require(index, self.size())?;
+        self.node(NodeId {
+            level: 0,
+            index: index.get(),
+        })
+    }
+
+    /// Proof that a leaf is in the tree of `size`.
+    pub(crate) fn inclusion_proof(&self, index: LeafIndex, size: TreeSize) -> Result<Vec<Digest>, ReadError> {
+        if size > self.size() {
+            return Err(self.size_out_of_range(size, size));
+        }
+        self.require(index, size)?;
+        inclusion_proof(self.suite, index, size, |id| self.node(id)).map_err(read_failure)
+    }
+
+    /// Proof that the tree of `first` is a prefix of the tree of `second`.
+    pub(crate) fn consistency_proof(
+        &self,
+        first: TreeSize,
+        second: TreeSize,
+    ) -> Result<Vec<Digest>, ReadError> {
+        if first == TreeSize::ZERO || first > second || second > self.size() {
+            return Err(self.size_out_of_range(first, second));
+        }
+        consistency_proof(self.suite, first, second, |id| self.node(id)).map_err(read_failure)
+    }
+
+    /// The root that the tree had at `size`.
+    pub(crate) fn root_at(&self, size: TreeSize) -> Result<Digest, ReadError> {
+        if size > self.size() {
+            return Err(self.size_out_of_range(size, size));
+        }
+        root_at(self.suite, size, |id| self.node(id))
+    }
+
+    fn require(&self, index: LeafIndex, size: TreeSize) -> Result<(), ReadError> {
+        if size.contains(index) {
+            Ok(())
+        } else {
+            Err(ReadError::IndexOutOfRange { index, size })
+        }
+    }
+
+    fn size_out_of_range(&self, first: TreeSize, second: TreeSize) -> ReadError {
+        ReadError::SizeOutOfRange {
+            first,
+            second,
+            log_size: self.size(),
+        }
+    }
+}
+
+/// Ranges are checked before a proof is made, so what fails is reading.
+fn read_failure(error: ProveError<ReadError>) -> ReadError {
+    match error {
+        ProveError::Read(error) => error,
+        other => ReadError::DataLoss(other.to_string()),
+    }
+}
+
+/// Reads a full tile and computes its interior nodes.
+pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId) -> Result<Tile, ReadError> {
+    let bytes = store
+        .tile(id)?
+        .ok_or_else(|| ReadError::DataLoss(format!("{id:?} is missing")))?;
+    Tile::from_bytes(suite, &bytes)
+        .ok()
+        .filter(Tile::is_full)
+        .ok_or_else(|| ReadError::DataLoss(format!("{id:?} does not hold 256 hashes")))
+}
+
+/// Reads an entry that the tree has.
+pub(crate) fn read_entry(
+    store: &Store,
+    index: LeafIndex,
+    with_payload: bool,
+) -> Result<StoredEntry, ReadError> {
+    let entry = store
+        .entry(index)?
+        .ok_or_else(|| ReadError::DataLoss(format!("entry {index} is missing")))?;
+    let payload = if with_payload { store.payload(index)? } else { None };
+    Ok(StoredEntry {
+        index,
+        entry,
+        payload,
+    })
+}
+
+/// Entries `first..end` in order, as many as the limits allow but at least one.
+pub(crate) fn read_range(
+    store: &Store,
+    first: LeafIndex,
+    end: TreeSize,
+    max_entries: usize,
+    max_bytes: usize,
+    with_payload: bool,
+) -> Result<Vec<StoredEntry>, ReadError> {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    for (row, expected) in store.entries(first).zip(first.get()..end.get()).take(max_entries) {
+        let (index, entry) = row?;
+        if index.get() != expected {
+            return Err(ReadError::DataLoss(format!("entry {expected} is missing")));
+        }
+        let payload = if with_payload { store.payload(index)? } else { None };
+        bytes += entry.len()
+            + payload
+                .as_ref()
+                .map_or(0, |payload| payload.data.len() + payload.attributes.len());
+        entries.push(StoredEntry {
+            index,
+            entry: entry.into_vec(),
+            payload,
+        });
+        if bytes >= max_bytes {
+            break;
+        }
+    }
+    if entries.is_empty() && end.contains(first) {
+        return Err(ReadError::DataLoss(format!("entry {first} is missing")));
+    }
+    Ok(entries)
+}

@@ -1,0 +1,83 @@
+//! What the threads of one log share.
+
+use std::sync::Arc;
+
+use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
+use counterfoil_note::LogSigner;
+use counterfoil_store::Store;
+use tokio::sync::watch;
+
+use crate::{
+    LogName, LogOptions, TreeHead, clock,
+    publish::Alarm,
+    queue::Queue,
+    read::{Nodes, TileCache},
+};
+
+/// The log as it stood after one batch: on disk, and signed.
+pub(crate) struct Commit {
+    pub(crate) head: Arc<TreeHead>,
+    pub(crate) frontier: Frontier,
+}
+
+pub(crate) struct Shared {
+    pub(crate) name: LogName,
+    pub(crate) suite: Suite,
+    pub(crate) keys: LogSigner,
+    pub(crate) options: LogOptions,
+    pub(crate) store: Store,
+    pub(crate) tiles: TileCache,
+    pub(crate) queue: Queue,
+    /// The newest commit. Everything that reads starts from one.
+    pub(crate) commits: watch::Sender<Arc<Commit>>,
+    /// The newest published head.
+    pub(crate) published: watch::Sender<Arc<TreeHead>>,
+    /// Ends the publisher.
+    pub(crate) alarm: Alarm,
+}
+
+impl Shared {
+    pub(crate) fn commit(&self) -> Arc<Commit> {
+        self.commits.borrow().clone()
+    }
+
+    /// Signs a head as of now.
+    pub(crate) fn sign(&self, size: TreeSize, root: Digest) -> TreeHead {
+        sign(&self.keys, size, root)
+    }
+
+    /// The nodes of the tree at `commit`. Without the disk, what is not in memory is [`ReadError::NotCached`].
+    ///
+    /// [`ReadError::NotCached`]: crate::ReadError::NotCached
+    pub(crate) fn nodes<'a>(&'a self, commit: &'a Commit, disk: Disk) -> Nodes<'a> {
+        Nodes {
+            suite: self.suite,
+            frontier: &commit.frontier,
+            tiles: &self.tiles,
+            store: match disk {
+                Disk::Allowed => Some(&self.store),
+                Disk::Forbidden => None,
+            },
+        }
+    }
+}
+
+/// Signs a head as of now.
+pub(crate) fn sign(keys: &LogSigner, size: TreeSize, root: Digest) -> TreeHead {
+    let time = clock::unix_millis();
+    let note = keys.sign_head(size, root, time);
+    TreeHead {
+        origin: keys.origin().clone(),
+        size,
+        root,
+        time,
+        note,
+    }
+}
+
+/// Whether a read may wait for the disk. On an async worker it may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Allowed,
+    Forbidden,
+}

@@ -1,0 +1,65 @@
+use std::path::{Path, PathBuf};
+
+use rocksdb::ErrorKind;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the database open. Stop it first.
+    #[error("another process has the database in {} open", path.display())]
+    Locked {
+        /// The directory of the database.
+        path: PathBuf,
+    },
+    /// There is no database there.
+    #[error("there is no database in {}", path.display())]
+    Missing {
+        /// The directory of the database.
+        path: PathBuf,
+    },
+    /// The file system is full.
+    #[error("no space is left on the disk: {0}")]
+    OutOfSpace(String),
+    /// RocksDB read bytes that do not match their checksums, or files are missing. Restore from a backup.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
+    /// A row that RocksDB finds in order is not of the form that this version writes.
+    #[error("a row of the column family `{family}` is malformed")]
+    Malformed {
+        /// The column family.
+        family: &'static str,
+    },
+    /// Reading or writing failed otherwise.
+    #[error("the database failed: {0}")]
+    Io(String),
+}
+
+impl From<rocksdb::Error> for StoreError {
+    fn from(error: rocksdb::Error) -> Self {
+        let kind = error.kind();
+        let text = error.into_string();
+        match kind {
+            ErrorKind::Corruption => Self::Corrupt(text),
+            // RocksDB's status has a subcode for it that its C interface does not pass on.
+            ErrorKind::IOError if text.contains("No space left on device") => Self::OutOfSpace(text),
+            _ => Self::Io(text),
+        }
+    }
+}
+
+impl StoreError {
+    pub(crate) fn from_open(error: rocksdb::Error, path: &Path) -> Self {
+        let text = error.as_ref();
+        if text.contains("lock hold by current process") || text.contains("While lock file") {
+            return Self::Locked {
+                path: path.to_owned(),
+            };
+        }
+        if text.contains("does not exist (create_if_missing is false)") {
+            return Self::Missing {
+                path: path.to_owned(),
+            };
+        }
+        error.into()
+    }
+}

@@ -1,0 +1,322 @@
+//! The RocksDB database of one log. No other crate knows RocksDB.
+//!
+//! It keeps and returns bytes under keys, a batch at a time; it computes no hash and verifies no proof. Keys are
+//! big-endian, so that a scan is in order. docs/PROTOCOL.md, "On disk", has the families, keys and values.
+//!
+//! All calls block; none belongs on an async worker.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod error;
+mod keys;
+mod options;
+mod payload;
+
+use std::path::{Path, PathBuf};
+
+use counterfoil_event::EventKey;
+use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
+use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+
+pub use error::StoreError;
+use keys::{Family, META_TREE};
+pub use options::StoreOptions;
+pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
+
+/// What a log's tree was after its newest batch: the newest batch wrote it, atomically with its leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeState {
+    /// Leaves.
+    pub size: TreeSize,
+    /// The time of the newest leaf, nanoseconds since 1970-01-01T00:00:00Z.
+    pub last_time_unix_ns: u64,
+    /// Roots of the largest perfect subtrees, leftmost (largest) first.
+    pub compact_range: Vec<Digest>,
+}
+
+/// An open database.
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Makes an empty database in `path`, which must not hold one.
+    pub fn create(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let (mut database, families) = options.build();
+        database.create_if_missing(true);
+        database.create_missing_column_families(true);
+        database.set_error_if_exists(true);
+        Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)
+    }
+
+    /// Opens a database for reading and writing. At most one process has it open so.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let (database, families) = options.build();
+        Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)
+    }
+
+    /// Opens a database for reading. It changes nothing on disk and sees nothing that is written later.
+    pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let (database, families) = options.build();
+        Self::from_opened(
+            DB::open_cf_descriptors_read_only(&database, path, families, false),
+            path,
+        )
+    }
+
+    fn from_opened(opened: Result<DB, rocksdb::Error>, path: &Path) -> Result<Self, StoreError> {
+        let db = opened.map_err(|error| StoreError::from_open(error, path))?;
+        Ok(Self {
+            db,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The directory of the database.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a batch.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            store: self,
+            writes: WriteBatch::default(),
+        }
+    }
+
+    /// Writes what is in memory to tables, so that the next open has no log to replay.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        for family in Family::ALL {
+            self.db.flush_cf(self.family(family))?;
+        }
+        Ok(())
+    }
+
+    /// The state that the newest batch left. `None` in a new database.
+    pub fn tree_state(&self) -> Result<Option<TreeState>, StoreError> {
+        self.get(Family::Meta, META_TREE, keys::decode_tree_state)
+    }
+
+    /// The bytes of an entry.
+    pub fn entry(&self, index: LeafIndex) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(Family::Entries, &keys::index(index), |bytes| Some(bytes.to_vec()))
+    }
+
+    /// What is kept beside an entry: its payload, attributes and salt.
+    pub fn payload(&self, index: LeafIndex) -> Result<Option<StoredPayload>, StoreError> {
+        self.get(Family::Payloads, &keys::index(index), payload::decode)
+    }
+
+    /// The bytes of a full tile: 256 hashes.
+    pub fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(Family::Tiles, &keys::tile(tile), |bytes| Some(bytes.to_vec()))
+    }
+
+    /// The entry that holds an event.
+    pub fn index_of_event(&self, key: &EventKey) -> Result<Option<LeafIndex>, StoreError> {
+        self.get(Family::EventIds, key.as_bytes(), keys::decode_index)
+    }
+
+    /// Whether any of `keys` names an event on record, and which: one answer for each, in order.
+    pub fn indices_of_events<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k EventKey>,
+    ) -> Result<Vec<Option<LeafIndex>>, StoreError> {
+        let keys: Vec<_> = keys.into_iter().map(EventKey::as_bytes).collect();
+        self.db
+            .batched_multi_get_cf(self.family(Family::EventIds), keys, false)
+            .into_iter()
+            .map(|found| {
+                found?
+                    .map(|bytes| decode(Family::EventIds, &bytes, keys::decode_index))
+                    .transpose()
+            })
+            .collect()
+    }
+
+    /// The entry with this leaf hash.
+    pub fn index_of_leaf(&self, leaf_hash: &Digest) -> Result<Option<LeafIndex>, StoreError> {
+        self.get(Family::LeafHashes, leaf_hash.as_bytes(), keys::decode_index)
+    }
+
+    /// The published head of the largest size, as a signed note.
+    pub fn newest_head(&self) -> Result<Option<(TreeSize, Vec<u8>)>, StoreError> {
+        let family = self.family(Family::Heads);
+        match self.db.iterator_cf(family, IteratorMode::End).next() {
+            None => Ok(None),
+            Some(row) => {
+                let (key, note) = row?;
+                Ok(Some((
+                    decode(Family::Heads, &key, keys::decode_size)?,
+                    note.into_vec(),
+                )))
+            }
+        }
+    }
+
+    /// Stores a published head, synced. It replaces an older one of the same size.
+    pub fn put_head(&self, size: TreeSize, note: &[u8]) -> Result<(), StoreError> {
+        Ok(self
+            .db
+            .put_cf_opt(self.family(Family::Heads), keys::size(size), note, &synced())?)
+    }
+
+    /// Entries from `first` on, in order of index. A gap shows as a jump of the index.
+    pub fn entries(
+        &self,
+        first: LeafIndex,
+    ) -> impl Iterator<Item = Result<(LeafIndex, Box<[u8]>), StoreError>> {
+        self.scan(Family::Entries, keys::index(first), keys::decode_index)
+    }
+
+    /// What is kept beside entries, from `first` on, in order of index. A gap shows as a jump of the index.
+    pub fn payloads(
+        &self,
+        first: LeafIndex,
+    ) -> impl Iterator<Item = Result<(LeafIndex, StoredPayload), StoreError>> {
+        self.scan(Family::Payloads, keys::index(first), keys::decode_index)
+            .map(|row| {
+                row.and_then(|(index, record)| {
+                    Ok((index, decode(Family::Payloads, &record, payload::decode)?))
+                })
+            })
+    }
+
+    /// Full tiles in order of level, then index.
+    pub fn tiles(&self) -> impl Iterator<Item = Result<(TileId, Box<[u8]>), StoreError>> {
+        self.scan(Family::Tiles, [], keys::decode_tile)
+    }
+
+    /// Published heads in order of size, as signed notes.
+    pub fn heads(&self) -> impl Iterator<Item = Result<(TreeSize, Box<[u8]>), StoreError>> {
+        self.scan(Family::Heads, [], keys::decode_size)
+    }
+
+    /// The index from leaf hashes to entries, in order of hash.
+    pub fn leaf_hashes(&self) -> impl Iterator<Item = Result<(Digest, LeafIndex), StoreError>> {
+        self.scan(Family::LeafHashes, [], |key| Digest::try_from(key).ok())
+            .map(|row| {
+                row.and_then(|(hash, value)| {
+                    Ok((hash, decode(Family::LeafHashes, &value, keys::decode_index)?))
+                })
+            })
+    }
+
+    /// The index from events to entries, in order of key.
+    pub fn event_ids(&self) -> impl Iterator<Item = Result<(Digest, LeafIndex), StoreError>> {
+        self.scan(Family::EventIds, [], |key| Digest::try_from(key).ok())
+            .map(|row| {
+                row.and_then(|(key, value)| Ok((key, decode(Family::EventIds, &value, keys::decode_index)?)))
+            })
+    }
+
+    fn family(&self, family: Family) -> &ColumnFamily {
+        self.db
+            .cf_handle(family.name())
+            .expect("every family is named when the database is opened")
+    }
+
+    fn get<T>(
+        &self,
+        family: Family,
+        key: &[u8],
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.db
+            .get_pinned_cf(self.family(family), key)?
+            .map(|value| decode(family, &value, parse))
+            .transpose()
+    }
+
+    fn scan<K>(
+        &self,
+        family: Family,
+        first: impl AsRef<[u8]>,
+        parse_key: impl Fn(&[u8]) -> Option<K>,
+    ) -> impl Iterator<Item = Result<(K, Box<[u8]>), StoreError>> {
+        // A scan reads each block once; it would only push out of the cache what lookups need.
+        let mut read = ReadOptions::default();
+        read.fill_cache(false);
+        read.set_async_io(false);
+        self.db
+            .iterator_cf_opt(
+                self.family(family),
+                read,
+                IteratorMode::From(first.as_ref(), Direction::Forward),
+            )
+            .map(move |row| {
+                let (key, value) = row?;
+                Ok((decode(family, &key, &parse_key)?, value))
+            })
+    }
+}
+
+/// Leaves, tiles and the state of the tree, written together or not at all.
+pub struct Batch<'a> {
+    store: &'a Store,
+    writes: WriteBatch,
+}
+
+impl Batch<'_> {
+    /// Adds an entry with what is kept beside it, and the rows that find it.
+    ///
+    /// `payload` comes from [`encode_payload`].
+    pub fn put_leaf(
+        &mut self,
+        index: LeafIndex,
+        entry: &[u8],
+        payload: &[u8],
+        leaf_hash: &Digest,
+        event: &EventKey,
+    ) {
+        let key = keys::index(index);
+        self.writes.put_cf(self.store.family(Family::Entries), key, entry);
+        self.writes
+            .put_cf(self.store.family(Family::Payloads), key, payload);
+        self.writes
+            .put_cf(self.store.family(Family::LeafHashes), leaf_hash.as_bytes(), key);
+        self.writes
+            .put_cf(self.store.family(Family::EventIds), event.as_bytes(), key);
+    }
+
+    /// Adds a full tile: 256 hashes.
+    pub fn put_tile(&mut self, tile: TileId, hashes: &[u8]) {
+        self.writes
+            .put_cf(self.store.family(Family::Tiles), keys::tile(tile), hashes);
+    }
+
+    /// Sets the state of the tree after this batch.
+    pub fn put_tree_state(&mut self, state: &TreeState) {
+        self.writes.put_cf(
+            self.store.family(Family::Meta),
+            META_TREE,
+            keys::encode_tree_state(state),
+        );
+    }
+
+    /// Bytes that the batch will add to RocksDB's log.
+    pub fn size_bytes(&self) -> usize {
+        self.writes.size_in_bytes()
+    }
+
+    /// Writes the batch and returns when it is on disk. After an error it may be there or not: only opening the
+    /// database anew tells.
+    pub fn write(self) -> Result<(), StoreError> {
+        let mut options = synced();
+        options.set_memtable_insert_hint_per_batch(true);
+        Ok(self.store.db.write_opt(self.writes, &options)?)
+    }
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn decode<T>(family: Family, bytes: &[u8], parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, StoreError> {
+    parse(bytes).ok_or(StoreError::Malformed {
+        family: family.name(),
+    })
+}

@@ -1,0 +1,110 @@
+//! How RocksDB is set up, and why.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType,
+    DBRecoveryMode, LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
+};
+
+use crate::keys::Family;
+
+const MIB: usize = 1024 * 1024;
+
+/// Payloads from here on live in blob files, so that compaction does not copy them.
+const MIN_BLOB_BYTES: u64 = 1024;
+
+/// What a log may choose about its database.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Memory for blocks, indexes, filters and write buffers together, in bytes. A hard budget: what does not fit is
+    /// read again, and writes wait for a flush.
+    pub memory_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 * MIB,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Write buffers' share of the budget. The log that an open has to replay is as large at most.
+    fn write_buffer_bytes(&self) -> usize {
+        (self.memory_bytes / 2).min(128 * MIB)
+    }
+
+    /// The options of the database, and its families with theirs.
+    pub(crate) fn build(&self) -> (Options, Vec<ColumnFamilyDescriptor>) {
+        let cache = Cache::new_lru_cache(self.memory_bytes);
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), self.family(family, &cache)))
+            .into();
+        (self.database(&cache), families)
+    }
+
+    fn database(&self, cache: &Cache) -> Options {
+        let mut options = Options::default();
+        // A torn tail of the log is what a crash leaves; anything acknowledged lies before it. A hole further up stops
+        // the open. What is lost all the same shows when the tree is compared with the newest signed head.
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        options.set_paranoid_checks(true);
+        options.set_max_total_wal_size(self.write_buffer_bytes() as u64);
+        // Charged to the cache, so that buffers and blocks share one budget.
+        options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+            self.write_buffer_bytes(),
+            true,
+            cache.clone(),
+        ));
+        options.set_max_background_jobs(2);
+        options.set_max_open_files(1024);
+        options.set_bytes_per_sync(MIB as u64);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(4 * MIB);
+        options
+    }
+
+    fn family(&self, family: Family, cache: &Cache) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(cache);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table.set_checksum_type(ChecksumType::XXH3);
+        table.set_format_version(6);
+
+        let mut options = Options::default();
+        options.set_write_buffer_size(self.write_buffer_bytes() / 2);
+        match family {
+            // Ascending keys: files never overlap, so compaction moves them instead of rewriting them.
+            Family::Entries => {
+                table.set_block_size(16 * 1024);
+                options.set_compression_type(DBCompressionType::Zstd);
+            }
+            Family::Payloads => {
+                table.set_block_size(16 * 1024);
+                options.set_compression_type(DBCompressionType::Lz4);
+                options.set_enable_blob_files(true);
+                options.set_min_blob_size(MIN_BLOB_BYTES);
+                // Records are compressed before they come here.
+                options.set_blob_compression_type(DBCompressionType::None);
+                options.set_enable_blob_gc(true);
+            }
+            // Digests do not compress.
+            Family::Tiles => options.set_compression_type(DBCompressionType::None),
+            // Random keys: every level down is a rewrite, so few levels; most lookups are for what is not there.
+            Family::EventIds | Family::LeafHashes => {
+                table.set_bloom_filter(10.0, false);
+                table.set_optimize_filters_for_memory(true);
+                options.set_compression_type(DBCompressionType::None);
+                options.set_memtable_prefix_bloom_ratio(0.1);
+                options.set_memtable_whole_key_filtering(true);
+                options.set_compaction_style(DBCompactionStyle::Universal);
+                options.set_universal_compaction_options(&UniversalCompactOptions::default());
+            }
+            Family::Heads | Family::Meta => {}
+        }
+        options.set_block_based_table_factory(&table);
+        options
+    }
+}
