@@ -28,11 +28,11 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::{Event, Salt};
+use counterfoil_event::Event;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
 use counterfoil_note::{Origin, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
-use tokio::{sync::watch, task};
+use tokio::sync::watch;
 
 use anchor::Anchor;
 pub use counterfoil_store::StoredPayload;
@@ -45,8 +45,8 @@ pub use keys::KeyFileError;
 pub use open::OpenError;
 use queue::{Capacity, Queue};
 pub use read::{LeafName, ProvenLeaf, StoredEntry};
-use read::{Nodes, TileCache, read_entry};
-use shared::{Commit, Disk, Shared};
+use read::{TileCache, read_entry};
+use shared::{Commit, Shared};
 pub use submit::{MAX_CALL_EVENTS, Outcome, Submitted};
 
 const MIB: usize = 1024 * 1024;
@@ -212,9 +212,7 @@ impl Log {
     /// # Panics
     /// If the system has no random bytes to give.
     pub fn prepare(&self, event: Event, channel: Channel) -> PreparedEvent {
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).expect("a running system has random bytes");
-        PreparedEvent::new(self.shared.suite, event, Salt::from(salt), channel)
+        self.shared.prepare(event, channel)
     }
 
     /// The head of everything on record, published or not.
@@ -238,11 +236,13 @@ impl Log {
         let index = match leaf {
             LeafName::Index(index) => Some(index),
             LeafName::Hash(hash) => {
-                self.blocking(move |shared| Ok(shared.store.index_of_leaf(&hash)?))
+                self.shared
+                    .blocking(move |shared| Ok(shared.store.index_of_leaf(&hash)?))
                     .await?
             }
             LeafName::Event(key) => {
-                self.blocking(move |shared| Ok(shared.store.index_of_event(&key)?))
+                self.shared
+                    .blocking(move |shared| Ok(shared.store.index_of_event(&key)?))
                     .await?
             }
         };
@@ -258,11 +258,12 @@ impl Log {
         index: LeafIndex,
         size: TreeSize,
     ) -> Result<(Digest, Vec<Digest>), ReadError> {
-        self.with_nodes(self.shared.commit(), move |nodes| {
-            let proof = nodes.inclusion_proof(index, size)?;
-            Ok((nodes.leaf_hash(index)?, proof))
-        })
-        .await
+        self.shared
+            .with_nodes(self.shared.commit(), move |nodes| {
+                let proof = nodes.inclusion_proof(index, size)?;
+                Ok((nodes.leaf_hash(index)?, proof))
+            })
+            .await
     }
 
     /// Proof that the tree of `first` is a prefix of the tree of `second`.
@@ -271,10 +272,11 @@ impl Log {
         first: TreeSize,
         second: TreeSize,
     ) -> Result<Vec<Digest>, ReadError> {
-        self.with_nodes(self.shared.commit(), move |nodes| {
-            nodes.consistency_proof(first, second)
-        })
-        .await
+        self.shared
+            .with_nodes(self.shared.commit(), move |nodes| {
+                nodes.consistency_proof(first, second)
+            })
+            .await
     }
 
     /// One entry.
@@ -282,7 +284,8 @@ impl Log {
         if !self.commit_head().size.contains(index) {
             return Err(ReadError::NotFound);
         }
-        self.blocking(move |shared| read_entry(&shared.store, index, with_payload))
+        self.shared
+            .blocking(move |shared| read_entry(&shared.store, index, with_payload))
             .await
     }
 
@@ -296,10 +299,11 @@ impl Log {
         with_payload: bool,
     ) -> Result<Vec<StoredEntry>, ReadError> {
         let end = self.commit_head().size;
-        self.blocking(move |shared| {
-            read::read_range(&shared.store, first, end, max_entries, max_bytes, with_payload)
-        })
-        .await
+        self.shared
+            .blocking(move |shared| {
+                read::read_range(&shared.store, first, end, max_entries, max_bytes, with_payload)
+            })
+            .await
     }
 
     /// A leaf with its proof at a head that covers it: the newest published one, or the newest commit's if that is not yet
@@ -321,6 +325,7 @@ impl Log {
             .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
         let size = head.size;
         let inclusion_proof = self
+            .shared
             .with_nodes(commit, move |nodes| nodes.inclusion_proof(index, size))
             .await?;
         Ok((
@@ -351,31 +356,6 @@ impl Log {
         committed
             .and(published)
             .expect("the threads of a log do not panic");
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Shared) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let shared = self.shared.clone();
-        task::spawn_blocking(move || read(&shared))
-            .await
-            .expect("reads do not panic")
-    }
-
-    /// Reads the tree at `commit`: at once if the tiles are in memory, else on a thread that may wait for the disk.
-    async fn with_nodes<T: Send + 'static>(
-        &self,
-        commit: Arc<Commit>,
-        read: impl Fn(&Nodes<'_>) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        match read(&self.shared.nodes(&commit, Disk::Forbidden)) {
-            Err(ReadError::NotCached) => {
-                self.blocking(move |shared| read(&shared.nodes(&commit, Disk::Allowed)))
-                    .await
-            }
-            result => result,
-        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use counterfoil_event::{Event, Salt};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
 use counterfoil_note::LogSigner;
 use counterfoil_store::Store;
-use tokio::sync::watch;
+use tokio::{sync::watch, task};
 
 use crate::{
-    LogName, LogOptions, TreeHead, clock,
+    Channel, LogName, LogOptions, PreparedEvent, ReadError, TreeHead, clock,
     publish::Alarm,
     queue::Queue,
     read::{Nodes, TileCache},
@@ -58,6 +59,39 @@ impl Shared {
                 Disk::Allowed => Some(&self.store),
                 Disk::Forbidden => None,
             },
+        }
+    }
+
+    /// See [`Log::prepare`](crate::Log::prepare).
+    pub(crate) fn prepare(&self, event: Event, channel: Channel) -> PreparedEvent {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).expect("a running system has random bytes");
+        PreparedEvent::new(self.suite, event, Salt::from(salt), channel)
+    }
+
+    /// Reads on a thread that may wait for the disk.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let shared = self.clone();
+        task::spawn_blocking(move || read(&shared))
+            .await
+            .expect("reads do not panic")
+    }
+
+    /// Reads the tree at `commit`: at once if the tiles are in memory, else on a thread that may wait for the disk.
+    pub(crate) async fn with_nodes<T: Send + 'static>(
+        self: &Arc<Self>,
+        commit: Arc<Commit>,
+        read: impl Fn(&Nodes<'_>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        match read(&self.nodes(&commit, Disk::Forbidden)) {
+            Err(ReadError::NotCached) => {
+                self.blocking(move |shared| read(&shared.nodes(&commit, Disk::Allowed)))
+                    .await
+            }
+            result => result,
         }
     }
 }

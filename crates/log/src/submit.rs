@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use counterfoil_event::Entry;
+use counterfoil_event::{Entry, conflict_event};
 use counterfoil_merkle::LeafIndex;
 use tokio::sync::oneshot;
 
@@ -41,103 +41,116 @@ pub enum Outcome {
 }
 
 impl Log {
-    /// Records events side by side, in order. When this returns, they are on disk and under a signed head.
+    /// Records events side by side, in order. They take their place in the queue at once; when the future is ready, they
+    /// are on disk and under a signed head. Dropping the future takes nothing back.
     ///
     /// # Errors
     /// If none of them was recorded, or the log can't tell: see [`SubmitError`].
     ///
     /// # Panics
     /// If there are more than [`MAX_CALL_EVENTS`].
-    pub async fn submit(&self, events: Vec<PreparedEvent>) -> Result<Submitted, SubmitError> {
+    pub fn submit(
+        &self,
+        events: Vec<PreparedEvent>,
+    ) -> impl Future<Output = Result<Submitted, SubmitError>> + Send + 'static {
         assert!(events.len() <= MAX_CALL_EVENTS, "the caller limits its calls");
-        let Placed { commit, events } = self.place(events).await?;
-        let head = commit.head.clone();
-        if events.iter().all(|event| matches!(event, PlacedEvent::New(_))) {
-            return Ok(Submitted {
-                head,
-                outcomes: self.prove_new(commit, events).await?,
-            });
-        }
+        let placed = place(&self.shared, events);
+        let shared = self.shared.clone();
+        async move { settle(&shared, placed.await?).await }
+    }
+}
 
-        let mut outcomes = Vec::with_capacity(events.len());
-        for event in events {
-            match event {
-                PlacedEvent::New(_) => outcomes.extend(self.prove_new(commit.clone(), vec![event]).await?),
-                PlacedEvent::Known { index, event } => {
-                    outcomes.push(self.settle_known(&commit, index, *event).await?)
-                }
+/// Hands events to the commit path. The answer comes when they are durable.
+fn place(
+    shared: &Shared,
+    events: Vec<PreparedEvent>,
+) -> impl Future<Output = Result<Placed, SubmitError>> + Send + 'static {
+    let (reply, answer) = oneshot::channel();
+    shared.queue.push(Group::new(events, reply));
+    // Nobody answers only if the commit path failed in between.
+    async { answer.await.unwrap_or(Err(SubmitError::WriteFailed)) }
+}
+
+/// Turns places into proofs.
+async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, SubmitError> {
+    let Placed { commit, events } = placed;
+    let (mut new, mut known) = (Vec::new(), Vec::new());
+    let kinds: Vec<bool> = events
+        .iter()
+        .map(|event| matches!(event, PlacedEvent::New(_)))
+        .collect();
+    for event in events {
+        match event {
+            PlacedEvent::New(leaf) => new.push(leaf),
+            PlacedEvent::Known { index, event } => {
+                known.push(settle_known(shared, &commit, index, *event).await?)
             }
         }
-        Ok(Submitted { head, outcomes })
     }
+    let (mut new, mut known) = (
+        prove_new(shared, &commit, new).await?.into_iter(),
+        known.into_iter(),
+    );
+    let outcomes = kinds
+        .into_iter()
+        .filter_map(|is_new| if is_new { new.next() } else { known.next() })
+        .collect();
+    Ok(Submitted {
+        head: commit.head.clone(),
+        outcomes,
+    })
+}
 
-    /// Hands events to the commit path and waits until they are durable.
-    async fn place(&self, events: Vec<PreparedEvent>) -> Result<Placed, SubmitError> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.push(Group::new(events, reply));
-        // Nobody answers only if the commit path failed in between.
-        answer.await.unwrap_or(Err(SubmitError::WriteFailed))
-    }
+/// Proofs for leaves of a batch just committed, whose tiles are in memory as a rule.
+async fn prove_new(
+    shared: &Arc<Shared>,
+    commit: &Arc<Commit>,
+    leaves: Vec<NewLeaf>,
+) -> Result<Vec<Outcome>, SubmitError> {
+    let indices: Vec<LeafIndex> = leaves.iter().map(|leaf| leaf.index).collect();
+    let size = commit.head.size;
+    let proofs = shared
+        .with_nodes(commit.clone(), move |nodes| {
+            indices
+                .iter()
+                .map(|index| nodes.inclusion_proof(*index, size))
+                .collect::<Result<Vec<_>, _>>()
+        })
+        .await
+        .map_err(|problem| report(shared, &problem))?;
+    Ok(leaves
+        .into_iter()
+        .zip(proofs)
+        .map(|(NewLeaf { index, entry, salt }, inclusion_proof)| {
+            Outcome::Recorded(ProvenLeaf {
+                index,
+                entry,
+                salt,
+                inclusion_proof,
+            })
+        })
+        .collect())
+}
 
-    /// Proofs for leaves of a batch just committed, whose tiles are in memory as a rule.
-    async fn prove_new(
-        &self,
-        commit: Arc<Commit>,
-        events: Vec<PlacedEvent>,
-    ) -> Result<Vec<Outcome>, SubmitError> {
-        let leaves: Vec<NewLeaf> = events
-            .into_iter()
-            .filter_map(|event| match event {
-                PlacedEvent::New(leaf) => Some(leaf),
-                PlacedEvent::Known { .. } => None,
-            })
-            .collect();
-        let indices: Vec<LeafIndex> = leaves.iter().map(|leaf| leaf.index).collect();
-        let size = commit.head.size;
-        let proofs = self
-            .with_nodes(commit, move |nodes| {
-                indices
-                    .iter()
-                    .map(|index| nodes.inclusion_proof(*index, size))
-                    .collect::<Result<Vec<_>, _>>()
-            })
-            .await
-            .map_err(|problem| report(self, &problem))?;
-        Ok(leaves
-            .into_iter()
-            .zip(proofs)
-            .map(|(NewLeaf { index, entry, salt }, inclusion_proof)| {
-                Outcome::Recorded(ProvenLeaf {
-                    index,
-                    entry,
-                    salt,
-                    inclusion_proof,
-                })
-            })
-            .collect())
+/// Finds out whether an event whose source and id are on record is the same event. If not, records the attempt.
+async fn settle_known(
+    shared: &Arc<Shared>,
+    commit: &Arc<Commit>,
+    index: LeafIndex,
+    event: PreparedEvent,
+) -> Result<Outcome, SubmitError> {
+    let at = commit.clone();
+    let (leaf, event) = shared
+        .blocking(move |shared| Ok((same_event(shared, &at, index, &event)?, event)))
+        .await
+        .map_err(|problem| report(shared, &problem))?;
+    if let Some(leaf) = leaf {
+        return Ok(Outcome::Duplicate(leaf));
     }
-
-    /// Finds out whether an event whose source and id are on record is the same event. If not, records the attempt.
-    async fn settle_known(
-        &self,
-        commit: &Arc<Commit>,
-        index: LeafIndex,
-        event: PreparedEvent,
-    ) -> Result<Outcome, SubmitError> {
-        let at = commit.clone();
-        let (leaf, event) = self
-            .blocking(move |shared| Ok((same_event(shared, &at, index, &event)?, event)))
-            .await
-            .map_err(|problem| report(self, &problem))?;
-        if let Some(leaf) = leaf {
-            return Ok(Outcome::Duplicate(leaf));
-        }
-        let conflict = counterfoil_event::conflict_event(index, &event.event);
-        let conflict = self.prepare(conflict, Channel::LOG);
-        // The same attempt again names the same record, which is then known: nothing is added.
-        self.place(vec![conflict]).await?;
-        Ok(Outcome::Conflict { existing: index })
-    }
+    let conflict = shared.prepare(conflict_event(index, &event.event), Channel::LOG);
+    // The same attempt again names the same record, which is then known: nothing is added.
+    place(shared, vec![conflict]).await?;
+    Ok(Outcome::Conflict { existing: index })
 }
 
 /// The leaf, if it records this very event.
@@ -170,7 +183,7 @@ fn same_event(
     }))
 }
 
-fn report(log: &Log, problem: &ReadError) -> SubmitError {
-    tracing::error!(log = %log.name(), %problem, "can't read what a receipt needs");
+fn report(shared: &Shared, problem: &ReadError) -> SubmitError {
+    tracing::error!(log = %shared.name, %problem, "can't read what a receipt needs");
     SubmitError::DataLoss
 }

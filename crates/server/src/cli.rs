@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use counterfoil_log::LogName;
+use counterfoil_merkle::Suite;
+use counterfoil_note::Origin;
+
+/// The command could not do what it was asked; standard error says why.
+pub(crate) const EXIT_FAILED: u8 = 3;
+/// `fsck` found a place that is not what it must be.
+pub(crate) const EXIT_FINDINGS: u8 = 1;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  fsck: the log is not what it must be
+  2  wrong usage
+  3  failed; standard error says why";
+
+/// A transparency log for CI/CD events: the server and its tools.
+#[derive(Debug, Parser)]
+#[command(name = "counterfoild", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new log
+    Init(Init),
+    /// Serve the logs of a data directory
+    Serve(Serve),
+    /// Check logs offline: every leaf, payload commitment, tile, head and index row
+    Fsck(Fsck),
+}
+
+/// Makes a log with new keys, and prints on standard output what verifies it: one verifier key a line, the first for
+/// Counterfoil's own clients.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild init --data ./data --origin log.example.com/builds
+
+The keys are in DATA/logs/NAME/keys. Whoever holds them can sign heads in the log's name; back them up apart.")]
+pub(crate) struct Init {
+    /// The data directory; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The log's name for the world, for ever: a host and path of yours, without a scheme
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) origin: Origin,
+    /// The hash suite, for ever: `sha256` for C2SP witnesses and mirrors, `blake3` for speed
+    #[arg(long, value_name = "blake3|sha256", default_value_t = Suite::Blake3)]
+    pub(crate) suite: Suite,
+    /// The log's name in this server
+    #[arg(long, value_name = "NAME", default_value = LogName::DEFAULT)]
+    pub(crate) log: LogName,
+}
+
+/// Serves every log of a data directory over gRPC. Prints `listening on ADDR` when it is ready. SIGTERM or SIGINT drains and
+/// stops.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild serve --data ./data --anchor /mnt/other-disk/anchors
+
+Whoever can reach the port can submit and read: this version asks nobody for a name.
+RUST_LOG sets what is logged to standard error, such as RUST_LOG=debug.")]
+pub(crate) struct Serve {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
+    pub(crate) listen: SocketAddr,
+    /// The server's certificate chain (PEM); turns TLS on
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The secret key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen beyond this machine without TLS: anyone on the way can read and change what is sent
+    #[arg(long)]
+    pub(crate) insecure_plaintext_on_network: bool,
+    /// A directory, best on another disk, for the newest published head of each log. A start refuses a log older than that
+    #[arg(long, value_name = "DIR")]
+    pub(crate) anchor: Option<PathBuf>,
+    /// Memory for each log's database and tiles, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 320, value_parser = clap::value_parser!(u32).range(32..))]
+    pub(crate) memory_mib: u32,
+    /// Refuse submissions when the disk has less free than this, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub(crate) min_free_mib: u32,
+    /// Publish a head this often if the log grew, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) publish_interval_ms: u32,
+}
+
+/// Recomputes everything that a log stores and compares. The server must not be running on the directory. Exit code 1 if
+/// anything is not what it must be, with the exact places.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild fsck --data ./data")]
+pub(crate) struct Fsck {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Only this log; all of them otherwise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) log: Option<LogName>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,129 @@
+//! `counterfoild fsck`.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::Context as _;
+use counterfoil_log::{DataDirectory, FsckReport, LogName, fsck};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::{EXIT_FINDINGS, Fsck};
+
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    log: &'a str,
+    origin: &'a str,
+    suite: &'a str,
+    tree_size: u64,
+    root_hash: String,
+    payloads: u64,
+    payload_bytes: u64,
+    tiles: u64,
+    heads: u64,
+    finding_count: u64,
+    findings: Vec<FindingJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct FindingJson<'a> {
+    family: &'a str,
+    place: &'a str,
+    problem: &'a str,
+}
+
+pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
+    let data = DataDirectory::new(&arguments.data);
+    let names = match &arguments.log {
+        Some(name) => vec![name.clone()],
+        None => data
+            .logs()
+            .with_context(|| format!("can't list the logs of {}", arguments.data.display()))?,
+    };
+    anyhow::ensure!(!names.is_empty(), "{} holds no logs", arguments.data.display());
+
+    let mut reports = Vec::new();
+    for name in names {
+        let bar = progress_bar(&name);
+        let report = fsck(&data, &name, |progress| {
+            bar.set_length(progress.entries);
+            bar.set_position(progress.checked);
+        })
+        .with_context(|| format!("can't check the log `{name}`"))?;
+        bar.finish_and_clear();
+        if !arguments.json {
+            print_report(&name, &report);
+        }
+        reports.push((name, report));
+    }
+    if arguments.json {
+        let reports: Vec<_> = reports
+            .iter()
+            .map(|(name, report)| to_json(name, report))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&reports)?);
+    }
+    let clean = reports.iter().all(|(_, report)| report.finding_count == 0);
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_FINDINGS)
+    })
+}
+
+fn progress_bar(name: &LogName) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template(
+        "{msg} {wide_bar} {human_pos}/{human_len} entries, {per_sec}, {eta} left",
+    )
+    .expect("the template is well-formed");
+    bar.with_style(style).with_message(format!("checking {name}"))
+}
+
+fn print_report(name: &LogName, report: &FsckReport) {
+    println!("log {name}: {} ({})", report.origin, report.suite);
+    println!("  {} entries, root {}", report.tree_size, report.root_hash);
+    println!(
+        "  {} payloads ({} bytes) opened, {} full tiles and {} published heads compared",
+        report.payloads, report.payload_bytes, report.tiles, report.heads
+    );
+    if report.finding_count == 0 {
+        println!("  ok: everything is what it must be");
+        return;
+    }
+    println!("  {} findings:", report.finding_count);
+    for finding in &report.findings {
+        println!("    {finding}");
+    }
+    let unsaid = report.finding_count - report.findings.len() as u64;
+    if unsaid > 0 {
+        println!("    and {unsaid} more");
+    }
+    println!("  keep this directory as evidence, and restore the log from a backup that passes");
+}
+
+fn to_json<'a>(name: &'a LogName, report: &'a FsckReport) -> ReportJson<'a> {
+    ReportJson {
+        log: name.as_str(),
+        origin: &report.origin,
+        suite: report.suite.as_str(),
+        tree_size: report.tree_size.get(),
+        root_hash: report.root_hash.to_string(),
+        payloads: report.payloads,
+        payload_bytes: report.payload_bytes,
+        tiles: report.tiles,
+        heads: report.heads,
+        finding_count: report.finding_count,
+        findings: report
+            .findings
+            .iter()
+            .map(|finding| FindingJson {
+                family: finding.family,
+                place: &finding.place,
+                problem: &finding.problem,
+            })
+            .collect(),
+    }
+}

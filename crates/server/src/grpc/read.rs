@@ -1,0 +1,232 @@
+//! The service that reads.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use counterfoil_event::EventKey;
+use counterfoil_log::{LeafName, Log, StoredEntry, StoredPayload, TreeHead};
+use counterfoil_merkle::{LeafIndex, TreeSize};
+use counterfoil_proto::{
+    digest, digest_field, leaf_index, proof_field, tree_size,
+    v1::{self, leaf_selector::Leaf, read_service_server::ReadService},
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::{sync::watch, time::timeout};
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+
+use super::{Logs, Refusal, find_log, receipt, tree_head};
+
+/// Entries in one message of a range.
+const RANGE_ENTRIES: usize = 1_024;
+/// Bytes in one message of a range, about; one entry may be larger.
+const RANGE_BYTES: usize = 1024 * 1024;
+/// A head that covers what is committed is published within an interval; longer means that it can't be.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves `counterfoil.v1.ReadService`.
+pub(crate) struct Reader {
+    logs: Logs,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Reader {
+    pub(crate) fn new(logs: Logs, stopping: watch::Receiver<bool>) -> Self {
+        Self { logs, stopping }
+    }
+}
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ReadService for Reader {
+    async fn get_tree_head(
+        &self,
+        request: Request<v1::GetTreeHeadRequest>,
+    ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
+        let head = published_at_least(&log, known).await;
+        Ok(Response::new(v1::GetTreeHeadResponse {
+            tree_head: Some(tree_head(&head)),
+        }))
+    }
+
+    type WatchTreeHeadsStream = ResponseStream<v1::WatchTreeHeadsResponse>;
+
+    async fn watch_tree_heads(
+        &self,
+        request: Request<v1::WatchTreeHeadsRequest>,
+    ) -> Result<Response<Self::WatchTreeHeadsStream>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
+        published_at_least(&log, known).await;
+        let mut stopping = self.stopping.clone();
+        let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+        let heads = WatchStream::new(log.watch_published())
+            .map(|head| {
+                Ok(v1::WatchTreeHeadsResponse {
+                    tree_head: Some(tree_head(&head)),
+                })
+            })
+            .take_until(stopped);
+        Ok(Response::new(Box::pin(heads)))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<v1::GetInclusionProofRequest>,
+    ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let size = match request.tree_size {
+            Some(size) => tree_size("tree_size", size).map_err(Refusal::from)?,
+            None => log.published_head().size,
+        };
+        let index = find_leaf(&log, request.leaf).await?;
+        let (leaf_hash, hashes) = log.inclusion_proof(index, size).await.map_err(Refusal::from)?;
+        Ok(Response::new(v1::GetInclusionProofResponse {
+            leaf_index: index.get(),
+            leaf_hash: digest_field(&leaf_hash),
+            tree_size: size.get(),
+            hashes: proof_field(&hashes),
+        }))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let first = tree_size("first_tree_size", request.first_tree_size).map_err(Refusal::from)?;
+        let second = tree_size("second_tree_size", request.second_tree_size).map_err(Refusal::from)?;
+        let hashes = log
+            .consistency_proof(first, second)
+            .await
+            .map_err(Refusal::from)?;
+        Ok(Response::new(v1::GetConsistencyProofResponse {
+            hashes: proof_field(&hashes),
+        }))
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<v1::GetEntryRequest>,
+    ) -> Result<Response<v1::GetEntryResponse>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let index = find_leaf(&log, request.leaf).await?;
+        let stored = log
+            .entry(index, request.with_payload)
+            .await
+            .map_err(Refusal::from)?;
+        Ok(Response::new(entry_message(stored)))
+    }
+
+    type ReadEntriesStream = ResponseStream<v1::ReadEntriesResponse>;
+
+    async fn read_entries(
+        &self,
+        request: Request<v1::ReadEntriesRequest>,
+    ) -> Result<Response<Self::ReadEntriesStream>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let first = leaf_index("first_leaf_index", request.first_leaf_index).map_err(Refusal::from)?;
+        let size = log.commit_head().size;
+        let rest = size.get().saturating_sub(first.get());
+        let count = if request.limit == 0 {
+            rest
+        } else {
+            rest.min(request.limit)
+        };
+        let range = first.get()..first.get() + count;
+        let chunks = stream::try_unfold(range, move |range| {
+            let log = log.clone();
+            async move { next_chunk(&log, range, request.with_payload).await }
+        });
+        let mut stopping = self.stopping.clone();
+        let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+        Ok(Response::new(Box::pin(chunks.take_until(stopped))))
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<v1::GetReceiptRequest>,
+    ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let index = find_leaf(&log, request.leaf).await?;
+        let (head, leaf) = log.proven_leaf(index).await.map_err(Refusal::from)?;
+        Ok(Response::new(v1::GetReceiptResponse {
+            receipt: Some(receipt(&head, leaf)),
+        }))
+    }
+}
+
+/// The newest published head; if the log itself is as large as `known`, one that is as large too.
+async fn published_at_least(log: &Log, known: TreeSize) -> Arc<TreeHead> {
+    if log.published_head().size < known && log.commit_head().size >= known {
+        let mut published = log.watch_published();
+        // A caller who waits in vain gets the smaller head, and with it the truth.
+        let _ = timeout(PUBLISH_PATIENCE, published.wait_for(|head| head.size >= known)).await;
+    }
+    log.published_head()
+}
+
+async fn find_leaf(log: &Log, selector: Option<v1::LeafSelector>) -> Result<LeafIndex, Refusal> {
+    let leaf = selector
+        .and_then(|selector| selector.leaf)
+        .ok_or_else(|| Refusal::invalid_request("leaf", "is missing"))?;
+    let name = match leaf {
+        Leaf::LeafIndex(index) => LeafName::Index(leaf_index("leaf.leaf_index", index)?),
+        Leaf::LeafHash(hash) => LeafName::Hash(digest("leaf.leaf_hash", &hash)?),
+        Leaf::Event(event) => LeafName::Event(EventKey::new(&event.source, &event.id)),
+    };
+    Ok(log.find(name).await?)
+}
+
+type Range = std::ops::Range<u64>;
+
+async fn next_chunk(
+    log: &Log,
+    range: Range,
+    with_payload: bool,
+) -> Result<Option<(v1::ReadEntriesResponse, Range)>, Status> {
+    if range.is_empty() {
+        return Ok(None);
+    }
+    let first = leaf_index("first_leaf_index", range.start).map_err(Refusal::from)?;
+    let most = usize::try_from(range.end - range.start)
+        .unwrap_or(usize::MAX)
+        .min(RANGE_ENTRIES);
+    let entries = log
+        .entries(first, most, RANGE_BYTES, with_payload)
+        .await
+        .map_err(Refusal::from)?;
+    let next = range.start + entries.len() as u64;
+    let message = v1::ReadEntriesResponse {
+        entries: entries.into_iter().map(entry_message).collect(),
+    };
+    Ok(Some((message, next..range.end)))
+}
+
+fn entry_message(stored: StoredEntry) -> v1::GetEntryResponse {
+    v1::GetEntryResponse {
+        leaf_index: stored.index.get(),
+        entry: stored.entry.into(),
+        payload: stored.payload.map(
+            |StoredPayload {
+                 salt,
+                 attributes,
+                 data,
+             }| v1::Payload {
+                salt: Bytes::copy_from_slice(salt.as_bytes()),
+                attributes: attributes.into(),
+                data: data.into(),
+            },
+        ),
+    }
+}

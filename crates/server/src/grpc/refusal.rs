@@ -1,0 +1,191 @@
+//! Refusing: one account of what is wrong, told as a status or as the result of one item.
+
+use counterfoil_event::InvalidEvent;
+use counterfoil_log::{ReadError, SubmitError};
+use counterfoil_merkle::LeafIndex;
+use counterfoil_proto::{InvalidField, v1};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+/// The domain of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "counterfoil";
+/// When to come back to a full queue: some batches later.
+const QUEUE_RETRY_MS: u64 = 100;
+/// When to come back to a full disk.
+const SPACE_RETRY_MS: u64 = 10_000;
+
+/// Why something was refused, and what to do about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    code: Code,
+    reason: v1::Reason,
+    message: String,
+    /// Name and problem of each field that is wrong.
+    fields: Vec<(String, String)>,
+    existing: Option<LeafIndex>,
+    retry_after_ms: Option<u64>,
+}
+
+impl Refusal {
+    fn new(code: Code, reason: v1::Reason, message: impl ToString) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.to_string(),
+            fields: Vec::new(),
+            existing: None,
+            retry_after_ms: None,
+        }
+    }
+
+    pub(crate) fn unknown_log(name: &str) -> Self {
+        let shown: String = name.chars().take(80).collect();
+        Self::new(
+            Code::NotFound,
+            v1::Reason::UnknownLog,
+            format!("there is no log {shown:?}"),
+        )
+    }
+
+    /// A field of a request that reads, or of a request's envelope.
+    pub(crate) fn invalid_request(field: &str, problem: impl ToString) -> Self {
+        Self::invalid(
+            v1::Reason::InvalidRequest,
+            vec![(field.to_owned(), problem.to_string())],
+        )
+    }
+
+    pub(crate) fn missing_event() -> Self {
+        Self::invalid(
+            v1::Reason::InvalidEvent,
+            vec![("event".to_owned(), "is missing".to_owned())],
+        )
+    }
+
+    pub(crate) fn conflict(existing: LeafIndex) -> Self {
+        let message = format!(
+            "entry {existing} has the same source and id with other bytes; this attempt was recorded. An event's id must not be used again"
+        );
+        Self {
+            existing: Some(existing),
+            ..Self::new(Code::AlreadyExists, v1::Reason::EventConflict, message)
+        }
+    }
+
+    fn invalid(reason: v1::Reason, fields: Vec<(String, String)>) -> Self {
+        let message = fields
+            .iter()
+            .map(|(field, problem)| format!("{field}: {problem}"))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self {
+            fields,
+            ..Self::new(Code::InvalidArgument, reason, message)
+        }
+    }
+}
+
+impl From<InvalidEvent> for Refusal {
+    fn from(error: InvalidEvent) -> Self {
+        let fields = error
+            .violations
+            .iter()
+            .map(|violation| {
+                (
+                    format!("event.{}", violation.field),
+                    violation.problem.to_string(),
+                )
+            })
+            .collect();
+        Self::invalid(v1::Reason::InvalidEvent, fields)
+    }
+}
+
+impl From<InvalidField> for Refusal {
+    fn from(error: InvalidField) -> Self {
+        Self::invalid_request(error.field, error.problem)
+    }
+}
+
+impl From<SubmitError> for Refusal {
+    fn from(error: SubmitError) -> Self {
+        let (code, reason, retry_after_ms) = match error {
+            SubmitError::QueueFull => (
+                Code::ResourceExhausted,
+                v1::Reason::QueueFull,
+                Some(QUEUE_RETRY_MS),
+            ),
+            SubmitError::OutOfSpace => (
+                Code::ResourceExhausted,
+                v1::Reason::OutOfSpace,
+                Some(SPACE_RETRY_MS),
+            ),
+            SubmitError::WriteFailed => (Code::Unavailable, v1::Reason::WriteFailed, None),
+            SubmitError::DataLoss => (Code::DataLoss, v1::Reason::DataLoss, None),
+            SubmitError::Stopping => (Code::Unavailable, v1::Reason::Stopping, None),
+        };
+        Self {
+            retry_after_ms,
+            ..Self::new(code, reason, error)
+        }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        let (code, reason) = match &error {
+            ReadError::NotFound => (Code::NotFound, v1::Reason::NotFound),
+            ReadError::IndexOutOfRange { .. } | ReadError::SizeOutOfRange { .. } => {
+                (Code::OutOfRange, v1::Reason::OutOfRange)
+            }
+            ReadError::DataLoss(_) | ReadError::Store(_) | ReadError::NotCached => {
+                // What the operator needs to know is no business of the caller's.
+                tracing::error!(%error, "a read failed");
+                let told = "stored data is damaged or missing; the operator has to run fsck";
+                return Self::new(Code::DataLoss, v1::Reason::DataLoss, told);
+            }
+        };
+        Self::new(code, reason, error)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let name = refusal.reason.as_str_name();
+        let mut metadata = std::collections::HashMap::new();
+        if let Some(existing) = refusal.existing {
+            metadata.insert("existing_leaf_index".to_owned(), existing.to_string());
+        }
+        let mut details =
+            ErrorDetails::with_error_info(name.strip_prefix("REASON_").unwrap_or(name), DOMAIN, metadata);
+        if !refusal.fields.is_empty() {
+            let violations: Vec<_> = refusal
+                .fields
+                .into_iter()
+                .map(|(field, problem)| FieldViolation::new(field, problem))
+                .collect();
+            details.set_bad_request(violations);
+        }
+        if let Some(retry_after_ms) = refusal.retry_after_ms {
+            details.set_retry_info(Some(std::time::Duration::from_millis(retry_after_ms)));
+        }
+        Self::with_error_details(refusal.code, refusal.message, details)
+    }
+}
+
+impl From<Refusal> for v1::Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            reason: refusal.reason.into(),
+            message: refusal.message,
+            field: refusal
+                .fields
+                .into_iter()
+                .next()
+                .map(|(field, _)| field)
+                .unwrap_or_default(),
+            existing_leaf_index: refusal.existing.map_or(0, LeafIndex::get),
+            retry_after_ms: refusal.retry_after_ms.unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `counterfoild serve`: opens the logs, listens, drains, stops.
+
+use std::{collections::BTreeMap, fs, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use counterfoil_log::{DataDirectory, Log, LogName, LogOptions};
+use counterfoil_proto::{
+    DESCRIPTORS,
+    v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task,
+    time::timeout,
+};
+use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::Serve,
+    grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
+};
+
+/// Streams and calls under way on one connection.
+const MAX_CONCURRENT_STREAMS: u32 = 1_024;
+/// What one connection may have under way to us, unread, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// The same for one stream.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// How long calls may take to end once the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// A peer that does not answer a ping for so long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .init();
+    let tls = tls_config(arguments)?;
+    let logs = open_logs(arguments)?;
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?
+        .block_on(serve(arguments, tls, logs.clone()));
+    for log in logs.values() {
+        log.stop();
+        info!(log = %log.name(), size = %log.commit_head().size, "closed");
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn tls_config(arguments: &Serve) -> anyhow::Result<Option<ServerTlsConfig>> {
+    let (Some(cert), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
+        anyhow::ensure!(
+            arguments.listen.ip().is_loopback() || arguments.insecure_plaintext_on_network,
+            "{} can be reached from other machines, and there is no TLS. Give --tls-cert and --tls-key, or, if something in front \
+             of the server encrypts, --insecure-plaintext-on-network",
+            arguments.listen
+        );
+        return Ok(None);
+    };
+    let read =
+        |path| fs::read(path).with_context(|| format!("can't read {}", std::path::Path::display(path)));
+    Ok(Some(
+        ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?)),
+    ))
+}
+
+fn open_logs(arguments: &Serve) -> anyhow::Result<Logs> {
+    let data = DataDirectory::new(&arguments.data);
+    let names = data.logs().with_context(|| {
+        format!(
+            "can't list the logs of {}. Make one with `counterfoild init`",
+            arguments.data.display()
+        )
+    })?;
+    anyhow::ensure!(
+        !names.is_empty(),
+        "{} holds no logs. Make one with `counterfoild init`",
+        arguments.data.display()
+    );
+    if let Some(anchor) = &arguments.anchor {
+        fs::create_dir_all(anchor).with_context(|| format!("can't make {}", anchor.display()))?;
+    }
+    let options = LogOptions {
+        memory_bytes: mebibytes(arguments.memory_mib),
+        publish_interval: Duration::from_millis(arguments.publish_interval_ms.into()),
+        min_free_bytes: mebibytes(arguments.min_free_mib) as u64,
+        anchor: arguments.anchor.clone(),
+        ..LogOptions::default()
+    };
+    let mut logs = BTreeMap::new();
+    for name in names {
+        logs.insert(name.clone(), open_log(&data, &name, options.clone())?);
+    }
+    Ok(Arc::new(logs))
+}
+
+fn open_log(data: &DataDirectory, name: &LogName, options: LogOptions) -> anyhow::Result<Arc<Log>> {
+    let log = Log::open(data, name, options).with_context(|| format!("the log `{name}` stays shut"))?;
+    let head = log.commit_head();
+    info!(log = %name, origin = %head.origin, suite = %log.suite(), size = %head.size, root = %head.root, "open");
+    Ok(Arc::new(log))
+}
+
+fn mebibytes(count: u32) -> usize {
+    usize::try_from(count)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(1024 * 1024)
+}
+
+async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("can't listen on {}", arguments.listen))?;
+    let address = listener
+        .local_addr()
+        .context("can't tell the address listened on")?;
+    let (stop, stopping) = watch::channel(false);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SubmitServiceServer<Submitter>>().await;
+    health.set_serving::<ReadServiceServer<Reader>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()?;
+
+    let mut server = Server::builder()
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE));
+    if let Some(tls) = tls {
+        server = server
+            .tls_config(tls)
+            .context("the TLS certificate or key can't be used")?;
+    }
+    let submitter = SubmitServiceServer::new(Submitter::new(logs.clone(), stopping.clone()))
+        .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
+    let reader = ReadServiceServer::new(Reader::new(logs, stopping.clone()))
+        .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
+    let serving = server
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(submitter)
+        .add_service(reader)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            told(stopping.clone()),
+        );
+    let serving = task::spawn(serving);
+    println!("listening on {address}");
+
+    wait_for_signal().await?;
+    info!("stopping: calls under way have {} s to end", DRAIN.as_secs());
+    health.set_not_serving::<SubmitServiceServer<Submitter>>().await;
+    health.set_not_serving::<ReadServiceServer<Reader>>().await;
+    stop.send_replace(true);
+    match timeout(DRAIN, serving).await {
+        Ok(served) => served.context("the server failed")?.context("the server failed"),
+        Err(_) => {
+            warn!("some calls did not end in time and were cut off");
+            Ok(())
+        }
+    }
+}
+
+async fn told(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
