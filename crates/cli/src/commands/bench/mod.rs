@@ -1,0 +1,72 @@
+//! `counterfoil bench`
+
+mod events;
+mod ingest;
+mod pace;
+mod prove;
+mod tally;
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::{failure::Failure, options::Common, output::Output};
+
+/// Measure a log
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    Ingest(ingest::Arguments),
+    Prove(prove::Arguments),
+}
+
+pub(crate) async fn run(bench: Bench, common: &Common, output: &Output) -> Result<(), Failure> {
+    match bench {
+        Bench::Ingest(arguments) => ingest::run(arguments, common, output).await,
+        Bench::Prove(arguments) => prove::run(arguments, common, output).await,
+    }
+}
+
+/// How hard to push, and for how long.
+#[derive(Args, Clone)]
+pub(crate) struct Load {
+    /// HTTP/2 connections
+    #[arg(long, value_name = "C", default_value = "2")]
+    connections: NonZeroUsize,
+    /// Calls under way on each connection; with --mode stream, events
+    #[arg(long, value_name = "K", default_value = "16")]
+    in_flight: NonZeroUsize,
+    /// For how long to start calls
+    #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    duration: u64,
+    /// Start this many a second, however slow the answers (open loop) [default: as fast as answers come]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// What to check of the answers
+    #[arg(long, value_enum, default_value_t = Verify::All)]
+    verify: Verify,
+}
+
+impl Load {
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.duration)
+    }
+
+    /// Something to look at, on a terminal.
+    fn spinner(&self) -> ProgressBar {
+        let spinner = ProgressBar::new_spinner();
+        spinner.set_message(format!("measuring for {} s", self.duration));
+        spinner.enable_steady_tick(Duration::from_millis(200));
+        spinner
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verify {
+    /// Everything: signatures, proofs, commitments
+    All,
+    /// Nothing: the server alone is measured
+    None,
+}

@@ -1,0 +1,129 @@
+//! When calls start. In a closed loop whenever a worker is free; in an open loop by the clock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+
+/// The timetable of a run.
+///
+/// In an open loop each start has its intended time, and latency counts from there: a call that waits for a free
+/// worker because earlier ones were slow is as late as it would be for a caller (no coordinated omission).
+pub(crate) struct Pace {
+    started: Instant,
+    deadline: Instant,
+    open: Option<Open>,
+}
+
+struct Open {
+    interval: Duration,
+    /// A permit for each start whose time has come; closed at the deadline.
+    due: Arc<Semaphore>,
+    taken: AtomicU64,
+}
+
+impl Pace {
+    /// Starts the clock. `interval` is that between starts; without it the loop is closed.
+    pub(crate) fn start(duration: Duration, interval: Option<Duration>) -> Self {
+        let started = Instant::now();
+        let deadline = started + duration;
+        let open = interval.map(|interval| {
+            let due = Arc::new(Semaphore::new(0));
+            let permits = Arc::clone(&due);
+            // A thread of its own: the timers of the async runtime are good to a millisecond only.
+            thread::spawn(move || keep_time(started, deadline, interval, &permits));
+            Open {
+                interval,
+                due,
+                taken: AtomicU64::new(0),
+            }
+        });
+        Self {
+            started,
+            deadline,
+            open,
+        }
+    }
+
+    /// Waits for the next start; returns when it should have been. None at the end.
+    pub(crate) async fn next(&self) -> Option<Instant> {
+        match &self.open {
+            None => Some(Instant::now()).filter(|now| *now < self.deadline),
+            Some(open) => {
+                open.due.acquire().await.ok()?.forget();
+                let turn = open.taken.fetch_add(1, Ordering::Relaxed);
+                Some(self.started + mul(open.interval, turn))
+            }
+        }
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Starts that the timetable had and nobody was free for. Their latency would have been the worst.
+    pub(crate) fn missed(&self) -> u64 {
+        let Some(open) = &self.open else { return 0 };
+        starts(self.deadline - self.started, open.interval).saturating_sub(open.taken.load(Ordering::Relaxed))
+    }
+}
+
+fn keep_time(started: Instant, deadline: Instant, interval: Duration, due: &Semaphore) {
+    let all = starts(deadline - started, interval);
+    let mut released = 0;
+    while released < all {
+        let target = starts(started.elapsed(), interval).min(all);
+        if let Ok(more) = usize::try_from(target.saturating_sub(released)) {
+            due.add_permits(more);
+        }
+        released = released.max(target);
+        thread::sleep((started + mul(interval, released)).saturating_duration_since(Instant::now()));
+    }
+    thread::sleep(deadline.saturating_duration_since(Instant::now()));
+    due.close();
+}
+
+/// How many starts there are in a time: one at its beginning, then one an interval.
+fn starts(time: Duration, interval: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX)
+}
+
+fn mul(interval: Duration, turns: u64) -> Duration {
+    let nanos = interval.as_nanos().saturating_mul(u128::from(turns));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_open_loop_keeps_its_timetable_and_counts_what_it_missed() {
+        let pace = Pace::start(Duration::from_millis(200), Some(Duration::from_millis(10)));
+        let first = pace.next().await.unwrap();
+        assert_eq!(first, pace.started());
+        // A slow caller: starts are due meanwhile, and keep their intended times.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let second = pace.next().await.unwrap();
+        assert_eq!(second - first, Duration::from_millis(10));
+        assert!(second.elapsed() >= Duration::from_millis(80));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(pace.next().await.is_none());
+        assert_eq!(pace.missed(), 18);
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_starts_at_once_until_the_deadline() {
+        let pace = Pace::start(Duration::from_millis(50), None);
+        assert!(pace.next().await.is_some());
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(pace.next().await.is_none());
+        assert_eq!(pace.missed(), 0);
+    }
+}

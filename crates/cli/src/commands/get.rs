@@ -1,0 +1,113 @@
+//! `counterfoil get`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use counterfoil_client::{EntryPayload, VerifiedEntry};
+use counterfoil_note::SignedHead;
+use serde_json::{Value, json};
+
+use crate::{
+    commands::select::Selection,
+    failure::Failure,
+    files,
+    options::Common,
+    output::{self, Facts, Output},
+};
+
+/// Show an entry, once it is proved to be in the log
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  counterfoil get 42 --payload-to run.json
+  counterfoil get --source https://ci.example/acme/widgets --id run-42 --json")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    selection: Selection,
+    /// Write the payload to a file or, for -, to standard output and nothing else
+    #[arg(long, value_name = "FILE")]
+    payload_to: Option<PathBuf>,
+}
+
+pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
+    let Arguments {
+        selection,
+        payload_to,
+    } = arguments;
+    let leaf = selection.leaf()?;
+    let (entry, head) = common.client().await?.entry(&leaf, true).await?;
+    if let Some(path) = &payload_to {
+        let payload = entry.payload.as_ref().ok_or_else(|| {
+            Failure::usage(format!(
+                "the payload of leaf {} is not there: it was erased",
+                entry.leaf_index
+            ))
+        })?;
+        files::write(path, &payload.data)?;
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+    }
+    let with_data = payload_to.is_none();
+    output.print(
+        json(&entry, &head, with_data),
+        facts(&entry, &head, payload_to.as_deref()),
+    );
+    Ok(())
+}
+
+fn json(entry: &VerifiedEntry, head: &SignedHead, with_data: bool) -> Value {
+    let payload = entry.payload.as_ref().map(|payload| {
+        let mut json = json!({
+            "salt": hex::encode(payload.salt.as_bytes()),
+            "attributes": output::attributes(&payload.attributes),
+        });
+        if with_data {
+            json["data"] = output::base64(&payload.data).into();
+        }
+        json
+    });
+    json!({
+        "leaf_index": entry.leaf_index.get(),
+        "leaf_hash": entry.leaf_hash.to_string(),
+        "entry": output::base64(&entry.bytes),
+        "entry_fields": output::entry(&entry.entry),
+        "payload": payload,
+        "tree_size": head.size().get(),
+        "root_hash": head.root().to_string(),
+    })
+}
+
+fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) -> Facts {
+    let fields = &entry.entry;
+    let mut facts = Facts::default();
+    facts
+        .add("leaf", entry.leaf_index)
+        .add("leaf hash", entry.leaf_hash)
+        .add("recorded", output::nanos(fields.time_unix_ns().get()))
+        .add("submitter", fields.authentication().as_str())
+        .add("type", fields.event_type());
+    if let Some(EntryPayload { attributes, .. }) = &entry.payload {
+        facts
+            .add("source", output::printable(&attributes.source))
+            .add("id", output::printable(&attributes.id));
+        for (name, value) in [("subject", &attributes.subject), ("time", &attributes.time)] {
+            if !value.is_empty() {
+                facts.add(name, output::printable(value));
+            }
+        }
+        for (name, value) in &attributes.extensions {
+            facts.add("extension", output::printable(&format!("{name}={value}")));
+        }
+    }
+    let size = format!("{} bytes, {}", fields.payload_length(), fields.media_type());
+    let payload = match (&entry.payload, payload_to) {
+        (None, _) => format!("{size}; erased"),
+        (Some(_), Some(path)) => format!("{size}; written to {}", path.display()),
+        (Some(_), None) => format!("{size}; --payload-to FILE writes it"),
+    };
+    facts
+        .add("payload", payload)
+        .add("proved in", output::head_line(head));
+    facts
+}

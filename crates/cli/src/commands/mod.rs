@@ -1,0 +1,45 @@
+//! The commands, one file each.
+
+mod bench;
+mod get;
+mod head;
+mod import;
+mod prove;
+mod receipt;
+mod select;
+mod submit;
+mod verify;
+
+use clap::Subcommand;
+
+use crate::{failure::Failure, options::Common, output::Output};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Submit(submit::Arguments),
+    Head(head::Arguments),
+    Get(get::Arguments),
+    #[command(subcommand)]
+    Prove(prove::Prove),
+    Receipt(receipt::Arguments),
+    Verify(verify::Arguments),
+    #[command(subcommand)]
+    Import(import::Import),
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+impl Command {
+    pub(crate) async fn run(self, common: &Common, output: &Output) -> Result<(), Failure> {
+        match self {
+            Self::Submit(arguments) => submit::run(arguments, common, output).await,
+            Self::Head(arguments) => head::run(arguments, common, output).await,
+            Self::Get(arguments) => get::run(arguments, common, output).await,
+            Self::Prove(prove) => prove::run(prove, common, output).await,
+            Self::Receipt(arguments) => receipt::run(arguments, common, output).await,
+            Self::Verify(arguments) => verify::run(arguments, common, output).await,
+            Self::Import(import) => import::run(import, common, output).await,
+            Self::Bench(bench) => bench::run(bench, common, output).await,
+        }
+    }
+}

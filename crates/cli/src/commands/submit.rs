@@ -1,0 +1,155 @@
+//! `counterfoil submit`
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Args;
+use counterfoil_event::{Event, EventParts, limits::MAX_DATA_BYTES};
+use serde_json::json;
+
+use crate::{
+    failure::{Exit, Failure},
+    files,
+    options::Common,
+    output::{self, Facts, Output},
+};
+
+/// Record an event and print where it stands in the log
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  counterfoil submit --type ci.run.finished --source https://ci.example/acme/widgets --id run-42 \\
+    --content-type application/json --data '{\"outcome\":\"success\"}' --receipt run-42.tlog-proof
+
+The same source and id again is the same event: it is recorded once, however often it is sent.")]
+pub(crate) struct Arguments {
+    /// What happened, such as ci.run.finished
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: String,
+    /// Who says so, by custom a URI
+    #[arg(long)]
+    source: String,
+    /// With the source, names the event [default: random]
+    #[arg(long)]
+    id: Option<String>,
+    /// What it happened to
+    #[arg(long, default_value = "", hide_default_value = true)]
+    subject: String,
+    /// When it happened by the source's clock, in RFC 3339
+    #[arg(long, default_value = "", hide_default_value = true)]
+    time: String,
+    /// The media type of the payload [default: application/octet-stream]
+    #[arg(
+        long,
+        value_name = "MEDIA_TYPE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    content_type: String,
+    /// The payload, as text
+    #[arg(long, value_name = "TEXT", conflicts_with = "data_file")]
+    data: Option<String>,
+    /// The payload, from a file or, for -, from standard input
+    #[arg(long, value_name = "FILE")]
+    data_file: Option<PathBuf>,
+    /// An extension attribute; may be given again
+    #[arg(long = "ext", value_name = "NAME=VALUE", value_parser = extension)]
+    extensions: Vec<(String, String)>,
+    /// Where to keep the receipt
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+}
+
+pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
+    let receipt_file = arguments.receipt.clone();
+    let event = event(arguments)?;
+    let client = common.client().await?;
+
+    // Whoever got no answer needs the id to send the same event again.
+    let again = |failure: Failure| match failure.exit {
+        Exit::Unavailable => failure.hint(format!("to send the same event again, give --id {}", event.id())),
+        _ => failure,
+    };
+    let submitted = client.submit(&event).await.map_err(|error| again(error.into()))?;
+    let head = submitted.verified.head();
+    // Before the heads are linked: should that fail, the receipt is evidence.
+    if let Some(path) = &receipt_file {
+        let text = submitted
+            .receipt
+            .to_text(head.suite())
+            .map_err(|error| Failure::untrusted(error.to_string()))?;
+        files::write(path, text.as_bytes())?;
+    }
+    client.link_heads().await?;
+
+    let mut facts = Facts::default();
+    facts
+        .add(
+            if submitted.duplicate {
+                "already leaf"
+            } else {
+                "leaf"
+            },
+            submitted.receipt.index,
+        )
+        .add("leaf hash", submitted.verified.leaf_hash())
+        .add("source", output::printable(event.source()))
+        .add("id", output::printable(event.id()))
+        .add(
+            "recorded",
+            output::nanos(submitted.verified.entry().time_unix_ns().get()),
+        )
+        .add("head", output::head_line(head));
+    if let Some(path) = &receipt_file {
+        facts.add("receipt", path.display());
+    }
+    let json = json!({
+        "leaf_index": submitted.receipt.index.get(),
+        "leaf_hash": submitted.verified.leaf_hash().to_string(),
+        "duplicate": submitted.duplicate,
+        "source": event.source(),
+        "id": event.id(),
+        "time_unix_ns": submitted.verified.entry().time_unix_ns().get(),
+        "tree_size": head.size().get(),
+        "root_hash": head.root().to_string(),
+        "receipt": output::receipt(&submitted.receipt, head),
+    });
+    output.print(json, facts);
+    Ok(())
+}
+
+fn event(arguments: Arguments) -> Result<Event, Failure> {
+    let data = match (arguments.data, arguments.data_file) {
+        (Some(text), _) => text.into_bytes(),
+        (None, Some(path)) => files::read(&path, MAX_DATA_BYTES)?,
+        (None, None) => Vec::new(),
+    };
+    let id = match arguments.id {
+        Some(id) => id,
+        None => random_id()?,
+    };
+    Event::try_from(EventParts {
+        id,
+        source: arguments.source,
+        event_type: arguments.event_type,
+        subject: arguments.subject,
+        time: arguments.time,
+        data_content_type: arguments.content_type,
+        data: Bytes::from(data),
+        extensions: arguments.extensions,
+    })
+    .map_err(|invalid| Failure::usage(invalid.to_string()))
+}
+
+/// 128 random bits in hex.
+pub(crate) fn random_id() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::usage(format!("the system gives no random numbers: {error}")))?;
+    Ok(hex::encode(bytes))
+}
+
+fn extension(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("an extension is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

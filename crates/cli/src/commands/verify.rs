@@ -1,0 +1,180 @@
+//! `counterfoil verify`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use counterfoil_client::Leaf;
+use counterfoil_event::limits::MAX_DATA_BYTES;
+use counterfoil_note::{SignedHead, VerifierKey};
+use counterfoil_verify::{MAX_RECEIPT_TEXT_BYTES, Receipt, VerifiedReceipt};
+use serde_json::json;
+
+use crate::{
+    failure::Failure,
+    files,
+    options::Common,
+    output::{self, Facts, Output, TreeHead},
+};
+
+/// Check a receipt offline; with --server, also that the log still says the same
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  counterfoil verify run-42.tlog-proof --payload run.json --log-key @log.vkey
+  counterfoil verify run-42.tlog-proof --server http://127.0.0.1:7480
+
+Nothing is sent anywhere unless --server is typed: the variable COUNTERFOIL_SERVER does not count here.")]
+pub(crate) struct Arguments {
+    /// The receipt (.tlog-proof)
+    receipt: PathBuf,
+    /// What was recorded, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    payload: Option<PathBuf>,
+}
+
+/// What the live log added to an offline check.
+struct Live {
+    head: SignedHead,
+    source: Option<String>,
+    id: Option<String>,
+}
+
+pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
+    let key = common.key()?;
+    let receipt = read(&arguments.receipt, key)?;
+    let verified = receipt
+        .verify(key)
+        .map_err(|error| Failure::untrusted(format!("{}: {error}", arguments.receipt.display())))?;
+    if let Some(path) = &arguments.payload {
+        let payload = files::read(path, MAX_DATA_BYTES)?;
+        verified.commits_to_payload(&payload).map_err(|error| {
+            Failure::untrusted(format!("{} is not what was recorded: {error}", path.display())).hint(format!(
+                "the receipt itself is genuine: it is for leaf {}",
+                receipt.index
+            ))
+        })?;
+    }
+    let live = match &common.server {
+        Some(_) => Some(ask(&verified, &receipt, common).await.map_err(|failure| {
+            let fact = format!(
+                "the receipt is genuine (leaf {} under a signed tree of size {}), but the log now says otherwise",
+                receipt.index,
+                verified.head().size()
+            );
+            if failure.exit == crate::failure::Exit::Unavailable { failure } else { failure.after(&fact) }
+        })?),
+        None => None,
+    };
+    report(&arguments, key, &verified, live.as_ref(), output);
+    Ok(())
+}
+
+fn read(path: &Path, key: &VerifierKey) -> Result<Receipt, Failure> {
+    let bytes = files::read(path, MAX_RECEIPT_TEXT_BYTES)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::untrusted(format!("{} is not a receipt: it is not text", path.display())))?;
+    Receipt::from_text(text, key.suite())
+        .map_err(|error| Failure::untrusted(format!("{}: {error}", path.display())))
+}
+
+/// Has the log prove that its history still begins with the receipt's, and that the entry is what it was.
+async fn ask(verified: &VerifiedReceipt, receipt: &Receipt, common: &Common) -> Result<Live, Failure> {
+    let client = common.client().await?;
+    client.take_in_head(&receipt.checkpoint)?;
+    let head = client.head().await?;
+    let (entry, _) = client.entry(&Leaf::Index(receipt.index), true).await?;
+    if entry.leaf_hash != verified.leaf_hash() {
+        return Err(Failure::untrusted(format!(
+            "leaf {} has another hash than in the receipt",
+            receipt.index
+        )));
+    }
+    let attributes = entry.payload.map(|payload| payload.attributes);
+    let (source, id) = attributes
+        .map(|attributes| (attributes.source, attributes.id))
+        .unzip();
+    Ok(Live { head, source, id })
+}
+
+fn report(
+    arguments: &Arguments,
+    key: &VerifierKey,
+    verified: &VerifiedReceipt,
+    live: Option<&Live>,
+    output: &Output,
+) {
+    let (entry, head) = (verified.entry(), verified.head());
+    let mut proved = Facts::default();
+    proved
+        .add("log", format!("{}, key {}", head.origin(), key.id()))
+        .add(
+            "leaf",
+            format!("{}, hash {}", verified.index(), verified.leaf_hash()),
+        )
+        .add(
+            "in tree",
+            format!("{}, signed {}", output::head_line(head), output::signed(head)),
+        )
+        .add(
+            "recorded",
+            format!(
+                "{}, by the log's clock",
+                output::nanos(entry.time_unix_ns().get())
+            ),
+        )
+        .add("type", entry.event_type())
+        .add(
+            "payload",
+            match &arguments.payload {
+                Some(path) => format!("{} is what was recorded", path.display()),
+                None => format!("{} bytes, {}", entry.payload_length(), entry.media_type()),
+            },
+        );
+    let mut open = Vec::new();
+    if arguments.payload.is_none() {
+        open.push("what the payload is: compare it with --payload FILE");
+    }
+    match live {
+        Some(live) => {
+            proved.add(
+                "log now",
+                format!("{}, which continues the receipt's", output::head_line(&live.head)),
+            );
+            if let (Some(source), Some(id)) = (&live.source, &live.id) {
+                proved
+                    .add("source", output::printable(source))
+                    .add("id", output::printable(id));
+            } else {
+                open.push("the event's source, id and other attributes: they were erased");
+            }
+        }
+        None => {
+            open.push("that the log still has this history: ask it with --server URL");
+            open.push("the event's source, id and other attributes: the receipt commits to them without naming them");
+        }
+    }
+    open.push("that what the event says is true: the log records claims");
+
+    let not_proved: String = open.iter().map(|line| format!("  {line}\n")).collect();
+    let json = json!({
+        "verified": true,
+        "leaf_index": verified.index().get(),
+        "leaf_hash": verified.leaf_hash().to_string(),
+        "tree_head": TreeHead::from(head),
+        "entry_fields": output::entry(entry),
+        "payload_verified": arguments.payload.is_some(),
+        "live_tree_head": live.map(|live| TreeHead::from(&live.head)),
+        "source": live.and_then(|live| live.source.as_deref()),
+        "id": live.and_then(|live| live.id.as_deref()),
+        "not_proved": open,
+    });
+    let proved: String = proved
+        .to_string()
+        .lines()
+        .map(|line| format!("  {line}\n"))
+        .collect();
+    output.print(
+        json,
+        format!("The receipt holds. It proves:\n{proved}It does not prove:\n{not_proved}"),
+    );
+}

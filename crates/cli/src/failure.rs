@@ -1,0 +1,220 @@
+//! How commands fail: an exit code for scripts, a sentence for people, and what to do next.
+
+use std::{io, path::Path, process::ExitCode};
+
+use counterfoil_client::{Action, Error, Misbehaviour, Reason, Refusal};
+use counterfoil_note::SignedHead;
+use serde_json::{Map, Value, json};
+
+use crate::output::{self, TreeHead};
+
+/// The table of exit codes, for `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and everything verified
+  1  verification failed, or the log misbehaved: do not trust it
+  2  the command line or a local file is wrong
+  3  the server is unreachable or overloaded: try again
+  4  the log refused the request: change it
+  5  the log has no such entry";
+
+/// What the process returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Verification failed, or the log misbehaved.
+    Untrusted = 1,
+    /// The command line or a local file is wrong.
+    Usage = 2,
+    /// Try again.
+    Unavailable = 3,
+    /// The log refused the request.
+    Refused = 4,
+    /// No such entry.
+    NotFound = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+    hints: Vec<String>,
+    /// What programs get beside the message.
+    details: Map<String, Value>,
+    /// Signed notes that show what a log did.
+    evidence: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+            hints: vec![],
+            details: Map::new(),
+            evidence: vec![],
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub(crate) fn untrusted(message: impl Into<String>) -> Self {
+        Self::new(Exit::Untrusted, message)
+    }
+
+    pub(crate) fn file(action: &str, path: &Path, error: &io::Error) -> Self {
+        Self::usage(format!("can't {action} {}: {error}", path.display()))
+    }
+
+    /// Adds what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Puts what went well before into the message.
+    pub(crate) fn after(mut self, fact: &str) -> Self {
+        self.message = format!("{fact}: {}", self.message);
+        self
+    }
+
+    /// Prints it to standard error.
+    pub(crate) fn report(&self, json: bool) {
+        if json {
+            let mut error = self.details.clone();
+            error.insert("message".into(), self.message.as_str().into());
+            error.insert("hints".into(), self.hints.clone().into());
+            error.insert("exit_code".into(), (self.exit as u8).into());
+            eprintln!("{}", json!({ "error": error }));
+            return;
+        }
+        eprintln!("error: {}", self.message);
+        for hint in &self.hints {
+            eprintln!("  {hint}");
+        }
+        for note in &self.evidence {
+            eprintln!("\nsigned by the log:\n{note}");
+        }
+    }
+
+    fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.into(), value.into());
+        self
+    }
+
+    fn misbehaviour(misbehaviour: &Misbehaviour) -> Self {
+        let heads = misbehaviour.evidence();
+        let mut failure = Self::untrusted(misbehaviour.to_string())
+            .detail("kind", "misbehaviour")
+            .detail("misbehaviour", misbehaviour.name())
+            .detail(
+                "evidence",
+                heads
+                    .iter()
+                    .map(|head| json!(TreeHead::from(*head)))
+                    .collect::<Vec<_>>(),
+            );
+        failure.evidence = heads.iter().map(|head| output::note_text(head)).collect();
+        failure.hints = heads.iter().map(|head| seen(head)).collect();
+        match misbehaviour {
+            Misbehaviour::UnverifiedHead { .. } => failure.hint(
+                "either --log-key or --server is not this log's, or someone stands between: do not go on",
+            ),
+            _ => failure.hint("do not trust the log; keep the signed notes below and show them to others"),
+        }
+    }
+
+    fn refusal(refusal: &Refusal) -> Self {
+        let (exit, hint) = match (refusal.reason, refusal.action()) {
+            (Reason::NotFound, _) => (Exit::NotFound, None),
+            (Reason::DataLoss, _) => (
+                Exit::Untrusted,
+                Some("the log's operator has to run `counterfoild fsck`"),
+            ),
+            (_, Action::Retry) => (Exit::Unavailable, Some("try again")),
+            (_, Action::Alert) => (
+                Exit::Unavailable,
+                Some("the log's operator has to look; then try again"),
+            ),
+            (Reason::EventConflict, _) => (
+                Exit::Refused,
+                Some("an event is recorded once: give a new one another --id; the attempt was recorded"),
+            ),
+            (Reason::UnknownLog, _) => (Exit::Refused, Some("give the log's name with --log")),
+            (_, Action::Fix) => (Exit::Refused, None),
+        };
+        let fields: Vec<Value> = refusal
+            .fields
+            .iter()
+            .map(|field| json!({"field": field.name, "problem": field.problem}))
+            .collect();
+        let mut failure = Self::new(exit, format!("the log refused: {refusal}"))
+            .detail("kind", "refused")
+            .detail("reason", refusal.reason_name())
+            .detail("fields", fields);
+        if let Some(index) = refusal.existing_leaf_index {
+            failure = failure.detail("existing_leaf_index", index.get());
+        }
+        if let Some(hint) = hint {
+            failure = failure.hint(hint);
+        }
+        failure.with_retry(refusal.retry_after)
+    }
+
+    fn with_retry(self, after: Option<std::time::Duration>) -> Self {
+        match after {
+            Some(after) => self
+                .detail(
+                    "retry_after_ms",
+                    u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                )
+                .hint(format!("the server asks to wait {after:?} first")),
+            None => self,
+        }
+    }
+}
+
+fn seen(head: &SignedHead) -> String {
+    let signed = head
+        .time()
+        .map(|time| format!(", signed {}", output::millis(time.get())));
+    format!(
+        "size {}, root {}{}",
+        head.size(),
+        head.root(),
+        signed.unwrap_or_default()
+    )
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Unavailable(unavailable) => Self::new(Exit::Unavailable, error.to_string())
+                .detail("kind", "unavailable")
+                .hint("check --server, or try again")
+                .with_retry(unavailable.retry_after),
+            Error::Refused(refusal) => Self::refusal(refusal),
+            Error::Misbehaviour(misbehaviour) => Self::misbehaviour(misbehaviour),
+            Error::InvalidAnswer(_) => Self::untrusted(error.to_string())
+                .detail("kind", "invalid_answer")
+                .hint("check --server; if it is the right one, its operator has to look"),
+            Error::State(_) => Self::usage(error.to_string()).detail("kind", "state"),
+            Error::Options(_) => Self::usage(error.to_string()).detail("kind", "options"),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::refusal(&refusal)
+    }
+}

@@ -1,0 +1,99 @@
+//! The options that all commands share.
+
+use std::{env, fs, num::NonZeroUsize, path::PathBuf};
+
+use clap::Args;
+use counterfoil_client::{Client, Options, Server, StateDir};
+use counterfoil_note::VerifierKey;
+
+use crate::failure::Failure;
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
+const SERVER_VARIABLE: &str = "COUNTERFOIL_SERVER";
+
+/// Which log, whom to believe, and how to print.
+#[derive(Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct Common {
+    /// Where the log is served [env: COUNTERFOIL_SERVER] [default: http://127.0.0.1:7480]
+    // Read by hand: `verify` goes to the network only for an option that was really typed.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<Server>,
+    /// The log's public key as `counterfoild init` printed it, or @FILE to read it from a file
+    #[arg(long, global = true, value_name = "VKEY", env = "COUNTERFOIL_LOG_KEY", value_parser = log_key)]
+    pub(crate) log_key: Option<VerifierKey>,
+    /// The log's name on the server
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "COUNTERFOIL_LOG",
+        default_value = "main"
+    )]
+    pub(crate) log: String,
+    /// Where the largest verified head is kept [default: $XDG_STATE_HOME/counterfoil or ~/.local/state/counterfoil]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Certificates in PEM to trust for https, instead of the machine's own
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Print JSON: names as in the API, 32-byte values in hex, other bytes in base64, times as numbers
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Common {
+    /// The key without which nothing can be believed.
+    pub(crate) fn key(&self) -> Result<&VerifierKey, Failure> {
+        self.log_key.as_ref().ok_or_else(|| {
+            Failure::usage("nothing can be verified without the log's key")
+                .hint("give --log-key VKEY or set COUNTERFOIL_LOG_KEY; `counterfoild init` printed it")
+        })
+    }
+
+    /// A connected client.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        self.client_with(NonZeroUsize::MIN).await
+    }
+
+    /// A client with several connections.
+    pub(crate) async fn client_with(&self, connections: NonZeroUsize) -> Result<Client, Failure> {
+        let mut options = Options::new(self.server()?, self.key()?.clone());
+        options.log.clone_from(&self.log);
+        options.state = Some(self.state()?);
+        options.connections = connections;
+        if let Some(path) = &self.tls_ca {
+            let pem = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
+            options.tls_ca = Some(pem);
+        }
+        Ok(Client::connect(options).await?)
+    }
+
+    fn server(&self) -> Result<Server, Failure> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        let text = env::var(SERVER_VARIABLE).unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
+        text.parse()
+            .map_err(|error| Failure::usage(format!("{SERVER_VARIABLE}: {error}")))
+    }
+
+    fn state(&self) -> Result<StateDir, Failure> {
+        match &self.state_dir {
+            Some(path) => Ok(StateDir::new(path)),
+            None => StateDir::of_user().ok_or_else(|| {
+                Failure::usage("there is no home directory to keep the largest verified head in")
+                    .hint("give --state-dir DIR")
+            }),
+        }
+    }
+}
+
+/// Reads a vkey, or `@` and the file that holds one.
+fn log_key(text: &str) -> Result<VerifierKey, String> {
+    let text = match text.strip_prefix('@') {
+        Some(path) => fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"))?,
+        None => text.to_owned(),
+    };
+    text.trim().parse().map_err(|error| format!("{error}"))
+}

@@ -1,0 +1,179 @@
+//! What commands print: lines for people, JSON for programs.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use counterfoil_event::{Attributes, Entry};
+use counterfoil_merkle::Digest;
+use counterfoil_note::SignedHead;
+use counterfoil_verify::Receipt as VerifyReceipt;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Where results go.
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints a result: as one line of JSON, or as it reads best.
+    pub(crate) fn print(&self, json: impl Serialize, human: impl Display) {
+        let line = if self.json {
+            json!(json).to_string()
+        } else {
+            human.to_string()
+        };
+        let mut stdout = io::stdout().lock();
+        let written = writeln!(stdout, "{}", line.trim_end()).and_then(|()| stdout.flush());
+        if let Err(error) = written {
+            // Whoever reads has had enough, as `head` does. Anything else is a failure.
+            process::exit(if error.kind() == io::ErrorKind::BrokenPipe {
+                0
+            } else {
+                2
+            });
+        }
+    }
+}
+
+/// Lines of a name and a value, the values aligned.
+#[derive(Default)]
+pub(crate) struct Facts(Vec<(&'static str, String)>);
+
+impl Facts {
+    pub(crate) fn add(&mut self, name: &'static str, value: impl Display) -> &mut Self {
+        self.0.push((name, value.to_string()));
+        self
+    }
+}
+
+impl Display for Facts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, value) in &self.0 {
+            writeln!(f, "{name:width$}  {value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A tree head as the API names its fields.
+#[derive(Serialize)]
+pub(crate) struct TreeHead {
+    origin: String,
+    tree_size: u64,
+    root_hash: String,
+    /// None under a key that signs no time.
+    time_unix_ms: Option<u64>,
+    checkpoint: String,
+}
+
+impl From<&SignedHead> for TreeHead {
+    fn from(head: &SignedHead) -> Self {
+        Self {
+            origin: head.origin().to_string(),
+            tree_size: head.size().get(),
+            root_hash: head.root().to_string(),
+            time_unix_ms: head.time().map(|time| time.get()),
+            checkpoint: note_text(head),
+        }
+    }
+}
+
+/// A receipt as the API names its fields.
+pub(crate) fn receipt(receipt: &VerifyReceipt, head: &SignedHead) -> Value {
+    json!({
+        "leaf_index": receipt.index.get(),
+        "entry": base64(&receipt.entry),
+        "salt": hex::encode(receipt.salt.as_bytes()),
+        "inclusion_proof": hashes(&receipt.inclusion_proof),
+        "tree_head": TreeHead::from(head),
+    })
+}
+
+/// A decoded entry as the API names its fields.
+pub(crate) fn entry(entry: &Entry) -> Value {
+    json!({
+        "format_version": entry.format_version(),
+        "time_unix_ns": entry.time_unix_ns().get(),
+        "source_id": entry.source_id(),
+        "event_type": entry.event_type(),
+        "media_type": entry.media_type(),
+        "payload_length": entry.payload_length(),
+        "payload_commitment": entry.payload_commitment().to_string(),
+        "attributes_commitment": entry.attributes_commitment().to_string(),
+        "authentication": entry.authentication().as_str(),
+        "retention_class": entry.retention_class(),
+    })
+}
+
+/// An event's attributes as the API names them; extensions as an object.
+pub(crate) fn attributes(attributes: &Attributes) -> Value {
+    json!({
+        "id": attributes.id,
+        "source": attributes.source,
+        "type": attributes.event_type,
+        "subject": attributes.subject,
+        "time": attributes.time,
+        "data_content_type": attributes.data_content_type,
+        "extensions": attributes.extensions,
+    })
+}
+
+pub(crate) fn hashes(hashes: &[Digest]) -> Vec<String> {
+    hashes.iter().map(Digest::to_string).collect()
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// The signed note of a head. Notes are UTF-8, or they don't verify.
+pub(crate) fn note_text(head: &SignedHead) -> String {
+    String::from_utf8_lossy(head.note_bytes()).into_owned()
+}
+
+/// A head in one line.
+pub(crate) fn head_line(head: &SignedHead) -> String {
+    format!("size {}, root {}", head.size(), head.root())
+}
+
+/// When a head was signed.
+pub(crate) fn signed(head: &SignedHead) -> String {
+    head.time().map_or_else(
+        || "at a time that this key does not sign".to_owned(),
+        |time| millis(time.get()),
+    )
+}
+
+/// A time in UTC, from milliseconds since 1970.
+pub(crate) fn millis(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| format!("{unix_ms} ms after 1970"), |time| format!("{time:.3}"))
+}
+
+/// A time in UTC, from nanoseconds since 1970.
+pub(crate) fn nanos(unix_ns: u64) -> String {
+    Timestamp::from_nanosecond(i128::from(unix_ns)).map_or_else(
+        |_| format!("{unix_ns} ns after 1970"),
+        |time| format!("{time:.6}"),
+    )
+}
+
+/// Text that others wrote, with nothing in it that a terminal would act upon.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}

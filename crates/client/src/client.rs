@@ -1,0 +1,241 @@
+//! The client itself: connections, and the link between all heads that it has seen.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use counterfoil_merkle::{TreeSize, verify_consistency};
+use counterfoil_note::{SignedHead, VerifierKey};
+use counterfoil_proto::v1::{
+    self, read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
+};
+use tokio::{
+    sync::Mutex,
+    task::{self, JoinSet},
+};
+use tonic::transport::Channel;
+
+use crate::{
+    Error, Misbehaviour, Options, StateDir, Unavailable, Unverified, error::with_causes, heads::Heads,
+    misbehaviour::UnprovenConsistency, state::Saved,
+};
+
+/// Largest message to accept: a payload of 25 MiB and its attributes, or a good many smaller ones.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// How many consistency proofs to ask for at a time.
+const MAX_LINKS_IN_FLIGHT: usize = 64;
+
+/// A verifying client of one log. Clones share connections and what is known of the log.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    channels: Vec<Channel>,
+    next_channel: AtomicUsize,
+    log: String,
+    heads: Heads,
+    state: Option<StateDir>,
+    /// The head that the state directory is known to hold. Locked while heads are linked: one at a time.
+    saved: Mutex<Option<Arc<SignedHead>>>,
+}
+
+impl Client {
+    /// Connects, and reads the head saved for the log.
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        let saved = load(options.state.clone(), options.key.clone()).await?;
+        let endpoint = options.endpoint()?;
+        let mut channels = Vec::with_capacity(options.connections.get());
+        for _ in 0..options.connections.get() {
+            let channel = endpoint.connect().await.map_err(|error| {
+                Unavailable::new(format!(
+                    "can't connect to {}: {}",
+                    options.server,
+                    with_causes(&error)
+                ))
+            })?;
+            channels.push(channel);
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                channels,
+                next_channel: AtomicUsize::new(0),
+                log: options.log,
+                heads: Heads::new(options.key, saved.clone()),
+                state: options.state,
+                saved: Mutex::new(saved.map(Arc::new)),
+            }),
+        })
+    }
+
+    /// The key that the client trusts.
+    pub fn key(&self) -> &VerifierKey {
+        self.shared.heads.key()
+    }
+
+    /// The largest head whose signature was checked, be it linked or not.
+    pub fn largest_head(&self) -> Option<SignedHead> {
+        self.shared.heads.largest().map(Arc::unwrap_or_clone)
+    }
+
+    /// The same calls, with no answer checked: to measure a server alone.
+    pub fn unverified(&self) -> Unverified {
+        Unverified::new(self.clone())
+    }
+
+    /// Proves every head seen so far consistent with all others, the saved one among them, and saves the largest.
+    ///
+    /// Receipts come under heads of their own; what a receipt proves is worth something once its head is linked. Call
+    /// this before reporting success. Returns the largest head, or none if none was seen.
+    pub async fn link_heads(&self) -> Result<Option<SignedHead>, Error> {
+        let mut saved = self.shared.saved.lock().await;
+        loop {
+            self.link_unlinked().await?;
+            let Some(anchor) = self.heads().anchor() else {
+                return Ok(None);
+            };
+            let is_saved = saved.as_ref().is_some_and(|saved| saved.size() == anchor.size());
+            if is_saved || self.shared.state.is_none() {
+                return Ok(Some(SignedHead::clone(&anchor)));
+            }
+            match self.save(saved.clone(), Arc::clone(&anchor)).await? {
+                Saved::Yes => *saved = Some(anchor),
+                Saved::Overtaken(found) => {
+                    let found = Arc::new(found);
+                    self.heads().add(&found)?;
+                    *saved = Some(found);
+                }
+            }
+        }
+    }
+
+    /// Links each unlinked head to its neighbours in size, so that all form one chain with the anchor.
+    async fn link_unlinked(&self) -> Result<(), Error> {
+        let mut chain = self.heads().unlinked();
+        if chain.is_empty() {
+            return Ok(());
+        }
+        chain.extend(self.heads().anchor());
+        chain.sort_by_key(|head| head.size());
+
+        let mut links = JoinSet::new();
+        for pair in chain.windows(2) {
+            if links.len() >= MAX_LINKS_IN_FLIGHT
+                && let Some(link) = links.join_next().await
+            {
+                flatten(link)?;
+            }
+            let (client, older, newer) = (self.clone(), Arc::clone(&pair[0]), Arc::clone(&pair[1]));
+            links.spawn(async move { client.link(&older, &newer).await });
+        }
+        while let Some(link) = links.join_next().await {
+            flatten(link)?;
+        }
+        if let Some(largest) = chain.last() {
+            self.heads().linked(&chain, largest);
+        }
+        Ok(())
+    }
+
+    /// Has the log prove that the tree of `newer` begins with that of `older`.
+    async fn link(&self, older: &SignedHead, newer: &SignedHead) -> Result<(), Error> {
+        let unproven = |problem| Misbehaviour::UnprovenConsistency {
+            older: older.clone(),
+            newer: newer.clone(),
+            problem,
+        };
+        let proof = match self.fetch_consistency(older.size(), newer.size()).await {
+            // The log signed both sizes: that it knows neither now, or can't read them, is its own fault.
+            Err(Error::Refused(refusal)) => {
+                return Err(unproven(UnprovenConsistency::Refused(refusal)).into());
+            }
+            fetched => fetched?,
+        };
+        verify_consistency(
+            older.suite(),
+            older.size(),
+            older.root(),
+            newer.size(),
+            newer.root(),
+            &proof,
+        )
+        .map_err(|problem| unproven(problem.into()).into())
+    }
+
+    async fn save(&self, base: Option<Arc<SignedHead>>, head: Arc<SignedHead>) -> Result<Saved, Error> {
+        let Some(state) = self.shared.state.clone() else {
+            return Ok(Saved::Yes);
+        };
+        let key = self.key().clone();
+        blocking(move || Ok(state.save(&key, base.as_deref(), &head)?)).await
+    }
+
+    /// Links heads once too many have gathered. For calls that see heads without linking them.
+    pub(crate) async fn link_if_many(&self) -> Result<(), Error> {
+        if self.heads().must_link() {
+            self.link_heads().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn heads(&self) -> &Heads {
+        &self.shared.heads
+    }
+
+    /// The log's name, as requests carry it.
+    pub(crate) fn log(&self) -> String {
+        self.shared.log.clone()
+    }
+
+    pub(crate) fn reads(&self) -> ReadServiceClient<Channel> {
+        ReadServiceClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn submits(&self) -> SubmitServiceClient<Channel> {
+        SubmitServiceClient::new(self.channel())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+            .max_encoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    fn channel(&self) -> Channel {
+        let turn = self.shared.next_channel.fetch_add(1, Ordering::Relaxed);
+        self.shared.channels[turn % self.shared.channels.len()].clone()
+    }
+
+    pub(crate) async fn fetch_consistency(
+        &self,
+        first: TreeSize,
+        second: TreeSize,
+    ) -> Result<Vec<counterfoil_merkle::Digest>, Error> {
+        let request = v1::GetConsistencyProofRequest {
+            log: self.log(),
+            first_tree_size: first.get(),
+            second_tree_size: second.get(),
+        };
+        let answer = self.reads().get_consistency_proof(request).await?.into_inner();
+        Ok(counterfoil_proto::digests("hashes", &answer.hashes)?)
+    }
+}
+
+async fn load(state: Option<StateDir>, key: VerifierKey) -> Result<Option<SignedHead>, Error> {
+    match state {
+        Some(state) => blocking(move || Ok(state.load(&key)?)).await,
+        None => Ok(None),
+    }
+}
+
+/// Runs file operations where they may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    flatten(task::spawn_blocking(work).await)
+}
+
+fn flatten<T>(joined: Result<Result<T, Error>, task::JoinError>) -> Result<T, Error> {
+    joined.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(Unavailable::new("the client is stopping").into()),
+    })
+}

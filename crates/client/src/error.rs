@@ -1,0 +1,273 @@
+//! Why calls fail, by what the caller can do about it.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use counterfoil_merkle::LeafIndex;
+use counterfoil_proto::{InvalidField, v1::Reason};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::{Misbehaviour, StateError};
+
+/// The domain of the reasons that a log gives (google.rpc.ErrorInfo).
+const ERROR_DOMAIN: &str = "counterfoil";
+/// The member of ErrorInfo's metadata that names the entry in conflict.
+const EXISTING_LEAF_INDEX: &str = "existing_leaf_index";
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer, or none now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The log said no, and why.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The log did what an honest log never does.
+    #[error(transparent)]
+    Misbehaviour(#[from] Box<Misbehaviour>),
+    /// An answer that makes no sense: a faulty server, or one of another kind.
+    #[error(transparent)]
+    InvalidAnswer(#[from] InvalidAnswer),
+    /// The saved head can't be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The client's own options are wrong.
+    #[error("{0}")]
+    Options(String),
+}
+
+/// What to do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The same call may succeed later. Submitting again is safe: an event is recorded once.
+    Retry,
+    /// The same call will fail again. Change the request, the options or the machine.
+    Fix,
+    /// Someone has to look at the log.
+    Alert,
+}
+
+impl Error {
+    /// Retry, fix, or page someone?
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Unavailable(_) => Action::Retry,
+            Self::Refused(refusal) => refusal.action(),
+            Self::Misbehaviour(_) | Self::InvalidAnswer(_) => Action::Alert,
+            Self::State(_) | Self::Options(_) => Action::Fix,
+        }
+    }
+}
+
+impl From<Misbehaviour> for Error {
+    fn from(misbehaviour: Misbehaviour) -> Self {
+        Self::Misbehaviour(Box::new(misbehaviour))
+    }
+}
+
+impl From<InvalidField> for Error {
+    fn from(field: InvalidField) -> Self {
+        Self::InvalidAnswer(InvalidAnswer::new(field.to_string()))
+    }
+}
+
+/// The server can't be reached, or has no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unavailable {
+    /// What happened.
+    pub message: String,
+    /// When the server wants to be asked again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Unavailable {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+}
+
+/// An answer that no server of this protocol gives.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the server's answer is invalid: {problem}")]
+pub struct InvalidAnswer {
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl InvalidAnswer {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A log's refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why, for programs.
+    pub reason: Reason,
+    /// Why, for people.
+    pub message: String,
+    /// The fields of the request that are wrong.
+    pub fields: Vec<Field>,
+    /// The entry that holds the event's source and id, where that is the reason.
+    pub existing_leaf_index: Option<LeafIndex>,
+    /// When to ask again, where that helps.
+    pub retry_after: Option<Duration>,
+}
+
+/// A field of a request that a log refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its name in the request message, such as `event.id`.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Refusal {
+    /// Retry, fix, or page someone?
+    pub fn action(&self) -> Action {
+        match self.reason {
+            Reason::QueueFull | Reason::OutOfSpace | Reason::Stopping => Action::Retry,
+            Reason::WriteFailed | Reason::DataLoss => Action::Alert,
+            Reason::Unspecified
+            | Reason::InvalidEvent
+            | Reason::EventConflict
+            | Reason::UnknownLog
+            | Reason::NotFound
+            | Reason::OutOfRange
+            | Reason::InvalidRequest => Action::Fix,
+        }
+    }
+
+    /// The reason as a word: `QUEUE_FULL`.
+    pub fn reason_name(&self) -> &'static str {
+        let name = self.reason.as_str_name();
+        name.strip_prefix("REASON_").unwrap_or(name)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for Field { name, problem } in &self.fields {
+            // Servers often repeat the field in the message.
+            if !self.message.contains(problem.as_str()) {
+                write!(f, "; {name} {problem}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Refusal {}
+
+impl From<counterfoil_proto::v1::Refused> for Refusal {
+    fn from(refused: counterfoil_proto::v1::Refused) -> Self {
+        let reason = refused.reason();
+        Self {
+            reason,
+            fields: if refused.field.is_empty() {
+                vec![]
+            } else {
+                vec![Field {
+                    name: refused.field,
+                    problem: refused.message.clone(),
+                }]
+            },
+            message: refused.message,
+            existing_leaf_index: (reason == Reason::EventConflict)
+                .then(|| LeafIndex::new(refused.existing_leaf_index).ok())
+                .flatten(),
+            retry_after: (refused.retry_after_ms > 0).then(|| Duration::from_millis(refused.retry_after_ms)),
+        }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let retry_after = details.retry_info().and_then(|info| info.retry_delay);
+        let stated = details
+            .error_info()
+            .filter(|info| info.domain == ERROR_DOMAIN)
+            .and_then(|info| Some((Reason::from_str_name(&format!("REASON_{}", info.reason))?, info)));
+        let (reason, existing_leaf_index) = match stated {
+            Some((reason, info)) => {
+                let existing = info
+                    .metadata
+                    .get(EXISTING_LEAF_INDEX)
+                    .and_then(|index| index.parse().ok());
+                (reason, existing.and_then(|index| LeafIndex::new(index).ok()))
+            }
+            None => match without_reason(&status, retry_after) {
+                Ok(reason) => (reason, None),
+                Err(error) => return error,
+            },
+        };
+        let fields = details
+            .bad_request()
+            .map_or(&[][..], |request| &request.field_violations);
+        Self::Refused(Refusal {
+            reason,
+            message: status.message().to_owned(),
+            fields: fields
+                .iter()
+                .map(|field| Field {
+                    name: field.field.clone(),
+                    problem: field.description.clone(),
+                })
+                .collect(),
+            existing_leaf_index,
+            retry_after,
+        })
+    }
+}
+
+/// What to make of a status that something between us and the log made, or the transport itself.
+fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reason, Error> {
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition => Ok(Reason::InvalidRequest),
+        Code::NotFound => Ok(Reason::NotFound),
+        Code::OutOfRange => Ok(Reason::OutOfRange),
+        Code::AlreadyExists | Code::PermissionDenied | Code::Unauthenticated => Ok(Reason::Unspecified),
+        Code::Unimplemented => {
+            Err(InvalidAnswer::new("it does not know this call; is it a Counterfoil server?").into())
+        }
+        Code::Internal | Code::DataLoss | Code::Ok => Err(InvalidAnswer::new(status.message()).into()),
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Cancelled
+        | Code::Unknown => {
+            let message = match status.source() {
+                Some(cause) => with_causes(cause),
+                None => status.message().to_owned(),
+            };
+            Err(Unavailable { message, retry_after }.into())
+        }
+    }
+}
+
+/// An error's message with those of its causes that it does not repeat.
+pub(crate) fn with_causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! A client of Counterfoil logs that trusts nothing but the log's key.
+//!
+//! Every answer is checked before it is returned: heads by their signature and against the largest head known so far,
+//! receipts by inclusion under a signed head and by the entry's commitments to what was sent, proofs by recomputing
+//! roots, entries by inclusion. What does not hold is a [`Misbehaviour`]: a fact, with the signed heads that show it.
+//!
+//! The largest head that was ever verified outlives the process in a [`StateDir`], so a log that goes back, or that
+//! shows two histories, is caught by whoever asks it next. What the first contact shows is taken on trust: nothing is
+//! there to compare with.
+//!
+//! The client does not decide what to submit, keeps no queue and never retries by itself; [`Error::action`] says
+//! whether a retry can help.
+//!
+//! ```no_run
+//! use counterfoil_client::{Client, Options};
+//! use counterfoil_event::{Event, EventParts};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = Options::new("http://127.0.0.1:7480".parse()?, std::env::var("COUNTERFOIL_LOG_KEY")?.parse()?);
+//! let client = Client::connect(options).await?;
+//! let event = Event::try_from(EventParts {
+//!     id: "run-42".into(),
+//!     source: "https://ci.example/acme/widgets".into(),
+//!     event_type: "ci.run.finished".into(),
+//!     ..EventParts::default()
+//! })?;
+//! let submitted = client.submit(&event).await?;
+//! client.link_heads().await?;
+//! println!("recorded as leaf {}", submitted.receipt.index);
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod client;
+mod error;
+mod heads;
+mod misbehaviour;
+mod options;
+mod range;
+mod read;
+mod state;
+mod stream;
+mod submit;
+mod unverified;
+
+pub use client::Client;
+pub use counterfoil_proto::v1::Reason;
+pub use error::{Action, Error, Field, InvalidAnswer, Refusal, Unavailable};
+pub use misbehaviour::{Misbehaviour, UnprovenConsistency};
+pub use options::{InvalidServer, Options, Server};
+pub use read::{ConsistencyProof, EntryPayload, EntryRange, HeadStream, InclusionProof, Leaf, VerifiedEntry};
+pub use state::{StateDir, StateError};
+pub use stream::{SubmitResults, SubmitSender};
+pub use submit::{Outcome, Submitted};
+pub use unverified::{Acknowledged, Unverified, UnverifiedResults};

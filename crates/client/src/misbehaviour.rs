@@ -1,0 +1,123 @@
+//! What a log must never do, as facts.
+
+use counterfoil_event::{CommitmentError, EntryError};
+use counterfoil_merkle::{LeafIndex, ProofError};
+use counterfoil_note::{HeadError, SignedHead};
+
+use crate::Refusal;
+
+/// Something that an honest log never does. Do not trust the log; keep what is in here and show it to others.
+///
+/// [`Fork`](Self::Fork) convicts the log by itself: both heads bear its signature. The others convict it before
+/// whoever believes the client about the answer it got.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Misbehaviour {
+    /// A head that the log's key did not sign. Or the client was given another log's key.
+    #[error("{error}")]
+    UnverifiedHead {
+        /// Why it is refused.
+        error: HeadError,
+        /// What was served as a head.
+        note: Vec<u8>,
+    },
+    /// Two trees of one size: the log shows different histories.
+    #[error(
+        "the log signed two different trees of size {}: root {} and root {}",
+        known.size(), known.root(), presented.root()
+    )]
+    Fork {
+        /// The head known before.
+        known: SignedHead,
+        /// The head that contradicts it.
+        presented: SignedHead,
+    },
+    /// The log presents a tree smaller than one it signed before: it has lost or dropped entries.
+    #[error("the log went back: it signed a tree of size {} and now presents one of size {}", known.size(), presented.size())]
+    Rollback {
+        /// The largest head known before.
+        known: SignedHead,
+        /// The head presented as the newest.
+        presented: SignedHead,
+    },
+    /// Two heads that the log signed, and no proof that one tree begins with the other.
+    #[error(
+        "the log can't prove that its tree of size {} begins with its tree of size {}: {problem}",
+        newer.size(), older.size()
+    )]
+    UnprovenConsistency {
+        /// The smaller head.
+        older: SignedHead,
+        /// The larger head.
+        newer: SignedHead,
+        /// What is wrong with the proof.
+        problem: UnprovenConsistency,
+    },
+    /// An entry that the log says it has, and no proof that a signed head covers it.
+    #[error("the log can't prove that leaf {leaf_index} is in its tree of size {}: {problem}", head.size())]
+    UnprovenInclusion {
+        /// The head that should cover it.
+        head: SignedHead,
+        /// The leaf that the log claimed.
+        leaf_index: LeafIndex,
+        /// What is wrong with the proof.
+        problem: ProofError,
+    },
+    /// A leaf under a signed head that is no entry.
+    #[error("leaf {leaf_index} of the log is not a valid entry: {problem}")]
+    InvalidEntry {
+        /// The head that covers it.
+        head: SignedHead,
+        /// The leaf.
+        leaf_index: LeafIndex,
+        /// What is wrong with it.
+        problem: EntryError,
+    },
+    /// What was recorded is not what was sent, or what is served is not what was recorded.
+    #[error("leaf {leaf_index} of the log stands for something else: {problem}")]
+    OtherContent {
+        /// The head that covers the entry.
+        head: SignedHead,
+        /// The leaf.
+        leaf_index: LeafIndex,
+        /// How the entry differs.
+        problem: CommitmentError,
+    },
+}
+
+/// Why the consistency of two heads is not proved.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum UnprovenConsistency {
+    /// The proof that the log gave does not hold.
+    #[error("{0}")]
+    Proof(#[from] ProofError),
+    /// The log refused to give a proof between two sizes that it signed.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl Misbehaviour {
+    /// A stable name, for labels and scripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UnverifiedHead { .. } => "unverified_head",
+            Self::Fork { .. } => "fork",
+            Self::Rollback { .. } => "rollback",
+            Self::UnprovenConsistency { .. } => "unproven_consistency",
+            Self::UnprovenInclusion { .. } => "unproven_inclusion",
+            Self::InvalidEntry { .. } => "invalid_entry",
+            Self::OtherContent { .. } => "other_content",
+        }
+    }
+
+    /// The signed heads that show it, the one known first before the one that contradicts it.
+    pub fn evidence(&self) -> Vec<&SignedHead> {
+        match self {
+            Self::UnverifiedHead { .. } => vec![],
+            Self::Fork { known, presented } | Self::Rollback { known, presented } => vec![known, presented],
+            Self::UnprovenConsistency { older, newer, .. } => vec![older, newer],
+            Self::UnprovenInclusion { head, .. }
+            | Self::InvalidEntry { head, .. }
+            | Self::OtherContent { head, .. } => vec![head],
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a log is and whom to believe about it.
+
+use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
+
+use counterfoil_note::VerifierKey;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Uri};
+
+use crate::{Error, StateDir};
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for an answer to begin.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a silent connection is asked for a sign of life, and how long the answer to that may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// What a server may send ahead of being read: on one stream, and on all of a connection.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// What a [`Client`](crate::Client) needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the log is served.
+    pub server: Server,
+    /// The log's name on that server.
+    pub log: String,
+    /// The key that signs the log's heads. It carries the log's origin and hash suite: all that the client trusts.
+    pub key: VerifierKey,
+    /// Where the largest verified head is kept. Without it, heads are compared only while the client lives.
+    pub state: Option<StateDir>,
+    /// Certificates in PEM to trust instead of the machine's own, for `https` servers.
+    pub tls_ca: Option<Vec<u8>>,
+    /// How many HTTP/2 connections to spread calls over. One saturates before a fast server does.
+    pub connections: NonZeroUsize,
+}
+
+impl Options {
+    /// The log `main` of a server, over one connection, with no memory on disk.
+    pub fn new(server: Server, key: VerifierKey) -> Self {
+        Self {
+            server,
+            log: "main".to_owned(),
+            key,
+            state: None,
+            tls_ca: None,
+            connections: NonZeroUsize::MIN,
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, Error> {
+        let endpoint = Endpoint::from(self.server.0.clone())
+            .user_agent(concat!("counterfoil/", env!("CARGO_PKG_VERSION")))
+            .and_then(|endpoint| match self.tls() {
+                Some(tls) => endpoint.tls_config(tls),
+                None => Ok(endpoint),
+            })
+            .map_err(|error| Error::Options(crate::error::with_causes(&error)))?;
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+    }
+
+    fn tls(&self) -> Option<ClientTlsConfig> {
+        if self.server.0.scheme_str() != Some("https") {
+            return None;
+        }
+        let tls = ClientTlsConfig::new();
+        Some(match &self.tls_ca {
+            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+            None => tls.with_native_roots(),
+        })
+    }
+}
+
+/// The address of a server: `http://HOST:PORT` or `https://HOST[:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server(Uri);
+
+/// Text that is not a server's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a server is written as http://HOST:PORT or https://HOST:PORT, with no path")]
+pub struct InvalidServer(());
+
+impl FromStr for Server {
+    type Err = InvalidServer;
+
+    fn from_str(text: &str) -> Result<Self, InvalidServer> {
+        let uri: Uri = text.parse().map_err(|_| InvalidServer(()))?;
+        let plain = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri
+                .authority()
+                .is_some_and(|authority| !authority.as_str().contains('@'))
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none();
+        if plain {
+            Ok(Self(uri))
+        } else {
+            Err(InvalidServer(()))
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_string().trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_a_scheme_and_a_host_and_nothing_more() {
+        for good in ["http://127.0.0.1:7480", "https://log.example", "http://[::1]:1"] {
+            assert_eq!(good.parse::<Server>().unwrap().to_string(), good);
+        }
+        assert_eq!("http://a:1/".parse::<Server>().unwrap().to_string(), "http://a:1");
+        for bad in [
+            "",
+            "127.0.0.1:7480",
+            "ftp://a",
+            "http://a/b",
+            "http://a?b",
+            "http://u:p@a",
+            "http://",
+        ] {
+            assert_eq!(bad.parse::<Server>(), Err(InvalidServer(())), "{bad:?}");
+        }
+    }
+}

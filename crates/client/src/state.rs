@@ -1,0 +1,269 @@
+//! The largest verified head of each log, on disk.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, SignedHead, VerifierKey};
+
+/// Most characters of an origin that stand in a file's name; a digest makes it unique.
+const READABLE_ORIGIN_CHARS: usize = 64;
+
+/// A directory with one file for each log: the signed note of the largest head that was ever verified.
+///
+/// Several processes may share it. A file is replaced as a whole and only after it is on disk, and never by a head
+/// that was not linked to the one it holds.
+#[derive(Debug, Clone)]
+pub struct StateDir(PathBuf);
+
+/// Why the saved head can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file system refused.
+    #[error("can't {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The file holds something else than a head that the key signed: it is damaged, or the log has another key now.
+    #[error(
+        "the head saved in {} is not one that this key signed ({source}); remove the file only if you know why",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Why its head is refused.
+        source: HeadError,
+    },
+}
+
+/// What became of a head that was to be saved.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    /// It is on disk.
+    Yes,
+    /// Another process saved this one meanwhile. Nothing was written.
+    Overtaken(SignedHead),
+}
+
+impl StateDir {
+    /// Keeps heads in `path`, which is created when it is needed.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The user's own: `$XDG_STATE_HOME/counterfoil`, or `~/.local/state/counterfoil`. None without a home.
+    pub fn of_user() -> Option<Self> {
+        let absolute = |name| {
+            env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        absolute("XDG_STATE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+            .map(|state| Self(state.join("counterfoil")))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The saved head of the key's log.
+    pub(crate) fn load(&self, key: &VerifierKey) -> Result<Option<SignedHead>, StateError> {
+        let path = self.file(key.name(), "head");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open", &path))?,
+        };
+        let mut note = Vec::new();
+        // One byte above the limit, so that a longer file is refused rather than cut.
+        file.take(MAX_NOTE_BYTES as u64 + 1)
+            .read_to_end(&mut note)
+            .map_err(failed("read", &path))?;
+        key.verify_head(&note)
+            .map(Some)
+            .map_err(|source| StateError::Foreign { path, source })
+    }
+
+    /// Saves `head` if the file still holds `base`, the head that it was linked to.
+    pub(crate) fn save(
+        &self,
+        key: &VerifierKey,
+        base: Option<&SignedHead>,
+        head: &SignedHead,
+    ) -> Result<Saved, StateError> {
+        self.create()?;
+        let lock_path = self.file(key.name(), "lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(failed("open", &lock_path))?;
+        // Held until the file is closed, at the end of this function or of the process.
+        lock.lock().map_err(failed("lock", &lock_path))?;
+
+        if let Some(found) = self.load(key)? {
+            let expected =
+                base.is_some_and(|base| base.size() == found.size() && base.root() == found.root());
+            if !expected {
+                return Ok(Saved::Overtaken(found));
+            }
+        }
+        self.replace(&self.file(key.name(), "head"), head.note_bytes())?;
+        Ok(Saved::Yes)
+    }
+
+    /// After a crash at any point the file holds the old head or the new one, whole.
+    fn replace(&self, path: &Path, note: &[u8]) -> Result<(), StateError> {
+        let new = path.with_extension("new");
+        let mut file = File::create(&new).map_err(failed("create", &new))?;
+        file.write_all(note).map_err(failed("write", &new))?;
+        file.sync_all().map_err(failed("sync", &new))?;
+        fs::rename(&new, path).map_err(failed("replace", path))?;
+        sync_directory(&self.0)
+    }
+
+    fn create(&self) -> Result<(), StateError> {
+        if self.0.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.0).map_err(failed("create", &self.0))?;
+        match self.0.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+            _ => sync_directory(Path::new(".")),
+        }
+    }
+
+    fn file(&self, origin: &Origin, extension: &str) -> PathBuf {
+        let readable: String = origin
+            .as_str()
+            .chars()
+            .take(READABLE_ORIGIN_CHARS)
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        let digest = blake3::hash(origin.as_str().as_bytes()).to_hex();
+        self.0.join(format!("{readable}-{}.{extension}", &digest[..16]))
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), StateError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync", path))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_merkle::{Digest, Suite, TreeSize};
+    use counterfoil_note::{KeyKind, LogSigner, SignerKey, UnixMillis};
+
+    use super::*;
+
+    fn signer(seed: u8) -> LogSigner {
+        let origin: Origin = "log.example/main".parse().unwrap();
+        let key = SignerKey::generate(origin, KeyKind::TimestampedHead(Suite::Blake3), [seed; 32]);
+        LogSigner::new(vec![key]).unwrap()
+    }
+
+    fn head(signer: &LogSigner, size: u64, root: u8) -> SignedHead {
+        let note = signer.sign_head(
+            TreeSize::new(size).unwrap(),
+            Digest::from([root; 32]),
+            UnixMillis::new(1_000 + size),
+        );
+        signer.keys()[0].verifier_key().verify_head(&note).unwrap()
+    }
+
+    #[test]
+    fn a_head_outlives_the_process_and_is_not_overwritten_by_who_did_not_know_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::new(scratch.path().join("a/b"));
+        let signer = signer(1);
+        let key = signer.keys()[0].verifier_key();
+        let (ten, twenty, thirty) = (head(&signer, 10, 1), head(&signer, 20, 2), head(&signer, 30, 3));
+
+        assert!(state.load(key).unwrap().is_none());
+        assert!(matches!(state.save(key, None, &ten).unwrap(), Saved::Yes));
+        assert_eq!(state.load(key).unwrap().unwrap(), ten);
+
+        // This one saw an empty directory; another process was faster.
+        let Saved::Overtaken(found) = state.save(key, None, &twenty).unwrap() else {
+            panic!("it was written")
+        };
+        assert_eq!(found, ten);
+        assert!(matches!(
+            state.save(key, Some(&ten), &thirty).unwrap(),
+            Saved::Yes
+        ));
+        let Saved::Overtaken(found) = state.save(key, Some(&ten), &twenty).unwrap() else {
+            panic!("it was rolled back")
+        };
+        assert_eq!(found, thirty);
+        assert_eq!(state.load(key).unwrap().unwrap(), thirty);
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_file_is_refused_and_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let state = StateDir::new(scratch.path());
+        let ours = signer(1);
+        let saved = head(&ours, 10, 1);
+        state.save(ours.keys()[0].verifier_key(), None, &saved).unwrap();
+
+        let other = signer(2);
+        assert!(matches!(
+            state.load(other.keys()[0].verifier_key()),
+            Err(StateError::Foreign { .. })
+        ));
+        let refused = state.save(other.keys()[0].verifier_key(), None, &head(&other, 11, 1));
+        assert!(matches!(refused, Err(StateError::Foreign { .. })));
+
+        let path = state.file(saved.origin(), "head");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - 5);
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(
+            state.load(ours.keys()[0].verifier_key()),
+            Err(StateError::Foreign { .. })
+        ));
+        fs::write(&path, vec![b'a'; MAX_NOTE_BYTES * 2]).unwrap();
+        assert!(matches!(
+            state.load(ours.keys()[0].verifier_key()),
+            Err(StateError::Foreign { .. })
+        ));
+    }
+
+    #[test]
+    fn origins_that_look_alike_as_file_names_have_files_of_their_own() {
+        let state = StateDir::new("s");
+        let name = |origin: &str| state.file(&origin.parse().unwrap(), "head");
+        assert_ne!(name("log.example/main"), name("log.example_main"));
+        let long = "a".repeat(100);
+        assert_ne!(name(&format!("{long}1")), name(&format!("{long}2")));
+        assert!(name("../../etc/passwd").parent() == Some(Path::new("s")));
+    }
+}

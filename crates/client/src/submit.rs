@@ -1,0 +1,144 @@
+//! Submitting: what comes back is checked against what was sent.
+
+use counterfoil_event::Event;
+use counterfoil_note::SignedHead;
+use counterfoil_proto::v1::{self, submit_result::Outcome as WireOutcome};
+use counterfoil_verify::{Receipt, ReceiptError, VerifiedReceipt};
+
+use crate::{Client, Error, InvalidAnswer, Misbehaviour, Refusal};
+
+/// An event on record.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// What to keep: proves offline that the log recorded the event.
+    pub receipt: Receipt,
+    /// What was checked of it: inclusion under a signed head, and that the entry stands for the event sent.
+    pub verified: VerifiedReceipt,
+    /// The event was on record before; the receipt is for that entry.
+    pub duplicate: bool,
+}
+
+/// What became of one event among many.
+pub type Outcome = Result<Submitted, Refusal>;
+
+impl Client {
+    /// Records one event. When this returns, it is on the log's disk and its receipt is verified.
+    ///
+    /// The receipt's head is not yet linked to the largest known one: see [`link_heads`](Self::link_heads).
+    pub async fn submit(&self, event: &Event) -> Result<Submitted, Error> {
+        let request = v1::SubmitRequest {
+            log: self.log(),
+            event: Some(event.into()),
+        };
+        let answer = self.submits().submit(request).await?.into_inner();
+        let receipt = answer
+            .receipt
+            .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
+        let receipt = Receipt::try_from(receipt)?;
+        let head = self.heads().verify(&receipt.checkpoint)?;
+        let submitted = check(receipt, &head, event, answer.duplicate)?;
+        self.link_if_many().await?;
+        Ok(submitted)
+    }
+
+    /// Records many events in one call; returns what became of each, in their order.
+    ///
+    /// One that is refused does not fail its neighbours. A receipt that does not hold fails the call.
+    pub async fn submit_batch(&self, events: &[Event]) -> Result<Vec<Outcome>, Error> {
+        let request = v1::SubmitBatchRequest {
+            log: self.log(),
+            events: events.iter().map(v1::Event::from).collect(),
+        };
+        let answer = self.submits().submit_batch(request).await?.into_inner();
+        if answer.results.len() != events.len() {
+            let problem = format!("{} results for {} events", answer.results.len(), events.len());
+            return Err(InvalidAnswer::new(problem).into());
+        }
+        let heads = MessageHeads::verify(self, answer.tree_heads)?;
+        let mut outcomes = Vec::with_capacity(events.len());
+        for ((place, event), result) in (0..).zip(events).zip(answer.results) {
+            if result.sequence != place {
+                return Err(InvalidAnswer::new("its results are not in the order of the events").into());
+            }
+            outcomes.push(heads.check(result, event)?);
+        }
+        self.link_if_many().await?;
+        Ok(outcomes)
+    }
+}
+
+/// The heads of one message, verified, that its results point to.
+#[derive(Default)]
+pub(crate) struct MessageHeads {
+    wire: Vec<v1::TreeHead>,
+    verified: Vec<std::sync::Arc<SignedHead>>,
+}
+
+impl MessageHeads {
+    pub(crate) fn verify(client: &Client, wire: Vec<v1::TreeHead>) -> Result<Self, Error> {
+        let verified = wire
+            .iter()
+            .map(|head| client.heads().verify(&head.checkpoint))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { wire, verified })
+    }
+
+    /// Checks the result for `event`.
+    pub(crate) fn check(&self, result: v1::SubmitResult, event: &Event) -> Result<Outcome, Error> {
+        match result.outcome {
+            Some(WireOutcome::Accepted(accepted)) => {
+                let (place, duplicate) = (accepted.tree_head_place, accepted.duplicate);
+                let receipt = accepted.into_receipt(&self.wire)?;
+                let head = usize::try_from(place)
+                    .ok()
+                    .and_then(|place| self.verified.get(place));
+                let head = head.ok_or_else(|| InvalidAnswer::new("a result points to no head"))?;
+                check(receipt, head, event, duplicate).map(Ok)
+            }
+            Some(WireOutcome::Refused(refused)) => Ok(Err(refused.into())),
+            None => Err(InvalidAnswer::new("a result is neither accepted nor refused").into()),
+        }
+    }
+}
+
+/// Checks a receipt under its own head, and that it is for `event`.
+fn check(receipt: Receipt, head: &SignedHead, event: &Event, duplicate: bool) -> Result<Submitted, Error> {
+    let verified = check_receipt(&receipt, head)?;
+    verified
+        .commits_to(event)
+        .map_err(|problem| Misbehaviour::OtherContent {
+            head: head.clone(),
+            leaf_index: receipt.index,
+            problem,
+        })?;
+    Ok(Submitted {
+        receipt,
+        verified,
+        duplicate,
+    })
+}
+
+/// Checks a receipt under its own head, which was verified before.
+pub(crate) fn check_receipt(receipt: &Receipt, head: &SignedHead) -> Result<VerifiedReceipt, Error> {
+    let leaf_index = receipt.index;
+    receipt.verify_under(head).map_err(|error| match error {
+        ReceiptError::Inclusion(problem) => Misbehaviour::UnprovenInclusion {
+            head: head.clone(),
+            leaf_index,
+            problem,
+        }
+        .into(),
+        ReceiptError::Entry(problem) => Misbehaviour::InvalidEntry {
+            head: head.clone(),
+            leaf_index,
+            problem,
+        }
+        .into(),
+        ReceiptError::Head(error) => Misbehaviour::UnverifiedHead {
+            error,
+            note: receipt.checkpoint.clone(),
+        }
+        .into(),
+        ReceiptError::OtherHead => InvalidAnswer::new("a receipt carries another head than it states").into(),
+    })
+}
