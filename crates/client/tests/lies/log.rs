@@ -1,0 +1,594 @@
+//! A log in memory that answers honestly, but for one lie. Slow and simple: everything is recomputed from the leaves.
+
+use std::{
+    num::NonZeroU64,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_merkle::{
+    Digest, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
+};
+use counterfoil_note::{KeyKind, LogSigner, SignerKey, UnixMillis, VerifierKey};
+use counterfoil_proto::{
+    digest_field, proof_field,
+    v1::{
+        self,
+        leaf_selector::Leaf,
+        read_service_server::{ReadService, ReadServiceServer},
+        submit_result::Outcome,
+        submit_service_server::{SubmitService, SubmitServiceServer},
+    },
+};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::{
+    Stream, StreamExt,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tonic::{Request, Response, Status, Streaming, transport};
+
+/// What the log does that it must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    Nothing,
+    /// Signs heads with a key that is not its own.
+    OtherKey,
+    /// Breaks the signature of heads.
+    BrokenSignature,
+    /// Shows the head of a smaller tree than asked for.
+    OldHead(u64),
+    /// Gives consistency proofs with a changed hash.
+    ConsistencyBit,
+    /// Gives consistency proofs with one hash too many.
+    ConsistencyLength,
+    /// Refuses consistency proofs.
+    ConsistencyRefused,
+    /// Changes a hash of inclusion proofs, in receipts and elsewhere.
+    InclusionBit,
+    /// Leaves out a hash of inclusion proofs.
+    InclusionLength,
+    /// Cuts a hash of inclusion proofs to 31 bytes.
+    ShortHash,
+    /// Records another payload than was sent.
+    OtherPayload,
+    /// Records other attributes than were sent.
+    OtherAttributes,
+    /// Records another type than was sent.
+    OtherType,
+    /// Hands out a salt that the entry was not made with.
+    OtherSalt,
+    /// Records an entry with a field that nobody knows.
+    UnknownField,
+    /// Serves another leaf than asked for, with a proof that holds.
+    OtherLeaf,
+    /// Serves a payload that was not recorded.
+    ServedPayload,
+    /// Serves attributes that were not recorded.
+    ServedAttributes,
+    /// Serves an entry with a changed byte.
+    ServedEntry,
+    /// Leaves an entry out of a range.
+    SkippedEntry,
+    /// Ends a range early.
+    ShortRange,
+    /// Leaves out the last result of a batch.
+    MissingResult,
+    /// Swaps the first two results.
+    SwappedResults,
+    /// Points results to a head that is not there.
+    NoHead,
+    /// Ends a stream before the last result.
+    ShortStream,
+    /// Has no room.
+    QueueFull,
+}
+
+struct Stored {
+    entry: Vec<u8>,
+    salt: Salt,
+    event: Event,
+}
+
+struct State {
+    leaves: Vec<Stored>,
+    lie: Lie,
+    time_unix_ms: u64,
+}
+
+/// The log; clones share it.
+#[derive(Clone)]
+pub(crate) struct FakeLog {
+    suite: Suite,
+    signer: Arc<LogSigner>,
+    liar: Arc<LogSigner>,
+    state: Arc<Mutex<State>>,
+}
+
+fn signer(suite: Suite, seed: u8) -> LogSigner {
+    let keys = KeyKind::of_log(suite)
+        .iter()
+        .zip(seed..)
+        .map(|(&kind, seed)| SignerKey::generate("log.example/main".parse().unwrap(), kind, [seed; 32]));
+    LogSigner::new(keys.collect()).unwrap()
+}
+
+pub(crate) fn event(number: u64) -> Event {
+    Event::try_from(EventParts {
+        id: format!("run-{number}"),
+        source: "https://ci.example/acme".to_owned(),
+        event_type: "ci.run.finished".to_owned(),
+        data: format!("payload {number}").into(),
+        ..EventParts::default()
+    })
+    .unwrap()
+}
+
+impl FakeLog {
+    pub(crate) fn new(suite: Suite) -> Self {
+        let state = State {
+            leaves: vec![],
+            lie: Lie::Nothing,
+            time_unix_ms: 1_700_000_000_000,
+        };
+        Self {
+            suite,
+            signer: Arc::new(signer(suite, 1)),
+            liar: Arc::new(signer(suite, 101)),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    pub(crate) fn key(&self) -> VerifierKey {
+        self.signer.keys()[0].verifier_key().clone()
+    }
+
+    /// Serves it; returns the address.
+    pub(crate) async fn serve(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = transport::Server::builder()
+            .add_service(SubmitServiceServer::new(self.clone()))
+            .add_service(ReadServiceServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        address
+    }
+
+    pub(crate) fn lie(&self, lie: Lie) {
+        self.state().lie = lie;
+    }
+
+    /// Records events without telling anyone.
+    pub(crate) fn record(&self, numbers: std::ops::Range<u64>) {
+        let mut state = self.state();
+        for number in numbers {
+            self.append(&mut state, event(number), number);
+        }
+    }
+
+    /// Forgets all entries from `size` on.
+    pub(crate) fn forget(&self, size: usize) {
+        self.state().leaves.truncate(size);
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.state().leaves.len() as u64
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Records an event, or what the log makes of it; returns its index. The same source and id stay one event.
+    fn append(&self, state: &mut State, event: Event, salt: u64) -> (usize, bool) {
+        if let Some(found) = state
+            .leaves
+            .iter()
+            .position(|stored| stored.event.key() == event.key())
+        {
+            return (found, true);
+        }
+        let salt = Salt::from([u8::try_from(salt % 251).unwrap(); 32]);
+        let mut parts = EventParts {
+            id: event.id().to_owned(),
+            source: event.source().to_owned(),
+            event_type: event.event_type().to_owned(),
+            data: event.data().clone(),
+            ..EventParts::default()
+        };
+        match state.lie {
+            Lie::OtherPayload => parts.data = "payloae".into(),
+            Lie::OtherAttributes => parts.subject = "forged".into(),
+            Lie::OtherType => parts.event_type = "ci.run.started".into(),
+            _ => {}
+        }
+        let recorded = Event::try_from(parts).unwrap();
+        let unstamped = UnstampedEntry::new(
+            self.suite,
+            &recorded,
+            &salt,
+            "api",
+            Authentication::None,
+            "default",
+        )
+        .unwrap();
+        let mut entry = unstamped.stamp(NonZeroU64::new(1 + state.leaves.len() as u64).unwrap());
+        if state.lie == Lie::UnknownField {
+            entry.extend_from_slice(&[0x78, 1]);
+        }
+        state.leaves.push(Stored { entry, salt, event });
+        (state.leaves.len() - 1, false)
+    }
+
+    fn hashes(&self, state: &State) -> Vec<Digest> {
+        state
+            .leaves
+            .iter()
+            .map(|stored| self.suite.leaf_hash(&stored.entry))
+            .collect()
+    }
+
+    fn head(&self, state: &mut State, size: u64) -> v1::TreeHead {
+        state.time_unix_ms += 1;
+        let hashes = self.hashes(state);
+        let tree_size = TreeSize::new(size).unwrap();
+        let root = root_at(self.suite, tree_size, |node| self.node(&hashes, node)).unwrap();
+        let signer = if state.lie == Lie::OtherKey {
+            &self.liar
+        } else {
+            &self.signer
+        };
+        let mut note = signer.sign_head(tree_size, root, UnixMillis::new(state.time_unix_ms));
+        if state.lie == Lie::BrokenSignature {
+            // The last character but the padding and the newline: it stays base64.
+            let place = note.len() - 6;
+            note[place] = if note[place] == b'A' { b'B' } else { b'A' };
+        }
+        v1::TreeHead {
+            checkpoint: note.into(),
+            tree_size: size,
+            ..v1::TreeHead::default()
+        }
+    }
+
+    fn node(&self, hashes: &[Digest], node: NodeId) -> Result<Digest, ()> {
+        if node.level == 0 {
+            return hashes
+                .get(usize::try_from(node.index).unwrap())
+                .copied()
+                .ok_or(());
+        }
+        let child = |index| {
+            self.node(
+                hashes,
+                NodeId {
+                    level: node.level - 1,
+                    index,
+                },
+            )
+        };
+        Ok(self
+            .suite
+            .node_hash(&child(2 * node.index)?, &child(2 * node.index + 1)?))
+    }
+
+    fn inclusion(&self, state: &State, index: usize, size: u64) -> Result<Vec<Bytes>, Status> {
+        let hashes = self.hashes(state);
+        let index = LeafIndex::new(index as u64).unwrap();
+        let proof = inclusion_proof(self.suite, index, TreeSize::new(size).unwrap(), |node| {
+            self.node(&hashes, node)
+        })
+        .map_err(|_| Status::out_of_range("no such tree"))?;
+        let mut proof = proof_field(&proof);
+        match state.lie {
+            Lie::InclusionBit => flip(&mut proof),
+            Lie::InclusionLength => drop(proof.pop()),
+            Lie::ShortHash => proof[0] = proof[0].slice(1..),
+            _ => {}
+        }
+        Ok(proof)
+    }
+
+    fn accept(&self, message: v1::Event, state: &mut State) -> Result<v1::Accepted, Status> {
+        let event = Event::try_from(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let salt = state.leaves.len() as u64;
+        let (index, duplicate) = self.append(state, event, salt);
+        let size = state.leaves.len() as u64;
+        let stored = &state.leaves[index];
+        let salt = if state.lie == Lie::OtherSalt {
+            [0xee; 32]
+        } else {
+            *stored.salt.as_bytes()
+        };
+        Ok(v1::Accepted {
+            leaf_index: index as u64,
+            entry: stored.entry.clone().into(),
+            salt: Bytes::copy_from_slice(&salt),
+            inclusion_proof: self.inclusion(state, index, size)?,
+            tree_head_place: 0,
+            duplicate,
+        })
+    }
+
+    /// Each result with a head of its own, then the lies about results.
+    fn results(&self, events: Vec<(u64, v1::Event)>) -> Result<v1::SubmitBatchResponse, Status> {
+        let mut state = self.state();
+        let mut answer = v1::SubmitBatchResponse::default();
+        for (place, (sequence, event)) in events.into_iter().enumerate() {
+            let outcome = if state.lie == Lie::QueueFull {
+                Outcome::Refused(v1::Refused {
+                    reason: v1::Reason::QueueFull.into(),
+                    message: "the queue is full".to_owned(),
+                    retry_after_ms: 250,
+                    ..v1::Refused::default()
+                })
+            } else {
+                let mut accepted = self.accept(event, &mut state)?;
+                accepted.tree_head_place =
+                    u32::try_from(place).unwrap() + u32::from(state.lie == Lie::NoHead) * 99;
+                Outcome::Accepted(accepted)
+            };
+            answer.results.push(v1::SubmitResult {
+                sequence,
+                outcome: Some(outcome),
+            });
+            let size = state.leaves.len() as u64;
+            let head = self.head(&mut state, size);
+            answer.tree_heads.push(head);
+        }
+        match state.lie {
+            Lie::MissingResult => drop(answer.results.pop()),
+            Lie::SwappedResults => answer.results.swap(0, 1),
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    fn find(&self, state: &State, leaf: Option<v1::LeafSelector>) -> Result<usize, Status> {
+        let hashes = self.hashes(state);
+        let place = match leaf.unwrap().leaf.unwrap() {
+            Leaf::LeafIndex(index) => Some(usize::try_from(index).unwrap()),
+            Leaf::LeafHash(hash) => hashes.iter().position(|leaf| digest_field(leaf) == hash),
+            Leaf::Event(name) => state
+                .leaves
+                .iter()
+                .position(|stored| stored.event.id() == name.id && stored.event.source() == name.source),
+        };
+        let place = place.filter(|place| *place < hashes.len());
+        let place = place.ok_or_else(|| Status::not_found("the log has no such entry"))?;
+        Ok(if state.lie == Lie::OtherLeaf {
+            (place + 1) % hashes.len()
+        } else {
+            place
+        })
+    }
+
+    fn entry(&self, state: &State, index: usize, with_payload: bool) -> v1::GetEntryResponse {
+        let stored = &state.leaves[index];
+        let mut entry = stored.entry.clone();
+        let mut attributes = stored.event.attributes().clone();
+        let mut data = stored.event.data().clone();
+        match state.lie {
+            // The highest byte of the time: the entry stays well-formed.
+            Lie::ServedEntry => entry[10] ^= 1,
+            Lie::ServedPayload => data = "payload ?".into(),
+            Lie::ServedAttributes => attributes.subject = "forged".into(),
+            _ => {}
+        }
+        v1::GetEntryResponse {
+            leaf_index: index as u64,
+            entry: entry.into(),
+            payload: with_payload.then(|| v1::Payload {
+                salt: Bytes::copy_from_slice(stored.salt.as_bytes()),
+                attributes: attributes.encode().into(),
+                data,
+            }),
+        }
+    }
+}
+
+fn flip(proof: &mut [Bytes]) {
+    if let Some(hash) = proof.first_mut() {
+        let mut bytes = hash.to_vec();
+        bytes[31] ^= 1;
+        *hash = bytes.into();
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SubmitService for FakeLog {
+    type SubmitStreamStream = Answers<v1::SubmitStreamResponse>;
+
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let mut state = self.state();
+        let accepted = self.accept(request.into_inner().event.unwrap(), &mut state)?;
+        let size = state.leaves.len() as u64;
+        Ok(Response::new(v1::SubmitResponse {
+            duplicate: accepted.duplicate,
+            receipt: Some(v1::Receipt {
+                leaf_index: accepted.leaf_index,
+                entry: accepted.entry,
+                salt: accepted.salt,
+                inclusion_proof: accepted.inclusion_proof,
+                tree_head: Some(self.head(&mut state, size)),
+            }),
+        }))
+    }
+
+    async fn submit_batch(
+        &self,
+        request: Request<v1::SubmitBatchRequest>,
+    ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
+        Ok(Response::new(
+            self.results((0..).zip(request.into_inner().events).collect())?,
+        ))
+    }
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<v1::SubmitStreamRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>, Status> {
+        let mut requests = request.into_inner();
+        let log = self.clone();
+        let (answers, outgoing) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                let answer = log
+                    .results(vec![(request.sequence, request.event.unwrap())])
+                    .unwrap();
+                let message = v1::SubmitStreamResponse {
+                    tree_heads: answer.tree_heads,
+                    results: answer.results,
+                };
+                if log.state().lie == Lie::ShortStream || answers.send(Ok(message)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+}
+
+#[tonic::async_trait]
+impl ReadService for FakeLog {
+    type WatchTreeHeadsStream = Answers<v1::WatchTreeHeadsResponse>;
+    type ReadEntriesStream = Answers<v1::ReadEntriesResponse>;
+
+    async fn get_tree_head(
+        &self,
+        _: Request<v1::GetTreeHeadRequest>,
+    ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
+        let mut state = self.state();
+        let size = match state.lie {
+            Lie::OldHead(size) => size,
+            _ => state.leaves.len() as u64,
+        };
+        let tree_head = Some(self.head(&mut state, size));
+        Ok(Response::new(v1::GetTreeHeadResponse { tree_head }))
+    }
+
+    /// Two heads: the newest, then the newest after another entry.
+    async fn watch_tree_heads(
+        &self,
+        _: Request<v1::WatchTreeHeadsRequest>,
+    ) -> Result<Response<Self::WatchTreeHeadsStream>, Status> {
+        let log = self.clone();
+        let heads = (0..2).map(move |turn| {
+            let mut state = log.state();
+            if turn == 1 && state.lie == Lie::Nothing {
+                let number = 1000 + state.leaves.len() as u64;
+                log.append(&mut state, event(number), number);
+            }
+            let size = match state.lie {
+                Lie::OldHead(size) if turn == 1 => size,
+                _ => state.leaves.len() as u64,
+            };
+            Ok(v1::WatchTreeHeadsResponse {
+                tree_head: Some(log.head(&mut state, size)),
+            })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(heads))))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<v1::GetInclusionProofRequest>,
+    ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        let state = self.state();
+        let request = request.into_inner();
+        let index = self.find(&state, request.leaf)?;
+        let size = request.tree_size.unwrap();
+        Ok(Response::new(v1::GetInclusionProofResponse {
+            leaf_index: index as u64,
+            leaf_hash: digest_field(&self.hashes(&state)[index]),
+            tree_size: size,
+            hashes: self.inclusion(&state, index, size)?,
+        }))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let state = self.state();
+        let request = request.into_inner();
+        let (first, second) = (
+            TreeSize::new(request.first_tree_size).unwrap(),
+            TreeSize::new(request.second_tree_size).unwrap(),
+        );
+        let hashes = self.hashes(&state);
+        let proof = consistency_proof(self.suite, first, second, |node| self.node(&hashes, node))
+            .map_err(|_| Status::out_of_range("no such tree"))?;
+        let mut hashes = proof_field(&proof);
+        match state.lie {
+            Lie::ConsistencyBit => flip(&mut hashes),
+            Lie::ConsistencyLength => hashes.push(digest_field(&self.suite.empty_root())),
+            Lie::ConsistencyRefused => return Err(Status::out_of_range("no such tree")),
+            _ => {}
+        }
+        Ok(Response::new(v1::GetConsistencyProofResponse { hashes }))
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<v1::GetEntryRequest>,
+    ) -> Result<Response<v1::GetEntryResponse>, Status> {
+        let state = self.state();
+        let request = request.into_inner();
+        let index = self.find(&state, request.leaf)?;
+        Ok(Response::new(self.entry(&state, index, request.with_payload)))
+    }
+
+    async fn read_entries(
+        &self,
+        request: Request<v1::ReadEntriesRequest>,
+    ) -> Result<Response<Self::ReadEntriesStream>, Status> {
+        let state = self.state();
+        let request = request.into_inner();
+        let first = usize::try_from(request.first_leaf_index).unwrap();
+        let end = first + usize::try_from(request.limit).unwrap();
+        let mut entries: Vec<_> = (first..end)
+            .map(|index| self.entry(&state, index, request.with_payload))
+            .collect();
+        match state.lie {
+            Lie::SkippedEntry => drop(entries.remove(1)),
+            Lie::ShortRange => drop(entries.pop()),
+            _ => {}
+        }
+        // Three at a time, so that pages do not end where messages do.
+        let messages: Vec<_> = entries
+            .chunks(3)
+            .map(|entries| {
+                Ok(v1::ReadEntriesResponse {
+                    entries: entries.to_vec(),
+                })
+            })
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<v1::GetReceiptRequest>,
+    ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        let mut state = self.state();
+        let index = self.find(&state, request.into_inner().leaf)?;
+        let size = state.leaves.len() as u64;
+        let receipt = v1::Receipt {
+            leaf_index: index as u64,
+            entry: state.leaves[index].entry.clone().into(),
+            salt: Bytes::copy_from_slice(state.leaves[index].salt.as_bytes()),
+            inclusion_proof: self.inclusion(&state, index, size)?,
+            tree_head: Some(self.head(&mut state, size)),
+        };
+        Ok(Response::new(v1::GetReceiptResponse {
+            receipt: Some(receipt),
+        }))
+    }
+}

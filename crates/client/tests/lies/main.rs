@@ -1,0 +1,595 @@
+//! Each lie that a log can tell is told to a client, and caught under its name.
+#![allow(clippy::unwrap_used)]
+
+mod log;
+
+use counterfoil_client::{
+    Action, Client, Error, Leaf, Misbehaviour, Options, Reason, StateDir, UnprovenConsistency,
+};
+use counterfoil_event::{CommitmentError, EntryError};
+use counterfoil_merkle::{LeafIndex, ProofError, Suite, TreeSize};
+use counterfoil_note::HeadError;
+use counterfoil_verify::Receipt;
+use tempfile::TempDir;
+
+use crate::log::{FakeLog, Lie, event};
+
+/// A log with entries 0 to 6, served.
+async fn log(suite: Suite) -> (FakeLog, String) {
+    let log = FakeLog::new(suite);
+    log.record(0..7);
+    let address = log.serve().await;
+    (log, address)
+}
+
+async fn client(log: &FakeLog, address: &str, state: Option<&TempDir>) -> Client {
+    let mut options = Options::new(address.parse().unwrap(), log.key());
+    options.state = state.map(|directory| StateDir::new(directory.path()));
+    Client::connect(options).await.unwrap()
+}
+
+fn index(index: u64) -> LeafIndex {
+    LeafIndex::new(index).unwrap()
+}
+
+fn size(size: u64) -> TreeSize {
+    TreeSize::new(size).unwrap()
+}
+
+/// The fact in an error that must be one.
+fn fact<T>(result: Result<T, Error>) -> Misbehaviour {
+    match result.map(|_| "success") {
+        Err(Error::Misbehaviour(fact)) => *fact,
+        other => panic!("instead of a misbehaviour: {other:?}"),
+    }
+}
+
+fn is_invalid<T>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::InvalidAnswer(_)))
+}
+
+#[tokio::test]
+async fn an_honest_log_is_believed() {
+    for suite in Suite::ALL {
+        let (log, address) = log(suite).await;
+        let state = tempfile::tempdir().unwrap();
+        let client = client(&log, &address, Some(&state)).await;
+
+        assert_eq!(client.head().await.unwrap().size(), size(7));
+        let submitted = client.submit(&event(7)).await.unwrap();
+        assert_eq!((submitted.receipt.index, submitted.duplicate), (index(7), false));
+        assert!(client.submit(&event(7)).await.unwrap().duplicate);
+        let batch: Vec<_> = (6..20).map(event).collect();
+        let outcomes = client.submit_batch(&batch).await.unwrap();
+        assert_eq!(
+            outcomes
+                .iter()
+                .filter(|outcome| outcome.as_ref().unwrap().duplicate)
+                .count(),
+            2
+        );
+
+        let (mut sender, mut results) = client.submit_stream(4);
+        let sending = tokio::spawn(async move {
+            for number in 20..40 {
+                sender.send(event(number)).await.unwrap();
+            }
+        });
+        for number in 20..40 {
+            let (sent, outcome) = results.next().await.unwrap().unwrap();
+            assert_eq!(
+                (sent, outcome.unwrap().receipt.index),
+                (event(number), index(number))
+            );
+        }
+        assert!(results.next().await.unwrap().is_none());
+        sending.await.unwrap();
+        assert_eq!(client.link_heads().await.unwrap().unwrap().size(), size(40));
+
+        for number in [0, 20, 39] {
+            let name = Leaf::Event {
+                source: event(number).source().into(),
+                id: event(number).id().into(),
+            };
+            let (entry, head) = client.entry(&name, false).await.unwrap();
+            assert_eq!((entry.leaf_index, head.size()), (index(number), size(40)));
+            assert_eq!(entry.payload.unwrap().data, event(number).data());
+            let by_hash = client
+                .prove_inclusion(&Leaf::Hash(entry.leaf_hash), Some(size(number + 1)))
+                .await;
+            assert_eq!(by_hash.unwrap().leaf_index, index(number));
+            let (receipt, _) = client.receipt(index(number)).await.unwrap();
+            let text = receipt.to_text(suite).unwrap();
+            let offline = Receipt::from_text(&text, suite)
+                .unwrap()
+                .verify(&log.key())
+                .unwrap();
+            offline.commits_to(&event(number)).unwrap();
+        }
+        for (first, second) in [
+            (1, None),
+            (7, Some(size(8))),
+            (32, None),
+            (40, None),
+            (13, Some(size(13))),
+        ] {
+            let proof = client.prove_consistency(size(first), second).await.unwrap();
+            assert_eq!(proof.second_tree_size, second.unwrap_or(size(40)));
+        }
+        let mut range = client.entries(index(5), 0, true).await.unwrap();
+        assert_eq!(range.next_page().await.unwrap().len(), 35);
+        assert!(range.next_page().await.unwrap().is_empty());
+        assert!(
+            client
+                .entries(index(99), 3, false)
+                .await
+                .unwrap()
+                .next_page()
+                .await
+                .unwrap()
+                .is_empty()
+        );
+
+        let mut heads = client.watch_heads().await.unwrap();
+        assert_eq!(heads.next().await.unwrap().unwrap().size(), size(40));
+        assert_eq!(heads.next().await.unwrap().unwrap().size(), size(41));
+        assert!(heads.next().await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_the_key_did_not_sign_is_refused() {
+    let (log, address) = log(Suite::Blake3).await;
+    for (lie, expected) in [
+        (Lie::OtherKey, "not signed"),
+        (Lie::BrokenSignature, "does not verify"),
+    ] {
+        log.lie(lie);
+        let client = client(&log, &address, None).await;
+        for fact in [fact(client.head().await), fact(client.submit(&event(0)).await)] {
+            let Misbehaviour::UnverifiedHead { error, note } = fact else {
+                panic!("{fact:?}")
+            };
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(log.key().verify_head(&note).is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_the_other_suite_is_refused() {
+    let (sha256, address) = log(Suite::Sha256).await;
+    let blake3 = FakeLog::new(Suite::Blake3);
+    let client = client(&blake3, &address, None).await;
+    let fact = fact(client.head().await);
+    assert!(
+        matches!(
+            fact,
+            Misbehaviour::UnverifiedHead {
+                error: HeadError::NotSignedByKey { .. },
+                ..
+            }
+        ),
+        "{fact:?}"
+    );
+    drop(sha256);
+}
+
+#[tokio::test]
+async fn going_back_is_caught_across_processes_with_both_heads() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+
+    log.lie(Lie::OldHead(5));
+    let fact = fact(client(&log, &address, Some(&state)).await.head().await);
+    let Misbehaviour::Rollback { known, presented } = &fact else {
+        panic!("{fact:?}")
+    };
+    assert_eq!((known.size(), presented.size()), (size(7), size(5)));
+    for head in fact.evidence() {
+        log.key().verify_head(head.note_bytes()).unwrap();
+    }
+    // Nothing was forgotten over it.
+    log.lie(Lie::Nothing);
+    assert_eq!(
+        client(&log, &address, Some(&state))
+            .await
+            .head()
+            .await
+            .unwrap()
+            .size(),
+        size(7)
+    );
+}
+
+#[tokio::test]
+async fn going_back_is_caught_within_a_stream_of_heads() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    log.lie(Lie::OldHead(6));
+    let mut heads = client.watch_heads().await.unwrap();
+    assert_eq!(heads.next().await.unwrap().unwrap().size(), size(7));
+    assert!(matches!(fact(heads.next().await), Misbehaviour::Rollback { .. }));
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_size_is_a_fork() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+
+    log.forget(5);
+    log.record(100..102);
+    let fact = fact(client(&log, &address, Some(&state)).await.head().await);
+    let Misbehaviour::Fork { known, presented } = &fact else {
+        panic!("{fact:?}")
+    };
+    assert_eq!(known.size(), presented.size());
+    assert_ne!(known.root(), presented.root());
+    // Whoever has the key alone can judge it.
+    for head in fact.evidence() {
+        assert_eq!(log.key().verify_head(head.note_bytes()).unwrap(), *head);
+    }
+}
+
+#[tokio::test]
+async fn another_history_that_grew_is_unproven() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+
+    log.forget(5);
+    log.record(100..110);
+    let fact = fact(client(&log, &address, Some(&state)).await.head().await);
+    let Misbehaviour::UnprovenConsistency {
+        older,
+        newer,
+        problem,
+    } = fact
+    else {
+        panic!("{fact:?}")
+    };
+    assert_eq!((older.size(), newer.size()), (size(7), size(15)));
+    assert!(
+        matches!(problem, UnprovenConsistency::Proof(ProofError::FirstRootMismatch)),
+        "{problem:?}"
+    );
+}
+
+/// The first history is gone from the server; the receipt is all there is.
+#[tokio::test]
+async fn a_receipt_of_another_history_is_caught_when_it_is_linked() {
+    let (log, address) = log(Suite::Blake3).await;
+    let (receipt, _) = client(&log, &address, None)
+        .await
+        .receipt(index(6))
+        .await
+        .unwrap();
+    for (regrown, name) in [(107, "fork"), (120, "unproven_consistency")] {
+        log.forget(5);
+        log.record(105..regrown);
+        let client = client(&log, &address, None).await;
+        client.take_in_head(&receipt.checkpoint).unwrap();
+        assert_eq!(fact(client.head().await).name(), name);
+    }
+    log.forget(6);
+    let client = client(&log, &address, None).await;
+    client.take_in_head(&receipt.checkpoint).unwrap();
+    assert_eq!(fact(client.head().await).name(), "rollback");
+}
+
+/// Receipts from one tree, published heads from another.
+#[tokio::test]
+async fn a_receipt_under_an_unlinked_head_is_not_the_end_of_it() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    client.head().await.unwrap();
+    log.forget(5);
+    // The receipt by itself holds: the log did sign a head over it.
+    client.submit(&event(50)).await.unwrap();
+    let submitted = client.submit(&event(51)).await;
+    let fact = match submitted {
+        Ok(_) => fact(client.link_heads().await),
+        other => fact(other),
+    };
+    assert!(
+        matches!(
+            fact,
+            Misbehaviour::Fork { .. } | Misbehaviour::UnprovenConsistency { .. }
+        ),
+        "{fact:?}"
+    );
+}
+
+#[tokio::test]
+async fn consistency_is_proved_or_the_head_is_not_saved() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+    log.record(7..12);
+    for lie in [
+        Lie::ConsistencyBit,
+        Lie::ConsistencyLength,
+        Lie::ConsistencyRefused,
+    ] {
+        log.lie(lie);
+        let client = client(&log, &address, Some(&state)).await;
+        let fact = fact(client.head().await);
+        let Misbehaviour::UnprovenConsistency { problem, .. } = &fact else {
+            panic!("{lie:?}: {fact:?}")
+        };
+        match lie {
+            Lie::ConsistencyRefused => assert!(matches!(problem, UnprovenConsistency::Refused(_))),
+            Lie::ConsistencyLength => {
+                assert!(matches!(
+                    problem,
+                    UnprovenConsistency::Proof(ProofError::WrongLength { .. })
+                ));
+            }
+            _ => assert!(matches!(problem, UnprovenConsistency::Proof(_))),
+        }
+        assert_eq!(fact.evidence().len(), 2);
+        // It stays so for as long as the client lives.
+        assert!(client.link_heads().await.is_err());
+        let reopened = self::client(&log, &address, Some(&state)).await;
+        assert_eq!(reopened.largest_head().unwrap().size(), size(7), "{lie:?}");
+    }
+}
+
+#[tokio::test]
+async fn receipts_are_checked_in_every_way_of_submitting() {
+    type Expect = fn(Misbehaviour) -> bool;
+    let facts: [(Lie, Expect); 7] = [
+        (Lie::InclusionBit, |fact| {
+            matches!(
+                fact,
+                Misbehaviour::UnprovenInclusion {
+                    problem: ProofError::RootMismatch,
+                    ..
+                }
+            )
+        }),
+        (Lie::InclusionLength, |fact| {
+            matches!(
+                fact,
+                Misbehaviour::UnprovenInclusion {
+                    problem: ProofError::WrongLength { .. },
+                    ..
+                }
+            )
+        }),
+        (Lie::OtherPayload, |fact| {
+            other_content(fact, |problem| problem == CommitmentError::Payload)
+        }),
+        (Lie::OtherAttributes, |fact| {
+            other_content(fact, |problem| problem == CommitmentError::Attributes)
+        }),
+        (Lie::OtherType, |fact| {
+            other_content(fact, |problem| problem == CommitmentError::EventType)
+        }),
+        (Lie::OtherSalt, |fact| {
+            other_content(fact, |problem| problem == CommitmentError::Payload)
+        }),
+        (Lie::UnknownField, |fact| {
+            matches!(
+                fact,
+                Misbehaviour::InvalidEntry {
+                    problem: EntryError::NotCanonical,
+                    ..
+                }
+            )
+        }),
+    ];
+    for (lie, expect) in facts {
+        for way in ["one", "batch", "stream"] {
+            let (log, address) = log(Suite::Blake3).await;
+            let client = client(&log, &address, None).await;
+            log.lie(lie);
+            assert!(expect(fact(submit(&client, way).await)), "{lie:?} {way}");
+        }
+    }
+}
+
+fn other_content(fact: Misbehaviour, expect: fn(CommitmentError) -> bool) -> bool {
+    match fact {
+        // The payload of the lie has the length of the one sent.
+        Misbehaviour::OtherContent {
+            problem: CommitmentError::PayloadLength { .. },
+            ..
+        } => expect(CommitmentError::Payload),
+        Misbehaviour::OtherContent { problem, .. } => expect(problem),
+        _ => false,
+    }
+}
+
+async fn submit(client: &Client, way: &str) -> Result<(), Error> {
+    match way {
+        "one" => client.submit(&event(9)).await.map(drop),
+        "batch" => client.submit_batch(&[event(8), event(9)]).await.map(drop),
+        _ => {
+            let (mut sender, mut results) = client.submit_stream(8);
+            for number in [8, 9] {
+                sender.send(event(number)).await.unwrap();
+            }
+            drop(sender);
+            while results.next().await?.is_some() {}
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_that_do_not_fit_the_question_are_invalid() {
+    for (lie, ways) in [
+        (Lie::ShortHash, &["one", "batch", "stream"][..]),
+        (Lie::MissingResult, &["batch"]),
+        (Lie::SwappedResults, &["batch"]),
+        (Lie::NoHead, &["batch", "stream"]),
+    ] {
+        for way in ways {
+            let (log, address) = log(Suite::Blake3).await;
+            let client = client(&log, &address, None).await;
+            log.lie(lie);
+            let result = submit(&client, way).await;
+            assert!(is_invalid(result), "{lie:?} {way}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_early_can_be_retried() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    log.lie(Lie::ShortStream);
+    let error = submit(&client, "stream").await.unwrap_err();
+    assert_eq!(error.action(), Action::Retry, "{error}");
+    log.lie(Lie::Nothing);
+    submit(&client, "stream").await.unwrap();
+    assert_eq!(log.size(), 9);
+}
+
+#[tokio::test]
+async fn a_refusal_of_one_event_carries_the_reason_and_when_to_retry() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    log.lie(Lie::QueueFull);
+    let outcomes = client.submit_batch(&[event(8)]).await.unwrap();
+    let refusal = outcomes[0].as_ref().unwrap_err();
+    assert_eq!(
+        (refusal.reason, refusal.action()),
+        (Reason::QueueFull, Action::Retry)
+    );
+    assert_eq!(refusal.retry_after.unwrap().as_millis(), 250);
+}
+
+#[tokio::test]
+async fn proofs_are_checked() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    let head = client.head().await.unwrap();
+    for lie in [Lie::InclusionBit, Lie::InclusionLength] {
+        log.lie(lie);
+        for result in [
+            client.prove_inclusion(&Leaf::Index(index(2)), None).await,
+            client
+                .prove_inclusion(&Leaf::Index(index(2)), Some(size(5)))
+                .await,
+            client.prove_inclusion_under(&head, index(2)).await,
+        ] {
+            let fact = fact(result);
+            assert!(
+                matches!(fact, Misbehaviour::UnprovenInclusion { .. }),
+                "{lie:?}: {fact:?}"
+            );
+        }
+        assert!(client.prove_consistency(size(3), None).await.is_err());
+        assert!(client.receipt(index(3)).await.is_err());
+    }
+    log.lie(Lie::OtherLeaf);
+    assert!(is_invalid(
+        client.prove_inclusion(&Leaf::Index(index(2)), None).await
+    ));
+    let hash = client.key().suite().leaf_hash(b"none");
+    assert!(matches!(
+        client.prove_inclusion(&Leaf::Hash(hash), None).await,
+        Err(Error::Refused(refusal)) if refusal.reason == Reason::NotFound
+    ));
+    assert!(is_invalid(client.receipt(index(3)).await));
+
+    log.lie(Lie::ConsistencyBit);
+    assert!(client.prove_consistency(size(3), None).await.is_err());
+    assert!(
+        client
+            .prove_inclusion(&Leaf::Index(index(2)), Some(size(5)))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_leaf_found_by_hash_has_that_hash() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    let (entry, _) = client.entry(&Leaf::Index(index(2)), false).await.unwrap();
+    log.lie(Lie::OtherLeaf);
+    assert!(is_invalid(
+        client.prove_inclusion(&Leaf::Hash(entry.leaf_hash), None).await
+    ));
+}
+
+#[tokio::test]
+async fn entries_and_payloads_are_checked() {
+    for lie in [
+        Lie::ServedEntry,
+        Lie::ServedPayload,
+        Lie::ServedAttributes,
+        Lie::OtherLeaf,
+    ] {
+        let (log, address) = log(Suite::Blake3).await;
+        let client = client(&log, &address, None).await;
+        let name = Leaf::Event {
+            source: event(2).source().into(),
+            id: event(2).id().into(),
+        };
+        log.lie(lie);
+        for leaf in [Leaf::Index(index(2)), name] {
+            let result = client.entry(&leaf, true).await;
+            match lie {
+                Lie::OtherLeaf => assert!(is_invalid(result), "{leaf:?}"),
+                Lie::ServedEntry => assert_eq!(fact(result).name(), "unproven_inclusion"),
+                _ => assert_eq!(fact(result).name(), "other_content"),
+            }
+        }
+        if lie == Lie::OtherLeaf {
+            continue;
+        }
+        let mut range = client.entries(index(1), 5, true).await.unwrap();
+        let name = if lie == Lie::ServedEntry {
+            "unproven_inclusion"
+        } else {
+            "other_content"
+        };
+        assert_eq!(fact(range.next_page().await).name(), name, "{lie:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_has_no_gap_and_no_early_end() {
+    for lie in [Lie::SkippedEntry, Lie::ShortRange] {
+        let (log, address) = log(Suite::Blake3).await;
+        let client = client(&log, &address, None).await;
+        log.lie(lie);
+        let mut range = client.entries(index(1), 5, false).await.unwrap();
+        assert!(is_invalid(range.next_page().await), "{lie:?}");
+    }
+}
+
+/// Clients that share a directory never save a smaller head over a larger one.
+#[tokio::test]
+async fn clients_that_share_a_directory_agree_on_the_largest_head() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    let slow = client(&log, &address, Some(&state)).await;
+    let (receipt, _) = client(&log, &address, None)
+        .await
+        .receipt(index(3))
+        .await
+        .unwrap();
+    slow.take_in_head(&receipt.checkpoint).unwrap();
+
+    log.record(7..30);
+    let fast = client(&log, &address, Some(&state)).await;
+    assert_eq!(fast.head().await.unwrap().size(), size(30));
+
+    // The slow one links its own head of size 7 and finds the other's.
+    assert_eq!(slow.link_heads().await.unwrap().unwrap().size(), size(30));
+    assert_eq!(
+        client(&log, &address, Some(&state))
+            .await
+            .largest_head()
+            .unwrap()
+            .size(),
+        size(30)
+    );
+}
