@@ -1,6 +1,13 @@
 //! `counterfoild serve`: opens the logs, listens, drains, stops.
 
-use std::{collections::BTreeMap, fs, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use counterfoil_log::{DataDirectory, Log, LogName, LogOptions};
@@ -38,7 +45,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     let tls = tls_config(arguments)?;
     let logs = open_logs(arguments)?;

@@ -12,6 +12,9 @@ const MIB: usize = 1024 * 1024;
 /// Payloads from here on live in blob files, so that compaction does not copy them.
 const MIN_BLOB_BYTES: u64 = 1024;
 
+/// A small buffer stays in the processor's cache, where inserting a random key is half as dear.
+const INDEX_BUFFER_BYTES: usize = 8 * MIB;
+
 /// What a log may choose about its database.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -83,7 +86,7 @@ impl StoreOptions {
             }
             Family::Payloads => {
                 table.set_block_size(16 * 1024);
-                options.set_compression_type(DBCompressionType::Lz4);
+                options.set_compression_type(DBCompressionType::None);
                 options.set_enable_blob_files(true);
                 options.set_min_blob_size(MIN_BLOB_BYTES);
                 // Records are compressed before they come here.
@@ -97,6 +100,7 @@ impl StoreOptions {
                 table.set_bloom_filter(10.0, false);
                 table.set_optimize_filters_for_memory(true);
                 options.set_compression_type(DBCompressionType::None);
+                options.set_write_buffer_size(INDEX_BUFFER_BYTES);
                 options.set_memtable_prefix_bloom_ratio(0.1);
                 options.set_memtable_whole_key_filtering(true);
                 options.set_compaction_style(DBCompactionStyle::Universal);
