@@ -54,13 +54,21 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
+        let kind = match exit {
+            Exit::Untrusted => "unverified",
+            Exit::Usage => "usage",
+            Exit::Unavailable => "unavailable",
+            Exit::Refused => "refused",
+            Exit::NotFound => "not_found",
+        };
+        let failure = Self {
             exit,
             message: message.into(),
             hints: vec![],
             details: Map::new(),
             evidence: vec![],
-        }
+        };
+        failure.detail("kind", kind)
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -199,7 +207,6 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
             Error::Unavailable(unavailable) => Self::new(Exit::Unavailable, error.to_string())
-                .detail("kind", "unavailable")
                 .hint("check --server, or try again")
                 .with_retry(unavailable.retry_after),
             Error::Refused(refusal) => Self::refusal(refusal),

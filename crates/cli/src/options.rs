@@ -20,7 +20,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<Server>,
     /// The log's public key as `counterfoild init` printed it, or @FILE to read it from a file
-    #[arg(long, global = true, value_name = "VKEY", env = "COUNTERFOIL_LOG_KEY", value_parser = log_key)]
+    #[arg(long, global = true, value_name = "VKEY", env = "COUNTERFOIL_LOG_KEY", hide_env_values = true, value_parser = log_key)]
     pub(crate) log_key: Option<VerifierKey>,
     /// The log's name on the server
     #[arg(

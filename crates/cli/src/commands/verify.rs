@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         let payload = files::read(path, MAX_DATA_BYTES)?;
         verified.commits_to_payload(&payload).map_err(|error| {
             Failure::untrusted(format!("{} is not what was recorded: {error}", path.display())).hint(format!(
-                "the receipt itself is genuine: it is for leaf {}",
+                "leaf {} is in the log; but this payload, or the salt in the receipt, is not what it was made with",
                 receipt.index
             ))
         })?;

@@ -63,6 +63,8 @@ pub(crate) enum Lie {
     UnknownField,
     /// Serves another leaf than asked for, with a proof that holds.
     OtherLeaf,
+    /// Serves another entry than asked for, in whole and in truth.
+    OtherEntry,
     /// Serves a payload that was not recorded.
     ServedPayload,
     /// Serves attributes that were not recorded.
@@ -77,6 +79,8 @@ pub(crate) enum Lie {
     MissingResult,
     /// Swaps the first two results.
     SwappedResults,
+    /// Gives results another sequence number.
+    OtherSequence,
     /// Points results to a head that is not there.
     NoHead,
     /// Ends a stream before the last result.
@@ -329,6 +333,7 @@ impl FakeLog {
                     u32::try_from(place).unwrap() + u32::from(state.lie == Lie::NoHead) * 99;
                 Outcome::Accepted(accepted)
             };
+            let sequence = sequence + u64::from(state.lie == Lie::OtherSequence);
             answer.results.push(v1::SubmitResult {
                 sequence,
                 outcome: Some(outcome),
@@ -541,7 +546,10 @@ impl ReadService for FakeLog {
     ) -> Result<Response<v1::GetEntryResponse>, Status> {
         let state = self.state();
         let request = request.into_inner();
-        let index = self.find(&state, request.leaf)?;
+        let mut index = self.find(&state, request.leaf)?;
+        if state.lie == Lie::OtherEntry {
+            index += 1;
+        }
         Ok(Response::new(self.entry(&state, index, request.with_payload)))
     }
 
@@ -557,7 +565,11 @@ impl ReadService for FakeLog {
             .map(|index| self.entry(&state, index, request.with_payload))
             .collect();
         match state.lie {
-            Lie::SkippedEntry => drop(entries.remove(1)),
+            // As many as asked for, so that only their numbers tell.
+            Lie::SkippedEntry => {
+                entries.remove(1);
+                entries.push(self.entry(&state, end, request.with_payload));
+            }
             Lie::ShortRange => drop(entries.pop()),
             _ => {}
         }

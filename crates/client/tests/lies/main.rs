@@ -425,6 +425,7 @@ async fn answers_that_do_not_fit_the_question_are_invalid() {
         (Lie::ShortHash, &["one", "batch", "stream"][..]),
         (Lie::MissingResult, &["batch"]),
         (Lie::SwappedResults, &["batch"]),
+        (Lie::OtherSequence, &["batch", "stream"]),
         (Lie::NoHead, &["batch", "stream"]),
     ] {
         for way in ways {
@@ -508,7 +509,7 @@ async fn proofs_are_checked() {
 }
 
 #[tokio::test]
-async fn a_leaf_found_by_hash_has_that_hash() {
+async fn an_entry_is_the_one_that_was_asked_for() {
     let (log, address) = log(Suite::Blake3).await;
     let client = client(&log, &address, None).await;
     let (entry, _) = client.entry(&Leaf::Index(index(2)), false).await.unwrap();
@@ -516,6 +517,14 @@ async fn a_leaf_found_by_hash_has_that_hash() {
     assert!(is_invalid(
         client.prove_inclusion(&Leaf::Hash(entry.leaf_hash), None).await
     ));
+    log.lie(Lie::OtherEntry);
+    let name = Leaf::Event {
+        source: event(2).source().into(),
+        id: event(2).id().into(),
+    };
+    for leaf in [Leaf::Index(index(2)), Leaf::Hash(entry.leaf_hash), name] {
+        assert!(is_invalid(client.entry(&leaf, true).await), "{leaf:?}");
+    }
 }
 
 #[tokio::test]

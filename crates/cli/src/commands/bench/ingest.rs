@@ -35,7 +35,8 @@ Example:
 
 Every event is new: a JSON report of a CI job, which zstd takes to about half. Latency runs from the start of a call,
 or with --rate from when it should have started, until its receipts are verified. In a closed loop each connection
-keeps --in-flight calls under way; with --rate they are the most that may be. The rate is in events, whatever the mode.")]
+keeps --in-flight calls under way (--mode stream: events); with --rate they are the most that may be. The rate is in
+events, whatever the mode.")]
 pub(crate) struct Arguments {
     /// One event a call, many a call, or a stream
     #[arg(long, value_enum, default_value_t = Mode::Batch)]

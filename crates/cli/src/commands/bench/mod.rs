@@ -34,7 +34,7 @@ pub(crate) struct Load {
     /// HTTP/2 connections
     #[arg(long, value_name = "C", default_value = "2")]
     connections: NonZeroUsize,
-    /// Calls under way on each connection; with --mode stream, events
+    /// Calls under way on each connection
     #[arg(long, value_name = "K", default_value = "16")]
     in_flight: NonZeroUsize,
     /// For how long to start calls
@@ -43,7 +43,7 @@ pub(crate) struct Load {
     /// Start this many a second, however slow the answers (open loop) [default: as fast as answers come]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// What to check of the answers
+    /// What to check of the answers: everything, or nothing, to measure the server alone
     #[arg(long, value_enum, default_value_t = Verify::All)]
     verify: Verify,
 }
@@ -64,9 +64,8 @@ impl Load {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
+// No documentation on the variants: it would turn the help into its long form.
 pub(crate) enum Verify {
-    /// Everything: signatures, proofs, commitments
     All,
-    /// Nothing: the server alone is measured
     None,
 }

@@ -311,3 +311,258 @@ impl<'a> Walk<'a> {
         order
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gix::objs::Write;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A bare repository made of raw objects and files, as hostile as it has to be.
+    struct Scratch {
+        directory: TempDir,
+        repository: Repository,
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let repository = gix::init_bare(directory.path()).unwrap();
+            Self {
+                directory,
+                repository,
+            }
+        }
+
+        fn write(&self, kind: Kind, content: &[u8]) -> ObjectId {
+            self.repository.objects.write_buf(kind, content).unwrap()
+        }
+
+        fn commit(&self, time: u32, parents: &[ObjectId]) -> ObjectId {
+            let parents: String = parents
+                .iter()
+                .map(|parent| format!("parent {parent}\n"))
+                .collect();
+            let content = format!(
+                "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\n{parents}author A <a> {time} +0000\n\
+                 committer A <a> {time} +0000\n\nat {time}\n"
+            );
+            self.write(Kind::Commit, content.as_bytes())
+        }
+
+        fn tag(&self, target: ObjectId, target_kind: Kind, name: &str) -> ObjectId {
+            let content =
+                format!("object {target}\ntype {target_kind}\ntag {name}\ntagger A <a> 5 +0000\n\n{name}\n");
+            self.write(Kind::Tag, content.as_bytes())
+        }
+
+        fn reference(&self, name: &str, target: ObjectId) {
+            let path = self.directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{target}\n")).unwrap();
+        }
+
+        fn object_path(&self, id: ObjectId) -> std::path::PathBuf {
+            let hex = id.to_string();
+            self.directory
+                .path()
+                .join("objects")
+                .join(&hex[..2])
+                .join(&hex[2..])
+        }
+
+        fn read(&self, source: Option<&str>) -> Result<History, Failure> {
+            History::read(self.directory.path(), source.map(str::to_owned))
+        }
+
+        /// The ids of all events, in order.
+        fn events(&self) -> Vec<String> {
+            let history = self.read(Some("s")).unwrap();
+            history
+                .items
+                .iter()
+                .map(|item| history.event(item).unwrap().id().to_owned())
+                .collect()
+        }
+    }
+
+    fn hex(ids: &[ObjectId]) -> Vec<String> {
+        ids.iter().map(ObjectId::to_string).collect()
+    }
+
+    #[test]
+    fn parents_come_before_children_and_older_before_newer() {
+        let scratch = Scratch::new();
+        let root = scratch.commit(100, &[]);
+        // Its clock was wrong: it says that it is older than its parent.
+        let early = scratch.commit(1, &[root]);
+        let left = scratch.commit(300, &[early]);
+        let right = scratch.commit(200, &[root]);
+        let merge = scratch.commit(400, &[left, right]);
+        let apart = scratch.commit(150, &[]);
+        let tag = scratch.tag(merge, Kind::Commit, "v1");
+        scratch.reference("refs/heads/main", merge);
+        scratch.reference("refs/remotes/origin/apart", apart);
+        scratch.reference("refs/tags/v1", tag);
+        // Nobody's business.
+        let stash = scratch.commit(500, &[merge]);
+        scratch.reference("refs/stash", stash);
+
+        assert_eq!(
+            scratch.events(),
+            hex(&[root, early, apart, right, left, merge, tag])
+        );
+        let history = scratch.read(None).unwrap();
+        assert_eq!(history.source, format!("git:{root}"));
+        assert!(history.skipped.is_empty());
+        let payload = history.event(&history.items[0]).unwrap().data().clone();
+        assert!(payload.starts_with(b"commit ") && payload.ends_with(b"\n\nat 100\n"));
+    }
+
+    #[test]
+    fn tags_of_every_kind_are_recorded_once() {
+        let scratch = Scratch::new();
+        let commit = scratch.commit(1, &[]);
+        let blob = scratch.write(Kind::Blob, b"a key");
+        let inner = scratch.tag(commit, Kind::Commit, "inner");
+        let outer = scratch.tag(inner, Kind::Tag, "outer");
+        let of_blob = scratch.tag(blob, Kind::Blob, "key");
+        for (name, target) in [
+            ("a", outer),
+            ("b", outer),
+            ("c", of_blob),
+            ("d", commit),
+            ("e", blob),
+        ] {
+            scratch.reference(&format!("refs/tags/{name}"), target);
+        }
+        let events = scratch.events();
+        assert_eq!(events[..4], hex(&[commit, outer, inner, of_blob]));
+        assert!(events[4..].iter().all(|id| id.starts_with("tag-")), "{events:?}");
+        assert_eq!(events.len(), 6);
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_said_and_the_rest_recorded() {
+        let scratch = Scratch::new();
+        let gone = scratch.commit(1, &[]);
+        let damaged = scratch.commit(2, &[]);
+        let other = scratch.commit(3, &[]);
+        let child = scratch.commit(4, &[gone, damaged]);
+        scratch.reference("refs/heads/main", child);
+        scratch.reference("refs/heads/other", other);
+        fs::remove_file(scratch.object_path(gone)).unwrap();
+        // A well-formed object in the place of another.
+        let path = scratch.object_path(damaged);
+        fs::remove_file(&path).unwrap();
+        fs::copy(scratch.object_path(other), path).unwrap();
+
+        let history = scratch.read(Some("s")).unwrap();
+        assert_eq!(history.items.len(), 2);
+        let skipped = history.skipped.join("\n");
+        assert!(
+            skipped.contains(&format!("object {gone} is missing")),
+            "{skipped}"
+        );
+        assert!(
+            skipped.contains(&format!("commit {damaged} is damaged")),
+            "{skipped}"
+        );
+        assert!(scratch.read(None).is_err());
+    }
+
+    #[test]
+    fn a_shallow_clone_needs_a_source_and_ends_where_it_says() {
+        let scratch = Scratch::new();
+        let gone = scratch.commit(1, &[]);
+        let boundary = scratch.commit(2, &[gone]);
+        let tip = scratch.commit(3, &[boundary]);
+        scratch.reference("refs/heads/main", tip);
+        fs::remove_file(scratch.object_path(gone)).unwrap();
+        fs::write(scratch.directory.path().join("shallow"), format!("{boundary}\n")).unwrap();
+        assert_eq!(scratch.events(), hex(&[boundary, tip]));
+        assert!(scratch.read(Some("s")).unwrap().skipped.is_empty());
+        assert!(scratch.read(None).is_err());
+    }
+
+    #[test]
+    fn replacements_do_not_rewrite_history() {
+        let scratch = Scratch::new();
+        let honest = scratch.commit(1, &[]);
+        let forged = scratch.commit(2, &[]);
+        scratch.reference("refs/heads/main", honest);
+        scratch.reference(&format!("refs/replace/{honest}"), forged);
+        let history = scratch.read(None).unwrap();
+        assert_eq!(history.items.len(), 1);
+        assert!(
+            history
+                .event(&history.items[0])
+                .unwrap()
+                .data()
+                .ends_with(b"at 1\n")
+        );
+    }
+
+    #[test]
+    fn hostile_repositories_do_no_harm() {
+        let scratch = Scratch::new();
+        assert!(scratch.read(None).is_err());
+        assert!(scratch.events().is_empty());
+
+        let mut tag = scratch.commit(1, &[]);
+        let mut kind = Kind::Commit;
+        for depth in 0..MAX_TAG_DEPTH + 5 {
+            tag = scratch.tag(tag, kind, &depth.to_string());
+            kind = Kind::Tag;
+        }
+        scratch.reference("refs/tags/deep", tag);
+        let aimless = scratch.write(Kind::Tag, b"no headers at all");
+        scratch.reference("refs/tags/aimless", aimless);
+        scratch.reference("refs/heads/absent", ObjectId::from_hex(&[b'e'; 40]).unwrap());
+        fs::write(
+            scratch.directory.path().join("refs/heads/garbage"),
+            b"\xff\x00 not a ref",
+        )
+        .unwrap();
+        let huge = [b"tree x\n\n".as_slice(), &vec![b'a'; MAX_DATA_BYTES]].concat();
+        scratch.reference(
+            "refs/heads/huge",
+            scratch.repository.objects.write_buf(Kind::Commit, &huge).unwrap(),
+        );
+
+        let history = scratch.read(Some("s")).unwrap();
+        let skipped = history.skipped.join("\n");
+        for problem in [
+            "in a row",
+            "names no object",
+            "is missing",
+            "more than 26214",
+            "reference can't be read",
+        ] {
+            assert!(skipped.contains(problem), "{problem:?} in {skipped}");
+        }
+        for item in &history.items {
+            history.event(item).unwrap();
+        }
+        assert!(scratch.read(None).is_err());
+    }
+
+    #[test]
+    fn reading_again_gives_the_same_events() {
+        let scratch = Scratch::new();
+        let root = scratch.commit(1, &[]);
+        scratch.reference("refs/heads/main", scratch.commit(2, &[root]));
+        scratch.reference("refs/tags/light", root);
+        let all = |history: History| -> Vec<Event> {
+            history
+                .items
+                .iter()
+                .map(|item| history.event(item).unwrap())
+                .collect()
+        };
+        assert_eq!(all(scratch.read(None).unwrap()), all(scratch.read(None).unwrap()));
+    }
+}
