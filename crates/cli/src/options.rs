@@ -89,11 +89,12 @@ impl Common {
     }
 }
 
-/// Reads a vkey, or `@` and the file that holds one.
+/// Reads a vkey, or `@` and a file of which the first line is one.
 fn log_key(text: &str) -> Result<VerifierKey, String> {
     let text = match text.strip_prefix('@') {
         Some(path) => fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"))?,
         None => text.to_owned(),
     };
-    text.trim().parse().map_err(|error| format!("{error}"))
+    // A sha256 log has two keys, the second for other software.
+    text.lines().next().unwrap_or_default().trim().parse().map_err(|error| format!("{error}"))
 }

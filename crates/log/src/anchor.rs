@@ -1,6 +1,8 @@
-//! The anchor: the newest published head of a log in a file elsewhere, best on another disk.
+//! Anchors: the newest published head of a log in files outside of its database.
 //!
-//! A directory restored from an old backup agrees with itself. Only what was kept outside shows that it is old.
+//! What the database lost, it does not miss: damage to RocksDB's log takes the newest heads with it, and a directory
+//! restored from an old backup agrees with itself. One anchor lies in the log's directory and shows the first; one
+//! elsewhere, best on another disk, shows both.
 
 use std::{
     fs::{self, File},
@@ -8,7 +10,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{LogName, directory::sync_directory};
+use counterfoil_merkle::Frontier;
+use counterfoil_note::LogSigner;
+use counterfoil_store::Store;
+
+use crate::{
+    LogName, OpenError,
+    directory::{LogDirectory, sync_directory},
+    open::check_signed,
+};
 
 /// A signed note is far shorter; a longer file is no anchor.
 const MAX_ANCHOR_BYTES: u64 = 64 * 1024;
@@ -24,26 +34,64 @@ pub enum AnchorError {
     TooLong,
 }
 
-/// The anchor of one log.
-#[derive(Debug, Clone)]
-pub(crate) struct Anchor {
+/// All anchors of one log.
+#[derive(Debug)]
+pub(crate) struct Anchors(Vec<Anchor>);
+
+impl Anchors {
+    /// The anchor in the log's directory and, if there is to be one, that in a directory elsewhere.
+    pub(crate) fn new(log: &LogDirectory, elsewhere: Option<&Path>, name: &LogName) -> Self {
+        let beside = Anchor {
+            path: log.newest_head(),
+            known_as: "the newest head beside the database",
+        };
+        let elsewhere = elsewhere.map(|directory| Anchor {
+            path: directory.join(format!("{name}.checkpoint")),
+            known_as: "the anchor",
+        });
+        Self(std::iter::once(beside).chain(elsewhere).collect())
+    }
+
+    /// Checks that the recovered tree has grown from each anchored head. One that was never written says nothing.
+    pub(crate) fn check(
+        &self,
+        store: &Store,
+        keys: &LogSigner,
+        frontier: &Frontier,
+    ) -> Result<(), OpenError> {
+        for anchor in &self.0 {
+            if let Some(note) = anchor.read().map_err(|problem| anchor.failed(problem))? {
+                check_signed(store, keys, frontier, &note, anchor.known_as)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the anchored heads.
+    pub(crate) fn write(&self, note: &[u8]) -> Result<(), OpenError> {
+        self.0
+            .iter()
+            .try_for_each(|anchor| anchor.write(note).map_err(|problem| anchor.failed(problem)))
+    }
+}
+
+#[derive(Debug)]
+struct Anchor {
     path: PathBuf,
+    /// What a refusal calls it.
+    known_as: &'static str,
 }
 
 impl Anchor {
-    /// The anchor of a log in a directory that anchors several.
-    pub(crate) fn new(directory: &Path, log: &LogName) -> Self {
-        Self {
-            path: directory.join(format!("{log}.checkpoint")),
+    fn failed(&self, problem: AnchorError) -> OpenError {
+        OpenError::Anchor {
+            path: self.path.clone(),
+            problem,
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The anchored head, `None` if there never was one.
-    pub(crate) fn read(&self) -> Result<Option<Vec<u8>>, AnchorError> {
+    fn read(&self) -> Result<Option<Vec<u8>>, AnchorError> {
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -54,7 +102,7 @@ impl Anchor {
     }
 
     /// Replaces the anchored head. After a crash the file holds the old head or the new one.
-    pub(crate) fn write(&self, note: &[u8]) -> Result<(), AnchorError> {
+    fn write(&self, note: &[u8]) -> Result<(), AnchorError> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let next = self.path.with_extension("checkpoint.new");
         let mut file = File::create(&next)?;

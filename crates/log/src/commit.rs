@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    error::Error,
     num::NonZeroU64,
     path::Path,
     sync::{Arc, mpsc},
@@ -71,41 +72,70 @@ type Answer = (oneshot::Sender<Result<Placed, SubmitError>>, Vec<PlacedEvent>);
 
 /// Runs the commit path until the queue is closed. The thread that calls it becomes the sequencer.
 pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
+    let _nobody_waits = RefuseOnDrop(shared);
     loop {
         match run_until_failure(shared, recovered) {
             Ok(()) => return,
             Err(StoreError::OutOfSpace(problem)) => {
                 warn!(log = %shared.name, problem, "the disk is full: submissions wait for room")
             }
-            Err(problem) => return give_up(shared, &problem.to_string()),
+            Err(problem) => return give_up(shared, &problem),
         }
         // The batch that failed is in the database or it is not; from here on only what recovery finds counts. Nothing
         // of that batch was signed, so either outcome is consistent with every head.
         match recover_when_there_is_room(shared) {
-            Some(Ok(again)) => recovered = again,
-            Some(Err(problem)) => return give_up(shared, &problem.to_string()),
-            None => return,
+            Ok(Some(again)) => recovered = again,
+            Ok(None) => return,
+            Err(problem) => return give_up(shared, &problem),
+        }
+        if recovered.frontier.size() > shared.commit().head.size {
+            show_commit(shared, recovered.frontier.clone());
         }
         info!(log = %shared.name, size = %recovered.frontier.size(), "writing again");
     }
 }
 
 /// Reads go on; whatever wants to be written is refused until the log is opened anew.
-fn give_up(shared: &Shared, problem: &str) {
-    error!(log = %shared.name, problem, "the log can't write any more; reads go on. Mend the cause, then restart");
-    shared.queue.close(SubmitError::WriteFailed);
-    while let Some(groups) = shared.queue.take(MAX_BATCH) {
-        refuse_all(groups, &SubmitError::WriteFailed);
+fn give_up(shared: &Shared, problem: &dyn Error) {
+    error!(log = %shared.name, %problem, "the log can't write any more; reads go on. Mend the cause, then restart");
+}
+
+/// However the commit path ends, and be it by a panic: nobody is left waiting for an answer.
+struct RefuseOnDrop<'s>(&'s Shared);
+
+impl Drop for RefuseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.writing.send_replace(false);
+        let error = self.0.queue.close(SubmitError::WriteFailed);
+        while let Some(groups) = self.0.queue.take(MAX_BATCH) {
+            refuse_all(groups, &error);
+        }
     }
 }
 
 /// `None` if the log was told to stop meanwhile.
-fn recover_when_there_is_room(shared: &Shared) -> Option<Result<Recovered, OpenError>> {
-    while !has_room(shared, MAX_BATCH.bytes) {
-        refuse_all(shared.queue.take_now()?, &SubmitError::OutOfSpace);
+fn recover_when_there_is_room(shared: &Shared) -> Result<Option<Recovered>, OpenError> {
+    while !can_write(shared)? {
+        let Some(groups) = shared.queue.take_now() else {
+            return Ok(None);
+        };
+        refuse_all(groups, &SubmitError::OutOfSpace);
         thread::sleep(SPACE_POLL);
     }
-    Some(recover(&shared.store, shared.suite))
+    Ok(Some(recover(&shared.store, shared.suite)?))
+}
+
+/// Whether there is room, and the database has noticed. What recovery reads is then on disk, as it must be before it is
+/// signed.
+fn can_write(shared: &Shared) -> Result<bool, StoreError> {
+    if !has_room(shared, MAX_BATCH.bytes) {
+        return Ok(false);
+    }
+    match shared.store.flush() {
+        Ok(()) => Ok(true),
+        Err(StoreError::OutOfSpace(_)) => Ok(false),
+        Err(problem) => Err(problem),
+    }
 }
 
 fn refuse_all(groups: Vec<Group>, error: &SubmitError) {
@@ -242,7 +272,7 @@ impl<'s> Sequencer<'s> {
         self.frontier
             .append(leaf_hash, &mut |id, tile| full_tiles.push((id, tile)));
         writes.put_leaf(index, &entry, &event.record, &leaf_hash, &event.key);
-        self.in_flight_order.push_back((index, event.key.clone()));
+        self.in_flight_order.push_back((index, event.key));
         self.in_flight.insert(event.key, index);
         NewLeaf {
             index,
@@ -297,11 +327,7 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             for (id, tile) in full_tiles {
                 shared.tiles.insert(id, tile);
             }
-            let head = shared.sign(frontier.size(), frontier.root());
-            shared.commits.send_replace(Arc::new(Commit {
-                head: Arc::new(head),
-                frontier,
-            }));
+            show_commit(shared, frontier);
         }
         // A crash here: as before; the head was signed, and recovery finds a tree that is as large or larger.
         let commit = shared.commit();
@@ -313,6 +339,12 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
         }
     }
     Ok(())
+}
+
+/// Signs a tree that is on disk, and has everything read from it.
+fn show_commit(shared: &Shared, frontier: Frontier) {
+    let head = Arc::new(shared.sign(frontier.size(), frontier.root()));
+    shared.commits.send_replace(Arc::new(Commit { head, frontier }));
 }
 
 /// What a caller is told of a failed write.

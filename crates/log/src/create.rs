@@ -1,6 +1,10 @@
 //! Making a new log: its keys, its database, its first entry.
 
-use std::{fs, io};
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+};
 
 use counterfoil_event::{Genesis, Salt};
 use counterfoil_merkle::{Frontier, Suite};
@@ -49,6 +53,8 @@ pub fn create_log(
     // A name that starts with a dot is no log's; one that a crash leaves behind is dead weight, nothing more.
     let scaffold = tempfile::Builder::new()
         .prefix(&format!(".{name}-"))
+        // Payloads are for those whom the server lets read them.
+        .permissions(Permissions::from_mode(0o700))
         .tempdir_in(&logs)?;
     let directory = LogDirectory::at(scaffold.path().to_owned());
     let secrets = generate(origin, suite)?;
@@ -62,6 +68,7 @@ pub fn create_log(
 
     fs::rename(scaffold.keep(), place.path())?;
     sync_directory(&logs)?;
+    sync_directory(data.path())?;
     Ok(keys)
 }
 

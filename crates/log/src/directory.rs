@@ -1,4 +1,4 @@
-//! Where a server's logs are on disk: `<data>/logs/<name>/` holds `keys` and the database `db/`.
+//! Where a server's logs are on disk: `<data>/logs/<name>/` holds `keys`, `newest-head.checkpoint` and the database `db/`.
 
 use std::{
     fmt, fs, io,
@@ -88,6 +88,10 @@ impl DataDirectory {
         Ok(names)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn logs_path(&self) -> PathBuf {
         self.0.join("logs")
     }
@@ -110,6 +114,11 @@ impl LogDirectory {
     /// The file of its signing keys.
     pub fn keys(&self) -> PathBuf {
         self.0.join("keys")
+    }
+
+    /// The newest published head, outside of the database.
+    pub fn newest_head(&self) -> PathBuf {
+        self.0.join("newest-head.checkpoint")
     }
 
     /// Its database.

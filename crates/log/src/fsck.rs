@@ -6,9 +6,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use counterfoil_event::{Attributes, Entry, EventKey};
+use counterfoil_event::{Attributes, CommitmentError, Entry, EventKey};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
-use counterfoil_note::LogSigner;
+use counterfoil_note::{HeadError, LogSigner, SignedHead};
 use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
 use crate::{DataDirectory, KeyFileError, LogName, keys::read_key_file};
@@ -113,6 +113,9 @@ struct Check<'a> {
     last_time_unix_ns: u64,
     /// Published heads whose size the pass has yet to reach.
     heads: BTreeMap<u64, Digest>,
+    /// Entries that their rows in the indexes lead to.
+    leaf_hash_rows: u64,
+    event_id_rows: u64,
     report: FsckReport,
 }
 
@@ -126,6 +129,8 @@ impl<'a> Check<'a> {
             frontier: Frontier::new(suite),
             last_time_unix_ns: 0,
             heads: BTreeMap::new(),
+            leaf_hash_rows: 0,
+            event_id_rows: 0,
             report: FsckReport {
                 origin: keys.origin().to_string(),
                 suite,
@@ -165,14 +170,13 @@ impl<'a> Check<'a> {
 
     /// Verifies the signatures of published heads and notes their roots for the pass over the entries.
     fn read_heads(&mut self) {
-        let verifier = self.keys.keys()[0].verifier_key();
         for row in self.store.heads() {
             let (size, note) = match row {
                 Ok(row) => row,
                 Err(problem) => return self.find("heads", "scan", problem),
             };
             self.report.heads += 1;
-            match verifier.verify_head(&note) {
+            match self.verify_head(&note) {
                 Err(problem) => self.find("heads", format_args!("size {size}"), problem),
                 Ok(head) if head.size() != size => {
                     self.find(
@@ -193,6 +197,17 @@ impl<'a> Check<'a> {
                 }
             }
         }
+    }
+
+    /// Every key of the log signed it.
+    fn verify_head(&self, note: &[u8]) -> Result<SignedHead, HeadError> {
+        let [first, others @ ..] = self.keys.keys() else {
+            unreachable!("a signer has a key");
+        };
+        for key in others {
+            key.verifier_key().verify_head(note)?;
+        }
+        first.verifier_key().verify_head(note)
     }
 
     fn walk_entries(&mut self, progress: &mut impl FnMut(FsckProgress)) {
@@ -249,8 +264,12 @@ impl<'a> Check<'a> {
                 Err(problem) => self.find("entries", "scan", problem),
             }
         }
-        if let Some(Ok((index, _))) = payloads.next() {
-            self.find("payloads", format_args!("index {index}"), "belongs to no entry");
+        match payloads.next() {
+            None => {}
+            Some(Ok((index, _))) => {
+                self.find("payloads", format_args!("index {index}"), "belongs to no entry")
+            }
+            Some(Err(problem)) => self.find("payloads", "scan", problem),
         }
     }
 
@@ -292,9 +311,15 @@ impl<'a> Check<'a> {
         match Attributes::decode_canonical(&payload.attributes) {
             Err(problem) => self.find("payloads", &place, problem),
             Ok(attributes) => {
+                if entry.event_type() != attributes.event_type {
+                    self.find("entries", &place, CommitmentError::EventType);
+                }
+                if entry.media_type() != attributes.data_content_type {
+                    self.find("entries", &place, CommitmentError::MediaType);
+                }
                 let key = EventKey::new(&attributes.source, &attributes.id);
                 match self.store.index_of_event(&key) {
-                    Ok(Some(found)) if found == index => {}
+                    Ok(Some(found)) if found == index => self.event_id_rows += 1,
                     Ok(Some(found)) => {
                         self.find(
                             "event_ids",
@@ -312,7 +337,7 @@ impl<'a> Check<'a> {
     fn check_leaf_hash_row(&mut self, index: LeafIndex, leaf_hash: Digest) {
         let place = format_args!("index {index}").to_string();
         match self.store.index_of_leaf(&leaf_hash) {
-            Ok(Some(found)) if found == index => {}
+            Ok(Some(found)) if found == index => self.leaf_hash_rows += 1,
             Ok(Some(found)) => self.find(
                 "leaf_hashes",
                 place,
@@ -411,34 +436,54 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Every entry has its row in both indexes, as was checked; as many rows as entries means that there are no others.
+    /// Finds rows of the indexes that lead to an entry which is not theirs.
     fn walk_indexes(&mut self) {
-        let entries = self.state.size.get();
-        match self
-            .store
-            .leaf_hashes()
-            .try_fold(0, |count, row| row.map(|_| count + 1))
-        {
-            Ok(count) if count == entries => {}
-            Ok(count) => self.find(
-                "leaf_hashes",
-                "count",
-                format_args!("{count} rows for {entries} entries"),
-            ),
-            Err(problem) => self.find("leaf_hashes", "scan", problem),
+        let (store, suite) = (self.store, self.suite);
+        self.walk_index(
+            "leaf_hashes",
+            self.leaf_hash_rows,
+            || store.leaf_hashes(),
+            |key, index| match store.entry(index) {
+                Ok(Some(entry)) => suite.leaf_hash(&entry) != *key,
+                Ok(None) => true,
+                Err(_) => false,
+            },
+        );
+        self.walk_index(
+            "event_ids",
+            self.event_id_rows,
+            || store.event_ids(),
+            |key, index| match store.payload(index) {
+                Ok(Some(payload)) => Attributes::decode_canonical(&payload.attributes)
+                    .is_ok_and(|event| EventKey::new(&event.source, &event.id).as_bytes() != key.as_bytes()),
+                Ok(None) => store.entry(index).is_ok_and(|entry| entry.is_none()),
+                Err(_) => false,
+            },
+        );
+    }
+
+    /// The rows of entries were looked up one by one. Only where there are others is each row followed. `is_stray` may
+    /// pass over rows that lead to what can't be read: that was found before.
+    fn walk_index<R: Iterator<Item = Result<(Digest, LeafIndex), StoreError>>>(
+        &mut self,
+        family: &'static str,
+        rows_of_entries: u64,
+        rows: impl Fn() -> R,
+        is_stray: impl Fn(&Digest, LeafIndex) -> bool,
+    ) {
+        match rows().try_fold(0, |count, row| row.map(|_| count + 1)) {
+            Ok(count) if count == rows_of_entries => return,
+            Ok(_) => {}
+            Err(problem) => return self.find(family, "scan", problem),
         }
-        match self
-            .store
-            .event_ids()
-            .try_fold(0, |count, row| row.map(|_| count + 1))
-        {
-            Ok(count) if count == entries => {}
-            Ok(count) => self.find(
-                "event_ids",
-                "count",
-                format_args!("{count} rows for {entries} entries"),
-            ),
-            Err(problem) => self.find("event_ids", "scan", problem),
+        for (key, index) in rows().filter_map(Result::ok) {
+            if is_stray(&key, index) {
+                self.find(
+                    family,
+                    format_args!("row {key}"),
+                    format_args!("leads to entry {index}, which is not its own"),
+                );
+            }
         }
     }
 }

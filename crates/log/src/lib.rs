@@ -34,7 +34,7 @@ use counterfoil_note::{Origin, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
 use tokio::sync::watch;
 
-use anchor::Anchor;
+use anchor::Anchors;
 pub use counterfoil_store::StoredPayload;
 pub use create::{CreateError, create_log};
 pub use directory::{DataDirectory, InvalidLogName, LogDirectory, LogName};
@@ -131,8 +131,9 @@ impl Log {
             },
         )?;
 
-        let recovered = open::recover(&store, keys.suite())?;
+        // First: with the keys of another log nothing else could fit.
         open::check_genesis(&store, &keys)?;
+        let recovered = open::recover(&store, keys.suite())?;
         if let Some((_, note)) = store.newest_head()? {
             open::check_signed(
                 &store,
@@ -142,18 +143,8 @@ impl Log {
                 "the newest published head",
             )?;
         }
-        let anchor = options
-            .anchor
-            .as_deref()
-            .map(|directory| Anchor::new(directory, name));
-        if let Some(anchor) = &anchor
-            && let Some(note) = anchor.read().map_err(|problem| OpenError::Anchor {
-                path: anchor.path().to_owned(),
-                problem,
-            })?
-        {
-            open::check_signed(&store, &keys, &recovered.frontier, &note, "the anchor")?;
-        }
+        let anchors = Anchors::new(&directory, options.anchor.as_deref(), name);
+        anchors.check(&store, &keys, &recovered.frontier)?;
 
         // From here on this process is the only one that signs for the log.
         let head = Arc::new(shared::sign(
@@ -178,11 +169,12 @@ impl Log {
             options,
             commits: watch::Sender::new(Arc::new(commit)),
             published: watch::Sender::new(head.clone()),
+            writing: watch::Sender::new(true),
             alarm: publish::Alarm::default(),
         });
-        publish::publish(&shared, anchor.as_ref(), head)?;
+        publish::publish(&shared, &anchors, head)?;
         Ok(Self {
-            threads: Mutex::new(Some(start_threads(&shared, recovered, anchor)?)),
+            threads: Mutex::new(Some(start_threads(&shared, recovered, anchors)?)),
             shared,
         })
     }
@@ -223,6 +215,13 @@ impl Log {
     /// The newest published head.
     pub fn published_head(&self) -> Arc<TreeHead> {
         self.shared.published.borrow().clone()
+    }
+
+    /// Ready when the log takes no more events: it was stopped, or a write failed for good.
+    pub fn writing_ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut writing = self.shared.writing.subscribe();
+        // A sender that is gone means the same.
+        async move { drop(writing.wait_for(|writing| !writing).await) }
     }
 
     /// The newest published head and those that follow.
@@ -289,8 +288,8 @@ impl Log {
             .await
     }
 
-    /// Entries from `first` on, in order of index: at most `max_entries`, at most about `max_bytes`, but at least one. Empty
-    /// past the end of the log.
+    /// Entries from `first` on, in order of index: at most `max_entries`, at most about `max_bytes`, but at least one.
+    /// Empty past the end of the log.
     pub async fn entries(
         &self,
         first: LeafIndex,
@@ -309,8 +308,9 @@ impl Log {
     /// A leaf with its proof at a head that covers it: the newest published one, or the newest commit's if that is not yet
     /// large enough.
     pub async fn proven_leaf(&self, index: LeafIndex) -> Result<(Arc<TreeHead>, ProvenLeaf), ReadError> {
-        let commit = self.shared.commit();
+        // In this order: the commit is then at least as new as the published head, and has all its nodes.
         let published = self.published_head();
+        let commit = self.shared.commit();
         let head = if published.size.contains(index) {
             published
         } else {
@@ -368,7 +368,7 @@ impl Drop for Log {
 fn start_threads(
     shared: &Arc<Shared>,
     recovered: open::Recovered,
-    anchor: Option<Anchor>,
+    anchors: Anchors,
 ) -> Result<Threads, OpenError> {
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         thread::Builder::new()
@@ -381,7 +381,7 @@ fn start_threads(
     let for_publisher = shared.clone();
     let publisher = spawn(
         "publish",
-        Box::new(move || publish::run(&for_publisher, anchor.as_ref())),
+        Box::new(move || publish::run(&for_publisher, &anchors)),
     )?;
     Ok(Threads { committer, publisher })
 }

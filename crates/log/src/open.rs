@@ -1,7 +1,7 @@
 //! Opening a log: the one recovery path, which every start runs through.
 //!
 //! What the database holds is rebuilt into a tree and compared with everything that was ever said about it: the state
-//! that the newest batch left, the newest published head, and the anchor outside. Where they disagree the log stays
+//! that the newest batch left, the newest published head, and the anchors outside of the database. Where they disagree the log stays
 //! shut, for a head signed now could contradict one signed before.
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::error;
 
-use crate::{OpenError, TreeHead, anchor::Anchor, clock, shared::Shared};
+use crate::{OpenError, TreeHead, anchor::Anchors, clock, shared::Shared};
 
 /// Wakes the publisher early when the log stops.
 #[derive(Default)]
@@ -37,11 +37,11 @@ impl Alarm {
 }
 
 /// Publishes until the alarm rings, and once more then.
-pub(crate) fn run(shared: &Shared, anchor: Option<&Anchor>) {
+pub(crate) fn run(shared: &Shared, anchors: &Anchors) {
     loop {
         let rang = shared.alarm.wait(shared.options.publish_interval);
         if let Some(head) = next_head(shared)
-            && let Err(problem) = publish(shared, anchor, head)
+            && let Err(problem) = publish(shared, anchors, head)
         {
             error!(log = %shared.name, %problem, "can't publish a head; trying again");
         }
@@ -63,19 +63,10 @@ fn next_head(shared: &Shared) -> Option<Arc<TreeHead>> {
 }
 
 /// Stores a head, then shows it: what was shown can always be found again.
-pub(crate) fn publish(
-    shared: &Shared,
-    anchor: Option<&Anchor>,
-    head: Arc<TreeHead>,
-) -> Result<(), OpenError> {
+pub(crate) fn publish(shared: &Shared, anchors: &Anchors, head: Arc<TreeHead>) -> Result<(), OpenError> {
     // A crash before the head is stored: nobody saw it. After: the next start finds it and has to match it.
     shared.store.put_head(head.size, &head.note)?;
-    if let Some(anchor) = anchor {
-        anchor.write(&head.note).map_err(|problem| OpenError::Anchor {
-            path: anchor.path().to_owned(),
-            problem,
-        })?;
-    }
+    anchors.write(&head.note)?;
     shared.published.send_replace(head);
     Ok(())
 }

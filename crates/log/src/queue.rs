@@ -125,10 +125,12 @@ impl Queue {
         }
     }
 
-    /// Lets nothing more in: later groups are answered with `error`. What waits can still be taken.
-    pub(crate) fn close(&self, error: SubmitError) {
-        self.lock().closed.get_or_insert(error);
+    /// Lets nothing more in: later groups are answered with `error`, or with that of an earlier call, which is returned.
+    /// What waits can still be taken.
+    pub(crate) fn close(&self, error: SubmitError) -> SubmitError {
+        let error = self.lock().closed.get_or_insert(error).clone();
         self.changed.notify_all();
+        error
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

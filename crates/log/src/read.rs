@@ -198,7 +198,8 @@ pub(crate) fn read_range(
 ) -> Result<Vec<StoredEntry>, ReadError> {
     let mut entries = Vec::new();
     let mut bytes = 0;
-    for (row, expected) in store.entries(first).zip(first.get()..end.get()).take(max_entries) {
+    let indices = (first.get()..end.get()).take(max_entries.max(1));
+    for (expected, row) in indices.zip(store.entries(first)) {
         let (index, entry) = row?;
         if index.get() != expected {
             return Err(ReadError::DataLoss(format!("entry {expected} is missing")));

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) commits: watch::Sender<Arc<Commit>>,
     /// The newest published head.
     pub(crate) published: watch::Sender<Arc<TreeHead>>,
+    /// False once the commit path has ended.
+    pub(crate) writing: watch::Sender<bool>,
     /// Ends the publisher.
     pub(crate) alarm: Alarm,
 }

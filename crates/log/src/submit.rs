@@ -52,7 +52,7 @@ impl Log {
     pub fn submit(
         &self,
         events: Vec<PreparedEvent>,
-    ) -> impl Future<Output = Result<Submitted, SubmitError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Submitted, SubmitError>> + Send + use<> {
         assert!(events.len() <= MAX_CALL_EVENTS, "the caller limits its calls");
         let placed = place(&self.shared, events);
         let shared = self.shared.clone();
@@ -64,7 +64,7 @@ impl Log {
 fn place(
     shared: &Shared,
     events: Vec<PreparedEvent>,
-) -> impl Future<Output = Result<Placed, SubmitError>> + Send + 'static {
+) -> impl Future<Output = Result<Placed, SubmitError>> + Send + use<> {
     let (reply, answer) = oneshot::channel();
     shared.queue.push(Group::new(events, reply));
     // Nobody answers only if the commit path failed in between.
@@ -74,23 +74,19 @@ fn place(
 /// Turns places into proofs.
 async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, SubmitError> {
     let Placed { commit, events } = placed;
-    let (mut new, mut known) = (Vec::new(), Vec::new());
     let kinds: Vec<bool> = events
         .iter()
         .map(|event| matches!(event, PlacedEvent::New(_)))
         .collect();
+    let (mut new, mut known) = (Vec::new(), Vec::new());
     for event in events {
         match event {
             PlacedEvent::New(leaf) => new.push(leaf),
-            PlacedEvent::Known { index, event } => {
-                known.push(settle_known(shared, &commit, index, *event).await?)
-            }
+            PlacedEvent::Known { index, event } => known.push((index, *event)),
         }
     }
-    let (mut new, mut known) = (
-        prove_new(shared, &commit, new).await?.into_iter(),
-        known.into_iter(),
-    );
+    let mut new = prove_new(shared, &commit, new).await?.into_iter();
+    let mut known = settle_known(shared, &commit, known).await?.into_iter();
     let outcomes = kinds
         .into_iter()
         .filter_map(|is_new| if is_new { new.next() } else { known.next() })
@@ -132,25 +128,44 @@ async fn prove_new(
         .collect())
 }
 
-/// Finds out whether an event whose source and id are on record is the same event. If not, records the attempt.
+/// Finds out which of the events whose source and id are on record are the same events. Records the attempt for others.
 async fn settle_known(
     shared: &Arc<Shared>,
     commit: &Arc<Commit>,
-    index: LeafIndex,
-    event: PreparedEvent,
-) -> Result<Outcome, SubmitError> {
+    known: Vec<(LeafIndex, PreparedEvent)>,
+) -> Result<Vec<Outcome>, SubmitError> {
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
     let at = commit.clone();
-    let (leaf, event) = shared
-        .blocking(move |shared| Ok((same_event(shared, &at, index, &event)?, event)))
+    let compared = shared
+        .blocking(move |shared| {
+            known
+                .into_iter()
+                .map(|(index, event)| match same_event(shared, &at, index, &event)? {
+                    Some(leaf) => Ok(Ok(leaf)),
+                    None => Ok(Err((index, event))),
+                })
+                .collect::<Result<Vec<_>, _>>()
+        })
         .await
         .map_err(|problem| report(shared, &problem))?;
-    if let Some(leaf) = leaf {
-        return Ok(Outcome::Duplicate(leaf));
+
+    let (mut outcomes, mut conflicts) = (Vec::new(), Vec::new());
+    for same in compared {
+        outcomes.push(match same {
+            Ok(leaf) => Outcome::Duplicate(leaf),
+            Err((existing, event)) => {
+                conflicts.push(shared.prepare(conflict_event(existing, &event.event), Channel::LOG));
+                Outcome::Conflict { existing }
+            }
+        });
     }
-    let conflict = shared.prepare(conflict_event(index, &event.event), Channel::LOG);
-    // The same attempt again names the same record, which is then known: nothing is added.
-    place(shared, vec![conflict]).await?;
-    Ok(Outcome::Conflict { existing: index })
+    if !conflicts.is_empty() {
+        // The same attempt again names the same record, which is then known: nothing is added.
+        place(shared, conflicts).await?;
+    }
+    Ok(outcomes)
 }
 
 /// The leaf, if it records this very event.

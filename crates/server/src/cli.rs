@@ -95,7 +95,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub(crate) min_free_mib: u32,
     /// Publish a head this often if the log grew, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) publish_interval_ms: u32,
 }
 

@@ -22,7 +22,11 @@ use tokio::{
     task,
     time::timeout,
 };
-use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::{
+    server::NamedService as _,
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+};
+use tonic_health::ServingStatus;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -131,12 +135,21 @@ async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> a
         .context("can't tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
 
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SubmitServiceServer<Submitter>>().await;
     health.set_serving::<ReadServiceServer<Reader>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+
+    for log in logs.values() {
+        let (ended, health) = (log.writing_ended(), health.clone());
+        task::spawn(async move {
+            ended.await;
+            health.set_not_serving::<SubmitServiceServer<Submitter>>().await;
+        });
+    }
 
     let mut server = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
@@ -166,8 +179,17 @@ async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> a
 
     wait_for_signal().await?;
     info!("stopping: calls under way have {} s to end", DRAIN.as_secs());
-    health.set_not_serving::<SubmitServiceServer<Submitter>>().await;
-    health.set_not_serving::<ReadServiceServer<Reader>>().await;
+    for service in [
+        "",
+        SubmitServiceServer::<Submitter>::NAME,
+        ReadServiceServer::<Reader>::NAME,
+    ] {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+        // This ends the calls that watch it, which would hold up the stop.
+        health.clear_service_status(service).await;
+    }
     stop.send_replace(true);
     match timeout(DRAIN, serving).await {
         Ok(served) => served.context("the server failed")?.context("the server failed"),

@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::ErrorKind;
 
+use crate::keys::FORMAT_VERSION;
+
 /// Why the database did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -17,11 +19,19 @@ pub enum StoreError {
         /// The directory of the database.
         path: PathBuf,
     },
+    /// The database is laid out in a way that this version does not know.
+    #[error(
+        "the database has the format {found}, and this version knows {FORMAT_VERSION} alone. Use the version that wrote it"
+    )]
+    UnknownFormat {
+        /// The format's number.
+        found: u32,
+    },
     /// The file system is full.
     #[error("no space is left on the disk: {0}")]
     OutOfSpace(String),
     /// RocksDB read bytes that do not match their checksums, or files are missing. Restore from a backup.
-    #[error("the database is damaged: {0}")]
+    #[error("the database is damaged: {0}. Restore the log's directory from a backup")]
     Corrupt(String),
     /// A row that RocksDB finds in order is not of the form that this version writes.
     #[error("a row of the column family `{family}` is malformed")]

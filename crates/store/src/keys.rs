@@ -4,6 +4,12 @@ use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 
 use crate::TreeState;
 
+/// The key of the [`FORMAT_VERSION`] in [`Family::Meta`], a big-endian u32.
+pub(crate) const META_FORMAT: &[u8] = b"format";
+
+/// What is stored where, and how: this module, the payload record, and the options that RocksDB can't tell by itself.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
 /// The key of the [`TreeState`] in [`Family::Meta`].
 pub(crate) const META_TREE: &[u8] = b"tree";
 

@@ -18,7 +18,7 @@ use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 pub use error::StoreError;
-use keys::{Family, META_TREE};
+use keys::{FORMAT_VERSION, Family, META_FORMAT, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
 
@@ -46,13 +46,18 @@ impl Store {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)
+        let store = Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?;
+        let format = FORMAT_VERSION.to_be_bytes();
+        store
+            .db
+            .put_cf_opt(store.family(Family::Meta), META_FORMAT, format, &synced())?;
+        Ok(store)
     }
 
     /// Opens a database for reading and writing. At most one process has it open so.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let (database, families) = options.build();
-        Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)
+        Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?.of_known_format()
     }
 
     /// Opens a database for reading. It changes nothing on disk and sees nothing that is written later.
@@ -61,7 +66,8 @@ impl Store {
         Self::from_opened(
             DB::open_cf_descriptors_read_only(&database, path, families, false),
             path,
-        )
+        )?
+        .of_known_format()
     }
 
     fn from_opened(opened: Result<DB, rocksdb::Error>, path: &Path) -> Result<Self, StoreError> {
@@ -70,6 +76,17 @@ impl Store {
             db,
             path: path.to_owned(),
         })
+    }
+
+    fn of_known_format(self) -> Result<Self, StoreError> {
+        match self.get(Family::Meta, META_FORMAT, |bytes| {
+            Some(u32::from_be_bytes(bytes.try_into().ok()?))
+        })? {
+            Some(FORMAT_VERSION) => Ok(self),
+            found => Err(StoreError::UnknownFormat {
+                found: found.unwrap_or(0),
+            }),
+        }
     }
 
     /// The directory of the database.

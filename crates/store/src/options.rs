@@ -18,8 +18,8 @@ const INDEX_BUFFER_BYTES: usize = 8 * MIB;
 /// What a log may choose about its database.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Memory for blocks, indexes, filters and write buffers together, in bytes. A hard budget: what does not fit is
-    /// read again, and writes wait for a flush.
+    /// Memory for blocks, indexes, filters and write buffers together, in bytes. What does not fit is read
+    /// again, and writes wait for a flush; what is in use at a moment may lie a little above.
     pub memory_bytes: usize,
 }
 
@@ -48,9 +48,11 @@ impl StoreOptions {
 
     fn database(&self, cache: &Cache) -> Options {
         let mut options = Options::default();
-        // A torn tail of the log is what a crash leaves; anything acknowledged lies before it. A hole further up stops
-        // the open. What is lost all the same shows when the tree is compared with the newest signed head.
-        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        // A crash leaves an incomplete record at the end of RocksDB's log, and that is passed over: nothing acknowledged is
+        // in it. Damage anywhere else stops the open. Point-in-time recovery would drop all that follows the damage,
+        // acknowledged or not, and delete the file. A log cut short at a record shows when the tree is compared with the
+        // anchors.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
         options.set_max_total_wal_size(self.write_buffer_bytes() as u64);
         // Charged to the cache, so that buffers and blocks share one budget.

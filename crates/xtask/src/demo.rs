@@ -106,7 +106,7 @@ fn record(shell: &mut Shell, checkout: &Path) -> Result<Receipt> {
         shell.run(&format!("echo '{data}' > events/{name}.json"))?;
         shell.run(&format!(
             "counterfoil submit --source ci.example/shop --id {name}-17 --type {event_type} \
-             --data events/{name}.json --receipt receipts/{name}.tlog-proof"
+             --data-file events/{name}.json --receipt receipts/{name}.tlog-proof"
         ))?;
     }
     let receipt = Receipt::read(&shell.directory().join("receipts/built.tlog-proof"))?;
@@ -119,11 +119,11 @@ fn record(shell: &mut Shell, checkout: &Path) -> Result<Receipt> {
     );
     shell.run("counterfoil head")?;
     shell.run(&format!(
-        "counterfoil prove inclusion --index {}",
+        "counterfoil prove inclusion {}",
         receipt.leaf_index
     ))?;
     shell.run(&format!(
-        "counterfoil prove consistency --first {}",
+        "counterfoil prove consistency {}",
         receipt.tree_size
     ))?;
     shell.stop_server(server)?;

@@ -21,8 +21,9 @@ use super::{Logs, Refusal, find_log, receipt, tree_head};
 const RANGE_ENTRIES: usize = 1_024;
 /// Bytes in one message of a range, about; one entry may be larger.
 const RANGE_BYTES: usize = 1024 * 1024;
-/// A head that covers what is committed is published within an interval; longer means that it can't be.
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
+/// A head that covers what is committed is published within an interval, of which the longest is shorter; later means
+/// that it can't be.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves `counterfoil.v1.ReadService`.
 pub(crate) struct Reader {
