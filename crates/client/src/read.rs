@@ -7,7 +7,7 @@ use counterfoil_event::{Attributes, CommitmentError, Entry, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, ProofError, TreeSize, verify_consistency, verify_inclusion};
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1::{self, leaf_selector};
-use counterfoil_verify::{Receipt, VerifiedReceipt};
+use counterfoil_verify::{Receipt, ReceiptVerifier, VerifiedReceipt};
 use tonic::Streaming;
 
 use crate::{Client, Error, InvalidAnswer, Misbehaviour, range::root_of_range, submit::check_receipt};
@@ -332,7 +332,7 @@ impl Client {
             return Err(InvalidAnswer::new("its receipt is for another leaf").into());
         }
         let head = self.heads().verify(&receipt.checkpoint)?;
-        let verified = check_receipt(&receipt, &head)?;
+        let verified = check_receipt(&receipt, &mut ReceiptVerifier::new(head))?;
         self.link_heads().await?;
         Ok((receipt, verified))
     }

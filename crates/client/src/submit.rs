@@ -1,9 +1,10 @@
 //! Submitting: what comes back is checked against what was sent.
 
+use std::sync::Arc;
+
 use counterfoil_event::Event;
-use counterfoil_note::SignedHead;
 use counterfoil_proto::v1::{self, submit_result::Outcome as WireOutcome};
-use counterfoil_verify::{Receipt, ReceiptError, VerifiedReceipt};
+use counterfoil_verify::{Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
 
 use crate::{Client, Error, InvalidAnswer, Misbehaviour, Refusal};
 
@@ -36,7 +37,7 @@ impl Client {
             .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
         let receipt = Receipt::try_from(receipt)?;
         let head = self.heads().verify(&receipt.checkpoint)?;
-        let submitted = check(receipt, &head, event, answer.duplicate)?;
+        let submitted = check(receipt, &mut ReceiptVerifier::new(head), event, answer.duplicate)?;
         self.link_if_many().await?;
         Ok(submitted)
     }
@@ -54,7 +55,7 @@ impl Client {
             let problem = format!("{} results for {} events", answer.results.len(), events.len());
             return Err(InvalidAnswer::new(problem).into());
         }
-        let heads = MessageHeads::verify(self, answer.tree_heads)?;
+        let mut heads = MessageHeads::verify(self, answer.tree_heads)?;
         let mut outcomes = Vec::with_capacity(events.len());
         for ((place, event), result) in (0..).zip(events).zip(answer.results) {
             if result.sequence != place {
@@ -71,29 +72,28 @@ impl Client {
 #[derive(Default)]
 pub(crate) struct MessageHeads {
     wire: Vec<v1::TreeHead>,
-    verified: Vec<std::sync::Arc<SignedHead>>,
+    verifiers: Vec<ReceiptVerifier>,
 }
 
 impl MessageHeads {
     pub(crate) fn verify(client: &Client, wire: Vec<v1::TreeHead>) -> Result<Self, Error> {
-        let verified = wire
-            .iter()
-            .map(|head| client.heads().verify(&head.checkpoint))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { wire, verified })
+        let verifier =
+            |head: &v1::TreeHead| client.heads().verify(&head.checkpoint).map(ReceiptVerifier::new);
+        let verifiers = wire.iter().map(verifier).collect::<Result<_, _>>()?;
+        Ok(Self { wire, verifiers })
     }
 
     /// Checks the result for `event`.
-    pub(crate) fn check(&self, result: v1::SubmitResult, event: &Event) -> Result<Outcome, Error> {
+    pub(crate) fn check(&mut self, result: v1::SubmitResult, event: &Event) -> Result<Outcome, Error> {
         match result.outcome {
             Some(WireOutcome::Accepted(accepted)) => {
                 let (place, duplicate) = (accepted.tree_head_place, accepted.duplicate);
                 let receipt = accepted.into_receipt(&self.wire)?;
-                let head = usize::try_from(place)
+                let verifier = usize::try_from(place)
                     .ok()
-                    .and_then(|place| self.verified.get(place));
-                let head = head.ok_or_else(|| InvalidAnswer::new("a result points to no head"))?;
-                check(receipt, head, event, duplicate).map(Ok)
+                    .and_then(|place| self.verifiers.get_mut(place));
+                let verifier = verifier.ok_or_else(|| InvalidAnswer::new("a result points to no head"))?;
+                check(receipt, verifier, event, duplicate).map(Ok)
             }
             Some(WireOutcome::Refused(refused)) => Ok(Err(refused.into())),
             None => Err(InvalidAnswer::new("a result is neither accepted nor refused").into()),
@@ -102,12 +102,17 @@ impl MessageHeads {
 }
 
 /// Checks a receipt under its own head, and that it is for `event`.
-fn check(receipt: Receipt, head: &SignedHead, event: &Event, duplicate: bool) -> Result<Submitted, Error> {
-    let verified = check_receipt(&receipt, head)?;
+fn check(
+    receipt: Receipt,
+    verifier: &mut ReceiptVerifier,
+    event: &Event,
+    duplicate: bool,
+) -> Result<Submitted, Error> {
+    let verified = check_receipt(&receipt, verifier)?;
     verified
         .commits_to(event)
         .map_err(|problem| Misbehaviour::OtherContent {
-            head: head.clone(),
+            head: verified.head().clone(),
             leaf_index: receipt.index,
             problem,
         })?;
@@ -119,26 +124,35 @@ fn check(receipt: Receipt, head: &SignedHead, event: &Event, duplicate: bool) ->
 }
 
 /// Checks a receipt under its own head, which was verified before.
-pub(crate) fn check_receipt(receipt: &Receipt, head: &SignedHead) -> Result<VerifiedReceipt, Error> {
+pub(crate) fn check_receipt(
+    receipt: &Receipt,
+    verifier: &mut ReceiptVerifier,
+) -> Result<VerifiedReceipt, Error> {
     let leaf_index = receipt.index;
-    receipt.verify_under(head).map_err(|error| match error {
-        ReceiptError::Inclusion(problem) => Misbehaviour::UnprovenInclusion {
-            head: head.clone(),
-            leaf_index,
-            problem,
+    let head = Arc::clone(verifier.head());
+    verifier.verify(receipt).map_err(|error| {
+        let head = Arc::unwrap_or_clone(head);
+        match error {
+            ReceiptError::Inclusion(problem) => Misbehaviour::UnprovenInclusion {
+                head,
+                leaf_index,
+                problem,
+            }
+            .into(),
+            ReceiptError::Entry(problem) => Misbehaviour::InvalidEntry {
+                head,
+                leaf_index,
+                problem,
+            }
+            .into(),
+            ReceiptError::Head(error) => Misbehaviour::UnverifiedHead {
+                error,
+                note: receipt.checkpoint.clone(),
+            }
+            .into(),
+            ReceiptError::OtherHead => {
+                InvalidAnswer::new("a receipt carries another head than it states").into()
+            }
         }
-        .into(),
-        ReceiptError::Entry(problem) => Misbehaviour::InvalidEntry {
-            head: head.clone(),
-            leaf_index,
-            problem,
-        }
-        .into(),
-        ReceiptError::Head(error) => Misbehaviour::UnverifiedHead {
-            error,
-            note: receipt.checkpoint.clone(),
-        }
-        .into(),
-        ReceiptError::OtherHead => InvalidAnswer::new("a receipt carries another head than it states").into(),
     })
 }

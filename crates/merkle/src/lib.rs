@@ -31,6 +31,7 @@ mod frontier;
 mod prove;
 mod suite;
 mod tile;
+mod verifier;
 mod verify;
 
 pub use compact::{CompactRange, CompactRangeError};
@@ -40,4 +41,5 @@ pub use frontier::{Frontier, FrontierError};
 pub use prove::{ProveError, consistency_proof, inclusion_proof, range_root, root_at};
 pub use suite::{Suite, UnknownSuite};
 pub use tile::{Tile, TileError};
+pub use verifier::InclusionVerifier;
 pub use verify::{ProofError, verify_consistency, verify_inclusion};

@@ -167,7 +167,7 @@ impl Path {
 }
 
 /// Whether a sibling lies to the left of the path.
-const fn is_left(sibling: NodeId) -> bool {
+pub(crate) const fn is_left(sibling: NodeId) -> bool {
     sibling.index & 1 == 0
 }
 

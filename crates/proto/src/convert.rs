@@ -38,7 +38,12 @@ pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, InvalidField>
 
 /// Reads the hashes of a proof, 32 bytes each.
 pub fn digests(field: &'static str, hashes: &[Bytes]) -> Result<Vec<Digest>, InvalidField> {
-    hashes.iter().map(|hash| digest(field, hash)).collect()
+    // Collecting into a `Result` would not know how many there are, and grow the vector by turns.
+    let mut digests = Vec::with_capacity(hashes.len());
+    for hash in hashes {
+        digests.push(digest(field, hash)?);
+    }
+    Ok(digests)
 }
 
 /// Reads the index of a leaf.
@@ -160,14 +165,13 @@ impl v1::Accepted {
             .ok()
             .and_then(|place| tree_heads.get(place))
             .ok_or_else(|| InvalidField::new("tree_head_place", "points to no head"))?;
-        v1::Receipt {
-            leaf_index: self.leaf_index,
-            entry: self.entry,
-            salt: self.salt,
-            inclusion_proof: self.inclusion_proof,
-            tree_head: Some(head.clone()),
-        }
-        .try_into()
+        Ok(Receipt {
+            index: leaf_index("leaf_index", self.leaf_index)?,
+            entry: self.entry.to_vec(),
+            salt: salt("salt", &self.salt)?,
+            inclusion_proof: digests("inclusion_proof", &self.inclusion_proof)?,
+            checkpoint: head.checkpoint.to_vec(),
+        })
     }
 }
 

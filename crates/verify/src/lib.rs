@@ -21,5 +21,5 @@
 mod receipt;
 mod text;
 
-pub use receipt::{Receipt, ReceiptError, VerifiedReceipt};
+pub use receipt::{Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
 pub use text::{MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, ReceiptTextError};

@@ -1,7 +1,9 @@
 //! Receipts and what checking one gives.
 
+use std::sync::Arc;
+
 use counterfoil_event::{CommitmentError, Entry, EntryError, Event, Salt};
-use counterfoil_merkle::{Digest, LeafIndex, ProofError, verify_inclusion};
+use counterfoil_merkle::{Digest, InclusionVerifier, LeafIndex, ProofError};
 use counterfoil_note::{HeadError, SignedHead, VerifierKey};
 
 /// All that it takes to prove that a log has recorded an entry. Nothing in it is checked yet.
@@ -43,45 +45,62 @@ impl Receipt {
     /// The hash suite is the key's; a receipt of a log with another suite has a head that the key did not sign.
     pub fn verify(&self, key: &VerifierKey) -> Result<VerifiedReceipt, ReceiptError> {
         let head = key.verify_head(&self.checkpoint).map_err(ReceiptError::Head)?;
-        self.verify_inclusion_under(head)
+        ReceiptVerifier::new(Arc::new(head)).verify(self)
     }
 
-    /// As [`verify`](Self::verify), with a head whose signature was checked before: many receipts share one.
+    /// As [`verify`](Self::verify), with a head whose signature was checked before. For many receipts under one head
+    /// there is [`ReceiptVerifier`].
     ///
     /// The receipt's own checkpoint must be that head's, byte for byte.
     pub fn verify_under(&self, head: &SignedHead) -> Result<VerifiedReceipt, ReceiptError> {
-        if head.note_bytes() != self.checkpoint {
-            return Err(ReceiptError::OtherHead);
-        }
-        self.verify_inclusion_under(head.clone())
+        ReceiptVerifier::new(Arc::new(head.clone())).verify(self)
+    }
+}
+
+/// Checks many receipts under one head, whose signature was checked before.
+#[derive(Debug, Clone)]
+pub struct ReceiptVerifier {
+    head: Arc<SignedHead>,
+    inclusion: InclusionVerifier,
+}
+
+impl ReceiptVerifier {
+    /// For receipts that carry this head.
+    pub fn new(head: Arc<SignedHead>) -> Self {
+        let inclusion = InclusionVerifier::new(head.suite(), head.size(), head.root());
+        Self { head, inclusion }
     }
 
-    fn verify_inclusion_under(&self, head: SignedHead) -> Result<VerifiedReceipt, ReceiptError> {
-        let leaf_hash = head.suite().leaf_hash(&self.entry);
-        verify_inclusion(
-            head.suite(),
-            leaf_hash,
-            self.index,
-            head.size(),
-            &self.inclusion_proof,
-            head.root(),
-        )
-        .map_err(ReceiptError::Inclusion)?;
-        let entry = Entry::decode(&self.entry).map_err(ReceiptError::Entry)?;
+    /// The head.
+    pub fn head(&self) -> &Arc<SignedHead> {
+        &self.head
+    }
+
+    /// As [`Receipt::verify`]. The receipt's own checkpoint must be the head's, byte for byte.
+    pub fn verify(&mut self, receipt: &Receipt) -> Result<VerifiedReceipt, ReceiptError> {
+        if self.head.note_bytes() != receipt.checkpoint {
+            return Err(ReceiptError::OtherHead);
+        }
+        let leaf_hash = self.head.suite().leaf_hash(&receipt.entry);
+        self.inclusion
+            .verify(leaf_hash, receipt.index, &receipt.inclusion_proof)
+            .map_err(ReceiptError::Inclusion)?;
+        let entry = Entry::decode(&receipt.entry).map_err(ReceiptError::Entry)?;
+        let head = Arc::clone(&self.head);
         Ok(VerifiedReceipt {
             head,
-            index: self.index,
+            index: receipt.index,
             leaf_hash,
             entry,
-            salt: self.salt,
+            salt: receipt.salt,
         })
     }
 }
 
-/// A receipt that holds: made by [`Receipt::verify`] and [`Receipt::verify_under`] only.
+/// A receipt that holds: made by [`Receipt::verify`] and [`ReceiptVerifier::verify`] only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedReceipt {
-    head: SignedHead,
+    head: Arc<SignedHead>,
     index: LeafIndex,
     leaf_hash: Digest,
     entry: Entry,
