@@ -55,10 +55,12 @@ impl StoreOptions {
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
         options.set_max_total_wal_size(self.write_buffer_bytes() as u64);
-        // Charged to the cache, so that buffers and blocks share one budget.
+        // Charged to the cache, so that buffers and blocks share one budget. Past it, each write has one family flushed; it
+        // must not stall as well. The stall ends when usage is below the budget, but a stalled writer starts no flush,
+        // and that of one family may free too little: then it never ends (facebook/rocksdb#11780).
         options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
             self.write_buffer_bytes(),
-            true,
+            false,
             cache.clone(),
         ));
         options.set_max_background_jobs(2);

@@ -1,0 +1,206 @@
+//! An event's identity is its source and id: the same bytes again are the same record, other bytes are a finding.
+
+use std::{slice, sync::Arc};
+
+use counterfoil_log::{Log, Outcome};
+use counterfoil_merkle::Suite;
+use tokio::task::JoinSet;
+
+use crate::support::*;
+
+async fn one(log: &Log, data: &str) -> Outcome {
+    submit(log, &[event("run", data)])
+        .await
+        .unwrap()
+        .outcomes
+        .remove(0)
+}
+
+fn conflict(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Conflict { existing } => existing.get(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_event_is_recorded_once() {
+    for suite in SUITES {
+        let place = Place::new(suite);
+        let mut log = place.open();
+        let event = event("run", "{}");
+
+        // Twice in one call, and again in a call that is in the queue before the first is on disk.
+        let first = submit(&log, &[event.clone(), event.clone()]);
+        let second = submit(&log, slice::from_ref(&event));
+        let first = first.await.unwrap();
+        let second = second.await.unwrap();
+        assert!(matches!(first.outcomes[0], Outcome::Recorded(_)));
+        assert!(matches!(first.outcomes[1], Outcome::Duplicate(_)));
+        assert!(matches!(second.outcomes[0], Outcome::Duplicate(_)));
+        let original = leaf(&first.outcomes[0]).clone();
+        for outcome in [&first.outcomes[1], &second.outcomes[0]] {
+            let again = leaf(outcome);
+            assert_eq!(
+                (again.index, &again.entry, &again.salt),
+                (original.index, &original.entry, &original.salt)
+            );
+        }
+        check_receipt(&log, &first.head, &first.outcomes[1], &event);
+        check_receipt(&log, &second.head, &second.outcomes[0], &event);
+
+        // After other entries, and after a restart.
+        record(&log, &events(0..300)).await;
+        for _ in 0..2 {
+            let later = submit(&log, slice::from_ref(&event)).await.unwrap();
+            assert!(matches!(later.outcomes[0], Outcome::Duplicate(_)));
+            assert_eq!(leaf(&later.outcomes[0]).index, original.index);
+            assert_eq!(later.head.size, tree_size(302));
+            check_receipt(&log, &later.head, &later.outcomes[0], &event);
+            assert_eq!(audit(&log).await.size(), 302);
+            drop(log);
+            log = place.open();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_racing_submissions_one_is_recorded() {
+    let place = Place::new(Suite::Blake3);
+    let log = Arc::new(place.open());
+    for round in 0..30 {
+        let mut callers = JoinSet::new();
+        for _ in 0..16 {
+            let log = log.clone();
+            callers.spawn(async move {
+                let event = event(round, "{}");
+                let submitted = submit(&log, slice::from_ref(&event)).await.unwrap();
+                check_receipt(&log, &submitted.head, &submitted.outcomes[0], &event);
+                submitted.outcomes.into_iter().next().unwrap()
+            });
+        }
+        let outcomes = callers.join_all().await;
+        let recorded = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Outcome::Recorded(_)));
+        assert_eq!(recorded.count(), 1);
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| leaf(outcome).index == leaf(&outcomes[0]).index)
+        );
+    }
+    assert_eq!(audit(&log).await.size(), 31);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_bytes_under_the_same_name_are_refused_and_recorded_once() {
+    for suite in SUITES {
+        let place = Place::new(suite);
+        let mut log = place.open();
+        assert_eq!(leaf(&one(&log, "first").await).index, index(1));
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert_eq!(conflict(&one(&log, "second").await), 1);
+            }
+            drop(log);
+            log = place.open();
+        }
+        assert_eq!(conflict(&one(&log, "third").await), 1);
+        assert_eq!(leaf(&one(&log, "first").await).index, index(1));
+
+        let audited = audit(&log).await;
+        assert_eq!(
+            audited.size(),
+            4,
+            "genesis, the event, and one record for each other attempt"
+        );
+        assert_eq!(audited.of_type("log.conflict").collect::<Vec<_>>(), [2, 3]);
+        for place in [2, 3] {
+            assert_eq!(audited.attributes[place].source, "log");
+            let payload = log.entry(index(place), true).await.unwrap().payload.unwrap().data;
+            let text = String::from_utf8(payload).unwrap();
+            assert!(text.contains("\"existing_leaf_index\":1"), "{text}");
+            assert!(!text.contains("second") && !text.contains("third"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_alone_makes_other_bytes() {
+    let place = Place::new(Suite::Blake3);
+    let log = place.open();
+    let original = event("run", "{}");
+    record(&log, slice::from_ref(&original)).await;
+    let mut parts = counterfoil_event::EventParts {
+        id: original.id().to_owned(),
+        source: original.source().to_owned(),
+        event_type: original.event_type().to_owned(),
+        data_content_type: original.data_content_type().to_owned(),
+        data: original.data().clone(),
+        ..Default::default()
+    };
+    parts.subject = "other".to_owned();
+    let submitted = submit(&log, &[parts.try_into().unwrap()]).await.unwrap();
+    assert_eq!(conflict(&submitted.outcomes[0]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn known_new_and_conflicting_events_of_one_call_keep_their_order() {
+    let place = Place::new(Suite::Sha256);
+    let log = place.open();
+    record(&log, &events(0..3)).await;
+    let call = [
+        event(0, "0"),
+        event("new", "a"),
+        event(1, "other"),
+        event("new", "b"),
+        event("newer", "c"),
+        event(1, "other"),
+        event(2, "2"),
+    ];
+    let submitted = submit(&log, &call).await.unwrap();
+    let found: Vec<_> = submitted
+        .outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Outcome::Recorded(leaf) => ("recorded", leaf.index.get()),
+            Outcome::Duplicate(leaf) => ("duplicate", leaf.index.get()),
+            Outcome::Conflict { existing } => ("conflict", existing.get()),
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("duplicate", 1),
+            ("recorded", 4),
+            ("conflict", 2),
+            ("conflict", 4),
+            ("recorded", 5),
+            ("conflict", 2),
+            ("duplicate", 3),
+        ]
+    );
+    for (event, outcome) in call.iter().zip(&submitted.outcomes) {
+        if !matches!(outcome, Outcome::Conflict { .. }) {
+            check_receipt(&log, &submitted.head, outcome, event);
+        }
+    }
+    let audited = audit(&log).await;
+    assert_eq!(audited.of_type("log.conflict").count(), 2);
+    assert_eq!(audited.size(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_conflicts_of_the_same_bytes_leave_one_record() {
+    let place = Place::new(Suite::Blake3);
+    let log = Arc::new(place.open());
+    record(&log, &[event("run", "first")]).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        let log = log.clone();
+        callers.spawn(async move { conflict(&one(&log, "second").await) });
+    }
+    assert!(callers.join_all().await.into_iter().all(|existing| existing == 1));
+    assert_eq!(audit(&log).await.of_type("log.conflict").count(), 1);
+}
