@@ -110,7 +110,7 @@ impl Failure {
             eprintln!("  {hint}");
         }
         for note in &self.evidence {
-            eprintln!("\nsigned by the log:\n{note}");
+            eprintln!("\nsigned by the log:\n{}", note.trim_end());
         }
     }
 

@@ -96,5 +96,10 @@ fn log_key(text: &str) -> Result<VerifierKey, String> {
         None => text.to_owned(),
     };
     // A sha256 log has two keys, the second for other software.
-    text.lines().next().unwrap_or_default().trim().parse().map_err(|error| format!("{error}"))
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .parse()
+        .map_err(|error| format!("{error}"))
 }

@@ -33,6 +33,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod client;
+mod entries;
 mod error;
 mod heads;
 mod misbehaviour;
@@ -46,10 +47,11 @@ mod unverified;
 
 pub use client::Client;
 pub use counterfoil_proto::v1::Reason;
+pub use entries::{EntryPayload, EntryRange, VerifiedEntry};
 pub use error::{Action, Error, Field, InvalidAnswer, Refusal, Unavailable};
 pub use misbehaviour::{Misbehaviour, UnprovenConsistency};
 pub use options::{InvalidServer, Options, Server};
-pub use read::{ConsistencyProof, EntryPayload, EntryRange, HeadStream, InclusionProof, Leaf, VerifiedEntry};
+pub use read::{ConsistencyProof, HeadStream, InclusionProof, Leaf};
 pub use state::{StateDir, StateError};
 pub use stream::{SubmitResults, SubmitSender};
 pub use submit::{Outcome, Submitted};

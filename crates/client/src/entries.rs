@@ -1,0 +1,262 @@
+//! Entries and ranges of them, each proved to be under a signed head, and payloads checked against their entries.
+
+use bytes::Bytes;
+use counterfoil_event::{Attributes, CommitmentError, Entry, Salt};
+use counterfoil_merkle::{Digest, LeafIndex, ProofError, verify_inclusion};
+use counterfoil_note::SignedHead;
+use counterfoil_proto::v1;
+use tonic::Streaming;
+
+use crate::{Client, Error, InvalidAnswer, Leaf, Misbehaviour, range::root_of_range, read::unproven};
+
+/// Most entries that are gathered before they are checked together.
+const MAX_PAGE_ENTRIES: usize = 1024;
+/// Payload bytes after which a page is closed.
+const MAX_PAGE_BYTES: usize = 8 << 20;
+
+/// An entry whose place under a signed head is proved.
+#[derive(Debug, Clone)]
+pub struct VerifiedEntry {
+    /// Its place.
+    pub leaf_index: LeafIndex,
+    /// The hash of `bytes`.
+    pub leaf_hash: Digest,
+    /// The entry as it was hashed.
+    pub bytes: Bytes,
+    /// The entry, decoded.
+    pub entry: Entry,
+    /// What the entry commits to. None if it was not asked for, or was erased.
+    pub payload: Option<EntryPayload>,
+}
+
+/// What an entry commits to; both commitments are checked.
+#[derive(Debug, Clone)]
+pub struct EntryPayload {
+    /// The salt of the commitments.
+    pub salt: Salt,
+    /// The event's attributes.
+    pub attributes: Attributes,
+    /// The event's payload.
+    pub data: Bytes,
+}
+
+impl Client {
+    /// An entry, and the head that covers it. For [`Leaf::Event`] the payload is always fetched: nothing else shows
+    /// that the entry is for that event, so an erased one is returned on the log's word.
+    pub async fn entry(&self, leaf: &Leaf, with_payload: bool) -> Result<(VerifiedEntry, SignedHead), Error> {
+        let with_payload = with_payload || matches!(leaf, Leaf::Event { .. });
+        let request = v1::GetEntryRequest {
+            log: self.log(),
+            leaf: Some(leaf.into()),
+            with_payload,
+        };
+        let answer = self.reads().get_entry(request).await?.into_inner();
+        let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
+        let leaf_hash = self.key().suite().leaf_hash(&answer.entry);
+
+        let head = self.head_covering(index.size_after().get()).await?;
+        let proof = self.fetch_inclusion(&Leaf::Index(index), head.size()).await?;
+        verify_inclusion(
+            head.suite(),
+            leaf_hash,
+            index,
+            head.size(),
+            &proof.hashes,
+            head.root(),
+        )
+        .map_err(|problem| unproven(&head, index, problem))?;
+
+        let entry = check_entry(answer, index, leaf_hash, &head)?;
+        expect_leaf(leaf, &entry)?;
+        Ok((entry, head))
+    }
+
+    /// At most `limit` entries from `first` on, or all that the newest head covers if `limit` is 0.
+    pub async fn entries(
+        &self,
+        first: LeafIndex,
+        limit: u64,
+        with_payload: bool,
+    ) -> Result<EntryRange, Error> {
+        let head = self.head().await?;
+        let available = head.size().get().saturating_sub(first.get());
+        let remaining = if limit == 0 {
+            available
+        } else {
+            available.min(limit)
+        };
+        let stream = if remaining == 0 {
+            None
+        } else {
+            let request = v1::ReadEntriesRequest {
+                log: self.log(),
+                first_leaf_index: first.get(),
+                limit: remaining,
+                with_payload,
+            };
+            Some(self.reads().read_entries(request).await?.into_inner())
+        };
+        Ok(EntryRange {
+            client: self.clone(),
+            head,
+            stream,
+            received: Vec::new().into_iter(),
+            next: first.get(),
+            end: first.get().saturating_add(remaining),
+        })
+    }
+}
+
+/// A range of entries, fetched as one stream and checked page by page; made by [`Client::entries`].
+pub struct EntryRange {
+    client: Client,
+    head: SignedHead,
+    stream: Option<Streaming<v1::ReadEntriesResponse>>,
+    /// What is left of the last message.
+    received: std::vec::IntoIter<v1::GetEntryResponse>,
+    next: u64,
+    end: u64,
+}
+
+impl EntryRange {
+    /// The head that covers all entries of the range.
+    pub fn head(&self) -> &SignedHead {
+        &self.head
+    }
+
+    /// The next entries in order of index, 1 to 1024 of them. Empty at the end of the range.
+    pub async fn next_page(&mut self) -> Result<Vec<VerifiedEntry>, Error> {
+        let page = self.receive_page().await?;
+        let (Some((first, ..)), Some((last, ..))) = (page.first(), page.last()) else {
+            return Ok(Vec::new());
+        };
+        let (first, last) = (*first, *last);
+
+        let size = self.head.size();
+        let first_proof = self.client.fetch_inclusion(&Leaf::Index(first), size).await?;
+        let last_proof = self.client.fetch_inclusion(&Leaf::Index(last), size).await?;
+        let leaves: Vec<Digest> = page.iter().map(|(_, leaf_hash, _)| *leaf_hash).collect();
+        let root = root_of_range(
+            self.head.suite(),
+            first,
+            &leaves,
+            size,
+            &first_proof.hashes,
+            &last_proof.hashes,
+        )
+        .map_err(|problem| unproven(&self.head, first, problem))?;
+        if root != self.head.root() {
+            return Err(unproven(&self.head, first, ProofError::RootMismatch).into());
+        }
+        page.into_iter()
+            .map(|(index, leaf_hash, answer)| check_entry(answer, index, leaf_hash, &self.head))
+            .collect()
+    }
+
+    async fn receive_page(&mut self) -> Result<Vec<(LeafIndex, Digest, v1::GetEntryResponse)>, Error> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        while self.next < self.end && page.len() < MAX_PAGE_ENTRIES && bytes < MAX_PAGE_BYTES {
+            let answer = self.receive().await?;
+            if answer.leaf_index != self.next {
+                let problem = format!("leaf {} where leaf {} was due", answer.leaf_index, self.next);
+                return Err(InvalidAnswer::new(problem).into());
+            }
+            let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
+            bytes += answer.entry.len() + answer.payload.as_ref().map_or(0, |payload| payload.data.len());
+            page.push((index, self.head.suite().leaf_hash(&answer.entry), answer));
+            self.next += 1;
+        }
+        Ok(page)
+    }
+
+    async fn receive(&mut self) -> Result<v1::GetEntryResponse, Error> {
+        loop {
+            if let Some(entry) = self.received.next() {
+                return Ok(entry);
+            }
+            let message = match &mut self.stream {
+                Some(stream) => stream.message().await?,
+                None => None,
+            };
+            let message = message
+                .ok_or_else(|| InvalidAnswer::new(format!("the range ends before leaf {}", self.next)))?;
+            self.received = message.entries.into_iter();
+        }
+    }
+}
+
+/// Decodes an entry whose place is proved, and checks its payload against it.
+fn check_entry(
+    answer: v1::GetEntryResponse,
+    leaf_index: LeafIndex,
+    leaf_hash: Digest,
+    head: &SignedHead,
+) -> Result<VerifiedEntry, Error> {
+    let entry = Entry::decode(&answer.entry).map_err(|problem| Misbehaviour::InvalidEntry {
+        head: head.clone(),
+        leaf_index,
+        problem,
+    })?;
+    let payload = match answer.payload {
+        Some(payload) => Some(check_payload(payload, &entry, leaf_index, head)?),
+        None => None,
+    };
+    Ok(VerifiedEntry {
+        leaf_index,
+        leaf_hash,
+        bytes: answer.entry,
+        entry,
+        payload,
+    })
+}
+
+fn check_payload(
+    payload: v1::Payload,
+    entry: &Entry,
+    leaf_index: LeafIndex,
+    head: &SignedHead,
+) -> Result<EntryPayload, Error> {
+    let other = |problem| Misbehaviour::OtherContent {
+        head: head.clone(),
+        leaf_index,
+        problem,
+    };
+    let salt = counterfoil_proto::salt("salt", &payload.salt)?;
+    entry
+        .commits_to_payload(head.suite(), &salt, &payload.data)
+        .map_err(other)?;
+    entry
+        .commits_to_attributes(head.suite(), &salt, &payload.attributes)
+        .map_err(other)?;
+    let attributes = Attributes::decode_canonical(&payload.attributes)
+        .map_err(|problem| InvalidAnswer::new(format!("leaf {leaf_index}: {problem}")))?;
+    if attributes.event_type != entry.event_type() {
+        return Err(other(CommitmentError::EventType).into());
+    }
+    if attributes.data_content_type != entry.media_type() {
+        return Err(other(CommitmentError::MediaType).into());
+    }
+    Ok(EntryPayload {
+        salt,
+        attributes,
+        data: payload.data,
+    })
+}
+
+/// Checks that an entry is the one that was asked for.
+fn expect_leaf(leaf: &Leaf, entry: &VerifiedEntry) -> Result<(), Error> {
+    let is_asked_for = match leaf {
+        Leaf::Index(index) => *index == entry.leaf_index,
+        Leaf::Hash(hash) => *hash == entry.leaf_hash,
+        Leaf::Event { source, id } => entry
+            .payload
+            .as_ref()
+            .is_none_or(|payload| payload.attributes.source == *source && payload.attributes.id == *id),
+    };
+    if is_asked_for {
+        Ok(())
+    } else {
+        Err(InvalidAnswer::new("it is about another entry than the one asked for").into())
+    }
+}
