@@ -12,6 +12,10 @@ const MIB: usize = 1024 * 1024;
 /// Payloads from here on live in blob files, so that compaction does not copy them.
 const MIN_BLOB_BYTES: u64 = 1024;
 
+/// RocksDB's log grows to about this before it is written to tables: what a start after a crash has to replay, at some
+/// hundred MB/s.
+const MAX_REPLAY_BYTES: u64 = 40 * MIB as u64;
+
 /// A small buffer stays in the processor's cache, where inserting a random key is half as dear.
 const INDEX_BUFFER_BYTES: usize = 8 * MIB;
 
@@ -32,7 +36,7 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Write buffers' share of the budget. The log that an open has to replay is as large at most.
+    /// Write buffers' share of the budget.
     fn write_buffer_bytes(&self) -> usize {
         (self.memory_bytes / 2).min(128 * MIB)
     }
@@ -54,7 +58,7 @@ impl StoreOptions {
         // anchors.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
-        options.set_max_total_wal_size(self.write_buffer_bytes() as u64);
+        options.set_max_total_wal_size(MAX_REPLAY_BYTES);
         // Charged to the cache, so that buffers and blocks share one budget. Past it, each write has one family flushed; it
         // must not stall as well. The stall ends when usage is below the budget, but a stalled writer starts no flush,
         // and that of one family may free too little: then it never ends (facebook/rocksdb#11780).
