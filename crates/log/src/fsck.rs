@@ -4,7 +4,11 @@
 //! One pass over the entries, in order, rebuilds the tree; what each entry leads to is checked on the way. Then the other
 //! families are walked for rows that nothing leads to.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use counterfoil_event::{Attributes, CommitmentError, Entry, EventKey};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
@@ -101,7 +105,7 @@ pub fn fsck(
     })?;
     let store = Store::open_read_only(&directory.database(), &StoreOptions::default())?;
     let state = store.tree_state()?.ok_or(FsckError::Empty)?;
-    Check::new(&store, &keys, state).run(progress)
+    Check::new(&store, &keys, state).run(&directory.newest_head(), progress)
 }
 
 struct Check<'a> {
@@ -147,8 +151,12 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn run(mut self, mut progress: impl FnMut(FsckProgress)) -> Result<FsckReport, FsckError> {
-        self.read_heads();
+    fn run(
+        mut self,
+        beside_database: &Path,
+        mut progress: impl FnMut(FsckProgress),
+    ) -> Result<FsckReport, FsckError> {
+        self.read_heads(beside_database);
         self.walk_entries(&mut progress);
         self.check_state();
         self.walk_tiles();
@@ -169,33 +177,50 @@ impl<'a> Check<'a> {
     }
 
     /// Verifies the signatures of published heads and notes their roots for the pass over the entries.
-    fn read_heads(&mut self) {
+    fn read_heads(&mut self, beside_database: &Path) {
         for row in self.store.heads() {
-            let (size, note) = match row {
-                Ok(row) => row,
-                Err(problem) => return self.find("heads", "scan", problem),
-            };
-            self.report.heads += 1;
-            match self.verify_head(&note) {
-                Err(problem) => self.find("heads", format_args!("size {size}"), problem),
-                Ok(head) if head.size() != size => {
-                    self.find(
-                        "heads",
-                        format_args!("size {size}"),
-                        format_args!("the head is for size {}", head.size()),
-                    );
+            match row {
+                Ok((size, note)) => {
+                    self.report.heads += 1;
+                    self.read_head(format!("size {size}"), &note, Some(size));
                 }
-                Ok(_) if size > self.state.size => {
-                    let problem = format!(
-                        "the head was signed, and the log has {} entries: it was rolled back",
-                        self.state.size
-                    );
-                    self.find("heads", format_args!("size {size}"), problem);
-                }
-                Ok(head) => {
-                    self.heads.insert(size.get(), head.root());
+                Err(problem) => {
+                    self.find("heads", "scan", problem);
+                    break;
                 }
             }
+        }
+        let place = "beside the database";
+        match fs::read(beside_database) {
+            Ok(note) => self.read_head(place.to_owned(), &note, None),
+            // There is none before the log was opened for the first time.
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
+            Err(problem) => self.find("heads", place, problem),
+        }
+    }
+
+    fn read_head(&mut self, place: String, note: &[u8], stored_under: Option<TreeSize>) {
+        let head = match self.verify_head(note) {
+            Ok(head) => head,
+            Err(problem) => return self.find("heads", place, problem),
+        };
+        let size = head.size();
+        if stored_under.is_some_and(|under| under != size) {
+            self.find("heads", place, format_args!("the head is for size {size}"));
+        } else if size > self.state.size {
+            let problem = format!(
+                "the head was signed for size {size}, and the log has {} entries: it was rolled back",
+                self.state.size
+            );
+            self.find("heads", place, problem);
+        } else if let Some(other) = self.heads.insert(size.get(), head.root())
+            && other != head.root()
+        {
+            self.find(
+                "heads",
+                place,
+                format_args!("the head of size {size} in the database has another root"),
+            );
         }
     }
 
