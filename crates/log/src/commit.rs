@@ -131,7 +131,9 @@ fn can_write(shared: &Shared) -> Result<bool, StoreError> {
     if !has_room(shared, MAX_BATCH.bytes) {
         return Ok(false);
     }
-    match shared.store.flush() {
+    // The database mends itself once no flush is asked for; an empty batch only tells whether it has. A flush asked for
+    // again and again would keep it from that for ever (facebook/rocksdb#15132).
+    match shared.store.batch().write().and_then(|()| shared.store.flush()) {
         Ok(()) => Ok(true),
         Err(StoreError::OutOfSpace(_)) => Ok(false),
         Err(problem) => Err(problem),

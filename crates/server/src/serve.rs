@@ -127,6 +127,7 @@ fn mebibytes(count: u32) -> usize {
 }
 
 async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> anyhow::Result<()> {
+    let stop_signal = stop_signal()?;
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("can't listen on {}", arguments.listen))?;
@@ -177,7 +178,7 @@ async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> a
     let serving = task::spawn(serving);
     println!("listening on {address}");
 
-    wait_for_signal().await?;
+    stop_signal.await;
     info!("stopping: calls under way have {} s to end", DRAIN.as_secs());
     for service in [
         "",
@@ -205,12 +206,14 @@ async fn told(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+/// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
