@@ -11,16 +11,23 @@ mod keys;
 mod options;
 mod payload;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use counterfoil_event::EventKey;
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
-use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, Direction, ErrorKind, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 pub use error::StoreError;
 use keys::{FORMAT_VERSION, Family, META_FORMAT, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
+
+/// How often a write is tried again that has to wait for memory to be written out.
+const STALL_POLL: Duration = Duration::from_millis(1);
 
 /// What a log's tree was after its newest batch: the newest batch wrote it, atomically with its leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,9 +183,23 @@ impl Store {
 
     /// Stores a published head, synced. It replaces an older one of the same size.
     pub fn put_head(&self, size: TreeSize, note: &[u8]) -> Result<(), StoreError> {
-        Ok(self
-            .db
-            .put_cf_opt(self.family(Family::Heads), keys::size(size), note, &synced())?)
+        let mut writes = WriteBatch::default();
+        writes.put_cf(self.family(Family::Heads), keys::size(size), note);
+        self.write_synced(&writes)
+    }
+
+    /// Waits for memory to be written out where that has to come first, but never inside of RocksDB: a writer that waits
+    /// there keeps it from recovering after a full disk, for ever.
+    fn write_synced(&self, writes: &WriteBatch) -> Result<(), StoreError> {
+        let mut options = synced();
+        options.set_no_slowdown(true);
+        options.set_memtable_insert_hint_per_batch(true);
+        loop {
+            match self.db.write_opt(WriteBatch::from_data(writes.data()), &options) {
+                Err(error) if error.kind() == ErrorKind::Incomplete => thread::sleep(STALL_POLL),
+                result => return Ok(result?),
+            }
+        }
     }
 
     /// Entries from `first` on, in order of index. A gap shows as a jump of the index.
@@ -337,9 +358,7 @@ impl Batch<'_> {
                 self.writes.put_cf(self.store.family(family), key, index);
             }
         }
-        let mut options = synced();
-        options.set_memtable_insert_hint_per_batch(true);
-        Ok(self.store.db.write_opt(self.writes, &options)?)
+        self.store.write_synced(&self.writes)
     }
 }
 
