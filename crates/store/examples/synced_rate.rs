@@ -13,7 +13,10 @@ use counterfoil_merkle::{LeafIndex, Suite};
 use counterfoil_store::{Store, StoreOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<u64> = env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let arguments: Vec<u64> = env::args()
+        .skip(1)
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?;
     let [batch_size, seconds] = arguments[..] else {
         return Err("synced_rate BATCH SECONDS".into());
     };

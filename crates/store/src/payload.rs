@@ -121,7 +121,7 @@ mod tests {
             let stored = decode(&record).unwrap();
             assert_eq!(
                 (stored.salt, stored.attributes.as_slice(), stored.data),
-                (salt.clone(), &b"attributes"[..], data)
+                (salt, &b"attributes"[..], data)
             );
         }
     }
