@@ -1,0 +1,145 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use counterfoil_note::VerifierKey;
+use counterfoil_proto::v1;
+use tempfile::TempDir;
+
+use crate::counterfoild;
+
+/// A data directory with one log or more, and room beside it.
+pub struct Data {
+    path: PathBuf,
+    beside: TempDir,
+}
+
+/// A log in a data directory.
+pub struct TestLog {
+    /// What the server calls it.
+    pub name: String,
+    /// What verifies its heads; the first is the one that clients use.
+    pub keys: Vec<VerifierKey>,
+}
+
+impl TestLog {
+    /// The key that clients use.
+    pub fn key(&self) -> &VerifierKey {
+        &self.keys[0]
+    }
+}
+
+impl Data {
+    /// A directory that is not there yet.
+    pub fn temporary() -> Self {
+        let beside = TempDir::with_prefix("counterfoil-").unwrap();
+        Self {
+            path: beside.path().join("data"),
+            beside,
+        }
+    }
+
+    /// A directory with the log `main`, in the suite `blake3`.
+    pub fn with_main_log() -> (Self, TestLog) {
+        let data = Self::temporary();
+        let log = data.init("main", "blake3");
+        (data, log)
+    }
+
+    /// A directory on another disk.
+    pub fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            beside: TempDir::with_prefix("counterfoil-").unwrap(),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path for something else, removed with the test.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.beside.path().join(name)
+    }
+
+    /// Makes a log.
+    pub fn init(&self, name: &str, suite: &str) -> TestLog {
+        let origin = format!("test.example/{name}");
+        let output = counterfoild()
+            .arg("init")
+            .arg("--data")
+            .arg(&self.path)
+            .args(["--origin", &origin, "--suite", suite, "--log", name])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let keys = String::from_utf8(output.stdout).unwrap();
+        TestLog {
+            name: name.to_owned(),
+            keys: keys.lines().map(|key| key.parse().unwrap()).collect(),
+        }
+    }
+
+    /// Runs `fsck` and asserts that it finds nothing.
+    pub fn assert_sound(&self) {
+        let output = counterfoild()
+            .arg("fsck")
+            .arg("--data")
+            .arg(&self.path)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "fsck: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Copies it to `target`, which must not exist.
+    pub fn copy_to(&self, target: &Path) {
+        copy_directory(&self.path, target);
+    }
+
+    /// Puts the copy at `source` in its place.
+    pub fn restore_from(&self, source: &Path) {
+        fs::remove_dir_all(&self.path).unwrap();
+        copy_directory(source, &self.path);
+    }
+}
+
+fn copy_directory(source: &Path, target: &Path) {
+    fs::create_dir_all(target).unwrap();
+    for file in fs::read_dir(source).unwrap() {
+        let file = file.unwrap();
+        let target = target.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            copy_directory(&file.path(), &target);
+        } else {
+            fs::copy(file.path(), target).unwrap();
+        }
+    }
+}
+
+/// An event that differs from all with another id.
+pub fn event(id: impl Into<String>, data: impl Into<Bytes>) -> v1::Event {
+    let id = id.into();
+    v1::Event {
+        source: "https://ci.test.example/runners/7".to_owned(),
+        r#type: "build.finished".to_owned(),
+        subject: format!("build {id}"),
+        id,
+        time: "2026-11-22T09:30:00Z".to_owned(),
+        data_content_type: "application/octet-stream".to_owned(),
+        data: data.into(),
+        extensions: vec![v1::Extension {
+            name: "attempt".to_owned(),
+            value: "1".to_owned(),
+        }],
+    }
+}

@@ -1,0 +1,428 @@
+//! The server as a process: starting, refusing to start, stopping, listening.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{fs, time::Duration};
+
+use counterfoil_note::HeadError;
+use counterfoil_proto::v1::{self, leaf_selector::Leaf};
+use counterfoil_tests::{Data, Refusal, Server, counterfoild, event, head, receipt_of, submission, submit};
+use counterfoil_verify::{Receipt, ReceiptError};
+use futures_util::StreamExt as _;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+#[track_caller]
+fn assert_refuses(data: &Data, options: &[&str], says: &[&str]) {
+    let refused = Server::try_start(data, options)
+        .err()
+        .expect("the server started");
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    for words in says {
+        assert!(
+            refused.errors.contains(words),
+            "{words:?} is not in {}",
+            refused.errors
+        );
+    }
+}
+
+#[test]
+fn a_directory_has_one_server() {
+    let (data, _log) = Data::with_main_log();
+    let first = Server::start(&data, &[]);
+    assert_refuses(&data, &[], &["another process has the database", "logs/main/db"]);
+    // The first does not notice, and the lock goes with it, however it ends.
+    first.kill();
+    Server::start(&data, &[]).stop();
+    data.assert_sound();
+}
+
+#[test]
+fn a_directory_without_logs_is_refused() {
+    let data = Data::temporary();
+    assert_refuses(&data, &[], &["counterfoild init"]);
+    fs::create_dir_all(data.path().join("logs")).unwrap();
+    assert_refuses(&data, &[], &["holds no logs", "counterfoild init"]);
+}
+
+#[test]
+fn a_log_is_made_once() {
+    let (data, _log) = Data::with_main_log();
+    let keys = fs::read(data.path().join("logs/main/keys")).unwrap();
+    let again = counterfoild()
+        .arg("init")
+        .arg("--data")
+        .arg(data.path())
+        .args(["--origin", "test.example/other"])
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(3), "{again:?}");
+    assert_eq!(again.stdout, b"");
+    assert_eq!(fs::read(data.path().join("logs/main/keys")).unwrap(), keys);
+    Server::start(&data, &[]).stop();
+}
+
+/// What is under way when the server is told to stop is answered; what comes later is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_drains() {
+    let (data, log) = Data::with_main_log();
+    let mut server = Server::start(&data, &[]);
+    let mut heads = server
+        .reader()
+        .watch_tree_heads(v1::WatchTreeHeadsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(heads.message().await.unwrap().is_some());
+    let request = HealthCheckRequest::default();
+    let mut health = HealthClient::new(server.connection())
+        .watch(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(health.message().await.unwrap().is_some());
+    let (open, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = server
+        .submitter()
+        .submit_stream(requests)
+        .await
+        .unwrap()
+        .into_inner();
+    let first = v1::SubmitStreamRequest {
+        event: Some(event("streamed", "")),
+        ..v1::SubmitStreamRequest::default()
+    };
+    open.send(first).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().results.len(), 1);
+
+    let mut workers = JoinSet::new();
+    for worker in 0..8 {
+        let mut client = server.submitter();
+        workers.spawn(async move {
+            let mut receipts = Vec::new();
+            for number in 0.. {
+                match client
+                    .submit(submission(event(format!("{worker}-{number}"), "")))
+                    .await
+                {
+                    Ok(response) => receipts.push(response.into_inner().receipt.unwrap()),
+                    Err(status) => {
+                        assert!(
+                            matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
+                            "{status:?}"
+                        );
+                        break;
+                    }
+                }
+            }
+            receipts
+        });
+    }
+    sleep(Duration::from_millis(200)).await;
+    server.terminate();
+    // Streams that would go on for ever end, although their clients hold on to them.
+    let ends = async {
+        while heads.message().await.unwrap().is_some() {}
+        while health.message().await.is_ok_and(|status| status.is_some()) {}
+        assert_eq!(answers.message().await.unwrap(), None);
+    };
+    timeout(Duration::from_secs(8), ends)
+        .await
+        .expect("a stream outlives the server");
+    drop(open);
+    let receipts: Vec<_> = workers.join_all().await.into_iter().flatten().collect();
+    let status = tokio::task::block_in_place(|| server.wait());
+    assert_eq!(status.code(), Some(0), "{}", server.errors());
+    assert!(!server.errors().contains("cut off"), "{}", server.errors());
+    drop(server);
+
+    let server = Server::start(&data, &[]);
+    // All that was acknowledged, and nothing that was not: each worker had one call under way, and it was answered.
+    let size = head(&mut server.reader(), &log, 0).await.size().get();
+    assert_eq!(
+        size,
+        receipts.len() as u64 + 2,
+        "calls under way were not answered"
+    );
+    for receipt in receipts.into_iter().step_by(50) {
+        let index = receipt.leaf_index;
+        let again = receipt_of(&mut server.reader(), &log, Leaf::LeafIndex(index))
+            .await
+            .unwrap();
+        let receipt = Receipt::try_from(receipt).unwrap().verify(log.key()).unwrap();
+        assert_eq!(again.leaf_hash(), receipt.leaf_hash());
+    }
+    server.stop();
+}
+
+/// A directory restored from a backup agrees with itself. What was kept elsewhere shows that it is old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_anchor_remembers_what_a_backup_forgot() {
+    let (data, log) = Data::with_main_log();
+    let anchor = data.beside("anchor");
+    let options = ["--anchor", anchor.to_str().unwrap()];
+    let backup = data.beside("backup");
+    for events in [3, 4] {
+        let server = Server::start(&data, &options);
+        for number in 0..events {
+            submit(
+                &mut server.submitter(),
+                &log,
+                event(format!("{events}-{number}"), ""),
+            )
+            .await
+            .unwrap();
+        }
+        server.stop();
+        if !backup.exists() {
+            data.copy_to(&backup);
+        }
+    }
+    let newest = data.beside("newest");
+    data.copy_to(&newest);
+    data.restore_from(&backup);
+    assert_refuses(
+        &data,
+        &options,
+        &[
+            "rolled back",
+            "a tree of size 8 was signed",
+            "holds 4 entries",
+            "anchor",
+        ],
+    );
+    // It did not sign or store anything: the newest copy is still what it was.
+    data.assert_sound();
+    data.restore_from(&newest);
+    let server = Server::start(&data, &options);
+    assert_eq!(head(&mut server.reader(), &log, 8).await.size().get(), 8);
+    server.stop();
+}
+
+#[test]
+fn beyond_this_machine_only_with_tls_or_on_demand() {
+    let (data, _log) = Data::with_main_log();
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        assert_refuses(
+            &data,
+            &["--listen", address],
+            &["no TLS", "--tls-cert", "--insecure-plaintext-on-network"],
+        );
+    }
+    let server = Server::start(
+        &data,
+        &["--listen", "0.0.0.0:0", "--insecure-plaintext-on-network"],
+    );
+    assert!(server.address().ip().is_unspecified() && server.address().port() > 0);
+    server.stop();
+    let server = Server::start(&data, &[]);
+    assert!(server.address().ip().is_loopback() && server.address().port() > 0);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls() {
+    let (data, log) = Data::with_main_log();
+    let identity = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
+    let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
+    fs::write(&certificate, identity.cert.pem()).unwrap();
+    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    assert_refuses(
+        &data,
+        &["--tls-cert", certificate, "--tls-key", certificate],
+        &["TLS"],
+    );
+    assert_refuses(
+        &data,
+        &["--tls-cert", "/does/not/exist", "--tls-key", key],
+        &["/does/not/exist"],
+    );
+
+    let server = Server::start(
+        &data,
+        &[
+            "--listen",
+            "0.0.0.0:0",
+            "--tls-cert",
+            certificate,
+            "--tls-key",
+            key,
+        ],
+    );
+    let endpoint =
+        || Endpoint::from_shared(format!("https://127.0.0.1:{}", server.address().port())).unwrap();
+    let trusting = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(identity.cert.pem()))
+        .domain_name("log.test.example");
+    let channel = endpoint().tls_config(trusting).unwrap().connect().await.unwrap();
+    let (receipt, _) = submit(&mut client(channel.clone()), &log, event("over tls", ""))
+        .await
+        .unwrap();
+    assert_eq!(receipt.index().get(), 1);
+
+    let stranger = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
+    let distrusting = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(stranger.cert.pem()))
+        .domain_name("log.test.example");
+    assert!(
+        endpoint()
+            .tls_config(distrusting)
+            .unwrap()
+            .connect()
+            .await
+            .is_err()
+    );
+    let plain = Endpoint::from_shared(format!("http://127.0.0.1:{}", server.address().port())).unwrap();
+    assert!(
+        submit(&mut client(plain.connect_lazy()), &log, event("in the clear", ""))
+            .await
+            .is_err()
+    );
+    let (receipt, _) = submit(&mut client(channel), &log, event("again", ""))
+        .await
+        .unwrap();
+    assert_eq!(receipt.index().get(), 2, "what came in the clear was stored");
+    server.stop();
+}
+
+fn client(channel: Channel) -> v1::submit_service_client::SubmitServiceClient<Channel> {
+    v1::submit_service_client::SubmitServiceClient::new(channel)
+}
+
+/// Logs of one server share nothing: neither indices nor events nor keys nor suites.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_independent() {
+    let (data, main) = Data::with_main_log();
+    let builds = data.init("builds", "sha256");
+    assert_eq!((main.keys.len(), builds.keys.len()), (1, 2));
+    let server = Server::start(&data, &["--publish-interval-ms", "5"]);
+    let mut client = server.submitter();
+    for number in 0..3 {
+        submit(&mut client, &main, event(format!("main only {number}"), ""))
+            .await
+            .unwrap();
+    }
+    let (in_main, _) = submit(&mut client, &main, event("both", "the same"))
+        .await
+        .unwrap();
+    let (in_builds, duplicate) = submit(&mut client, &builds, event("both", "the same"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (in_main.index().get(), in_builds.index().get(), duplicate),
+        (4, 1, false)
+    );
+
+    let mut reader = server.reader();
+    let head_of_builds = head(&mut reader, &builds, 2).await;
+    assert_eq!(head_of_builds.origin().as_str(), "test.example/builds");
+    assert_eq!(head(&mut reader, &main, 5).await.size().get(), 5);
+    // Witnesses of C2SP verify the heads of a sha256 log with its plain Ed25519 key.
+    let plain = builds.keys[1].verify_head(head_of_builds.note_bytes()).unwrap();
+    assert_eq!(
+        (plain.size(), plain.root(), plain.time()),
+        (head_of_builds.size(), head_of_builds.root(), None)
+    );
+
+    let mut request = submission(event("both", "the same"));
+    request.log = "builds".to_owned();
+    let receipt = client
+        .submit(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .receipt
+        .unwrap();
+    let refused = Receipt::try_from(receipt)
+        .unwrap()
+        .verify(main.key())
+        .unwrap_err();
+    assert!(
+        matches!(refused, ReceiptError::Head(HeadError::OtherOrigin { .. })),
+        "{refused:?}"
+    );
+
+    // The same id with other bytes is a conflict in the log that has it, and there only.
+    let status = submit(&mut client, &main, event("both", "other"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        Refusal::from(&status),
+        Refusal::new(Code::AlreadyExists, "EVENT_CONFLICT", "")
+    );
+    head(&mut reader, &main, 6).await;
+    assert_eq!(head(&mut reader, &builds, 2).await.size().get(), 2);
+    server.stop();
+    data.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_and_reflection() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let mut health = HealthClient::new(server.connection());
+    for service in ["", "counterfoil.v1.SubmitService", "counterfoil.v1.ReadService"] {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service:?}");
+    }
+    let unknown = HealthCheckRequest {
+        service: "counterfoil.v1.Other".to_owned(),
+    };
+    assert_eq!(health.check(unknown).await.unwrap_err().code(), Code::NotFound);
+
+    let ask = |question| ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(question),
+    };
+    let questions = [
+        MessageRequest::ListServices(String::new()),
+        MessageRequest::FileContainingSymbol("counterfoil.v1.SubmitService.Submit".to_owned()),
+        MessageRequest::FileContainingSymbol("counterfoil.v1.Entry".to_owned()),
+    ];
+    let questions = tokio_stream::iter(questions.map(ask));
+    let mut reflection = ServerReflectionClient::new(server.connection());
+    let answers = reflection.server_reflection_info(questions);
+    let answers: Vec<_> = answers
+        .await
+        .unwrap()
+        .into_inner()
+        .map(|answer| answer.unwrap().message_response.unwrap())
+        .collect()
+        .await;
+    let [MessageResponse::ListServicesResponse(list), files @ ..] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    for name in [
+        "counterfoil.v1.SubmitService",
+        "counterfoil.v1.ReadService",
+        "grpc.health.v1.Health",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert!(
+            matches!(file, MessageResponse::FileDescriptorResponse(file) if !file.file_descriptor_proto.is_empty())
+        );
+    }
+    server.stop();
+}
