@@ -118,14 +118,8 @@ fn record(shell: &mut Shell, checkout: &Path) -> Result<Receipt> {
         "The log proves that the event is in its tree, and that the tree has only grown since the receipt",
     );
     shell.run("counterfoil head")?;
-    shell.run(&format!(
-        "counterfoil prove inclusion {}",
-        receipt.leaf_index
-    ))?;
-    shell.run(&format!(
-        "counterfoil prove consistency {}",
-        receipt.tree_size
-    ))?;
+    shell.run(&format!("counterfoil prove inclusion {}", receipt.leaf_index))?;
+    shell.run(&format!("counterfoil prove consistency {}", receipt.tree_size))?;
     shell.stop_server(server)?;
     shell.unset("COUNTERFOIL_SERVER");
     Ok(receipt)
