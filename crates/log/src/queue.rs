@@ -138,3 +138,135 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use counterfoil_event::{Event, EventParts, Salt};
+    use counterfoil_merkle::Suite;
+
+    use super::*;
+    use crate::Channel;
+
+    type Answer = oneshot::Receiver<Result<Placed, SubmitError>>;
+
+    /// A group of `events` events, the first of them with this id.
+    fn group(id: usize, events: usize) -> (Group, Answer) {
+        let events = (0..events).map(|offset| {
+            let event = Event::try_from(EventParts {
+                id: format!("{}", id + offset),
+                source: "source".to_owned(),
+                event_type: "type".to_owned(),
+                ..EventParts::default()
+            })
+            .unwrap();
+            PreparedEvent::new(Suite::Blake3, event, Salt::from([0; 32]), Channel::API)
+        });
+        let (reply, answer) = oneshot::channel();
+        (Group::new(events.collect(), reply), answer)
+    }
+
+    fn push(queue: &Queue, id: usize, events: usize) -> Answer {
+        let (group, answer) = group(id, events);
+        queue.push(group);
+        answer
+    }
+
+    fn refusal(mut answer: Answer) -> Option<SubmitError> {
+        answer.try_recv().ok()?.err()
+    }
+
+    fn ids(groups: &[Group]) -> Vec<String> {
+        groups
+            .iter()
+            .map(|group| group.events[0].event.id().to_owned())
+            .collect()
+    }
+
+    const UNLIMITED: Capacity = Capacity {
+        events: usize::MAX,
+        bytes: usize::MAX,
+    };
+
+    #[test]
+    fn room_is_counted_in_events_and_in_bytes_and_comes_back() {
+        let bytes = group(0, 1).0.bytes;
+        for capacity in [
+            Capacity {
+                events: 5,
+                ..UNLIMITED
+            },
+            Capacity {
+                bytes: 5 * bytes,
+                ..UNLIMITED
+            },
+        ] {
+            let queue = Queue::new(capacity);
+            for _ in 0..3 {
+                let waiting = [push(&queue, 0, 2), push(&queue, 2, 3)];
+                assert_eq!(refusal(push(&queue, 5, 1)), Some(SubmitError::QueueFull));
+                assert_eq!(ids(&queue.take(UNLIMITED).unwrap()), ["0", "2"]);
+                drop(waiting);
+            }
+            // More than there can ever be room for, when nothing waits; then nothing else.
+            let _large = push(&queue, 0, 50);
+            assert_eq!(refusal(push(&queue, 50, 1)), Some(SubmitError::QueueFull));
+            assert_eq!(ids(&queue.take_now().unwrap()), ["0"]);
+            assert_eq!(refusal(push(&queue, 50, 1)), None);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_keeps_its_order_and_the_limit() {
+        let queue = Queue::new(UNLIMITED);
+        let _answers: Vec<_> = [(0, 1), (1, 2), (3, 3), (6, 9), (15, 1)]
+            .into_iter()
+            .map(|(id, events)| push(&queue, id, events))
+            .collect();
+        let limit = Capacity {
+            events: 6,
+            ..UNLIMITED
+        };
+        assert_eq!(ids(&queue.take(limit).unwrap()), ["0", "1", "3"]);
+        assert_eq!(ids(&queue.take(limit).unwrap()), ["6"], "one at least");
+        assert_eq!(ids(&queue.take(limit).unwrap()), ["15"]);
+        assert_eq!(ids(&queue.take_now().unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_out_what_it_has_and_takes_no_more() {
+        let queue = Queue::new(UNLIMITED);
+        let waiting = push(&queue, 0, 1);
+        assert_eq!(queue.close(SubmitError::Stopping), SubmitError::Stopping);
+        assert_eq!(
+            queue.close(SubmitError::WriteFailed),
+            SubmitError::Stopping,
+            "the first reason stays"
+        );
+        assert_eq!(refusal(push(&queue, 1, 1)), Some(SubmitError::Stopping));
+        assert!(queue.take_now().is_none());
+        assert_eq!(ids(&queue.take(UNLIMITED).unwrap()), ["0"]);
+        assert!(queue.take(UNLIMITED).is_none());
+        assert_eq!(refusal(waiting), None);
+    }
+
+    #[test]
+    fn whoever_waits_for_groups_is_woken() {
+        let queue = Arc::new(Queue::new(UNLIMITED));
+        let taker = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                let mut taken = Vec::new();
+                while let Some(groups) = queue.take(UNLIMITED) {
+                    taken.extend(ids(&groups));
+                }
+                taken
+            })
+        };
+        let _answers: Vec<_> = (0..1_000).map(|id| push(&queue, id, 1)).collect();
+        queue.close(SubmitError::Stopping);
+        let expected: Vec<_> = (0..1_000).map(|id| id.to_string()).collect();
+        assert_eq!(taker.join().unwrap(), expected);
+    }
+}

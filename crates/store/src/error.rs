@@ -65,7 +65,10 @@ impl StoreError {
                 path: path.to_owned(),
             };
         }
-        if text.contains("does not exist (create_if_missing is false)") {
+        // Opening for reading and writing says the one, opening for reading the other.
+        if text.contains("does not exist (create_if_missing is false)")
+            || text.contains("/CURRENT: No such file or directory")
+        {
             return Self::Missing {
                 path: path.to_owned(),
             };

@@ -1,0 +1,198 @@
+//! What is put in comes back: by key, in order, after opening again.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use counterfoil_event::{EventKey, Salt};
+use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
+use counterfoil_store::{Store, StoreError, StoreOptions, TreeState, encode_payload};
+
+fn index(index: u64) -> LeafIndex {
+    LeafIndex::new(index).unwrap()
+}
+
+fn size(size: u64) -> TreeSize {
+    TreeSize::new(size).unwrap()
+}
+
+fn digest(number: u64) -> Digest {
+    let mut bytes = [0x5A; 32];
+    // The low byte first, so that digests are not in the order of numbers.
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Digest::from(bytes)
+}
+
+fn event(number: u64) -> EventKey {
+    EventKey::new("source", &number.to_string())
+}
+
+/// Around the places where one byte of a big-endian key runs over into the next, and the largest index.
+const INDICES: [u64; 9] = [0, 1, 255, 256, 257, 65_535, 65_536, 1 << 40, (1 << 63) - 2];
+
+fn fill(store: &Store) -> TreeState {
+    let state = TreeState {
+        size: size(7),
+        last_time_unix_ns: u64::MAX,
+        compact_range: vec![digest(1), digest(2), digest(3)],
+    };
+    let mut batch = store.batch();
+    // Backwards: what is read in order need not be written so.
+    for number in INDICES.into_iter().rev() {
+        let record = encode_payload(
+            &Salt::from([number.to_le_bytes()[0]; 32]),
+            &number.to_be_bytes(),
+            &vec![7; (number % 3_000) as usize],
+        );
+        batch.put_leaf(
+            index(number),
+            &number.to_le_bytes(),
+            &record,
+            &digest(number),
+            &event(number),
+        );
+        for level in [0, 1, 7] {
+            batch.put_tile(TileId { level, index: number }, &[level; 8192]);
+        }
+    }
+    batch.put_tree_state(&state);
+    assert!(batch.size_bytes() > INDICES.len() * 3 * 8192);
+    batch.write().unwrap();
+    for number in [300, 2, 1 << 33] {
+        store.put_head(size(number), &number.to_be_bytes()).unwrap();
+    }
+    store.put_head(size(2), b"signed anew").unwrap();
+    state
+}
+
+fn check(store: &Store, state: &TreeState) {
+    assert_eq!(store.tree_state().unwrap().as_ref(), Some(state));
+    for number in INDICES {
+        assert_eq!(store.entry(index(number)).unwrap().unwrap(), number.to_le_bytes());
+        let payload = store.payload(index(number)).unwrap().unwrap();
+        assert_eq!(payload.salt.as_bytes(), &[number.to_le_bytes()[0]; 32]);
+        assert_eq!(payload.attributes, number.to_be_bytes());
+        assert_eq!(payload.data, vec![7; (number % 3_000) as usize]);
+        assert_eq!(store.index_of_leaf(&digest(number)).unwrap(), Some(index(number)));
+        assert_eq!(store.index_of_event(&event(number)).unwrap(), Some(index(number)));
+        let tile = TileId {
+            level: 7,
+            index: number,
+        };
+        assert_eq!(store.tile(tile).unwrap().unwrap(), [7; 8192]);
+    }
+    let entries: Vec<_> = store
+        .entries(LeafIndex::ZERO)
+        .map(|row| row.unwrap().0.get())
+        .collect();
+    assert_eq!(entries, INDICES);
+    let from: Vec<_> = store
+        .payloads(index(256))
+        .map(|row| row.unwrap().0.get())
+        .collect();
+    assert_eq!(from, INDICES[3..]);
+    let between: Vec<_> = store
+        .entries(index(258))
+        .map(|row| row.unwrap().0.get())
+        .collect();
+    assert_eq!(between, INDICES[5..]);
+    let tiles: Vec<_> = store.tiles().map(|row| row.unwrap().0).collect();
+    assert!(tiles.is_sorted());
+    assert_eq!(tiles.len(), 3 * INDICES.len());
+    for rows in [
+        store.leaf_hashes().map(Result::unwrap).collect::<Vec<_>>(),
+        store.event_ids().map(Result::unwrap).collect(),
+    ] {
+        assert!(rows.is_sorted());
+        assert_eq!(rows.len(), INDICES.len());
+    }
+    let heads: Vec<_> = store.heads().map(Result::unwrap).collect();
+    assert_eq!(
+        heads.iter().map(|(size, _)| size.get()).collect::<Vec<_>>(),
+        [2, 300, 1 << 33]
+    );
+    assert_eq!(*heads[0].1, *b"signed anew");
+    let newest = store.newest_head().unwrap().unwrap();
+    assert_eq!(newest, (size(1 << 33), (1u64 << 33).to_be_bytes().to_vec()));
+
+    // What is not there.
+    assert_eq!(store.entry(index(2)).unwrap(), None);
+    assert_eq!(store.payload(index(2)).unwrap(), None);
+    assert_eq!(store.tile(TileId { level: 2, index: 0 }).unwrap(), None);
+    assert_eq!(store.index_of_leaf(&digest(9)).unwrap(), None);
+    let known = store
+        .indices_of_events(&[event(256), event(3), event(0), event(256)])
+        .unwrap();
+    assert_eq!(known, [Some(index(256)), None, Some(index(0)), Some(index(256))]);
+}
+
+#[test]
+fn rows_come_back_in_order_and_after_opening_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let options = StoreOptions::default();
+    let store = Store::create(&path, &options).unwrap();
+    assert_eq!(store.tree_state().unwrap(), None);
+    assert_eq!(store.newest_head().unwrap(), None);
+    let state = fill(&store);
+    check(&store, &state);
+    drop(store);
+
+    // From RocksDB's log, and from tables.
+    let store = Store::open(&path, &options).unwrap();
+    check(&store, &state);
+    store.flush().unwrap();
+    check(&store, &state);
+    drop(store);
+    check(&Store::open_read_only(&path, &options).unwrap(), &state);
+}
+
+#[test]
+fn a_batch_that_is_not_written_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::create(&directory.path().join("db"), &StoreOptions::default()).unwrap();
+    let mut batch = store.batch();
+    batch.put_leaf(index(0), b"entry", b"record", &digest(0), &event(0));
+    assert_eq!(store.entry(index(0)).unwrap(), None);
+    drop(batch);
+    assert_eq!(store.index_of_event(&event(0)).unwrap(), None);
+}
+
+#[test]
+fn what_can_not_be_opened_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let options = StoreOptions::default();
+    for opened in [
+        Store::open(&path, &options),
+        Store::open_read_only(&path, &options),
+    ] {
+        let refused = opened.err();
+        assert!(matches!(refused, Some(StoreError::Missing { .. })), "{refused:?}");
+    }
+    let store = Store::create(&path, &options).unwrap();
+    let locked = Store::open(&path, &options).err();
+    assert!(matches!(locked, Some(StoreError::Locked { .. })), "{locked:?}");
+    drop(store);
+    assert!(
+        Store::create(&path, &options).is_err(),
+        "there is a database already"
+    );
+    Store::open(&path, &options).unwrap();
+
+    // A file that RocksDB needs.
+    let manifest = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("MANIFEST")
+        })
+        .unwrap();
+    std::fs::remove_file(manifest).unwrap();
+    let refused = Store::open(&path, &options).err();
+    assert!(
+        matches!(refused, Some(StoreError::Corrupt(_) | StoreError::Io(_))),
+        "{refused:?}"
+    );
+}
