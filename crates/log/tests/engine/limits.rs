@@ -29,7 +29,9 @@ async fn a_full_queue_refuses_at_once_and_what_it_took_is_recorded() {
         for (at_once, call) in calls {
             match at_once {
                 Some(Err(SubmitError::QueueFull)) => refused += 1,
-                Some(other) => panic!("{other:?}"),
+                Some(Err(other)) => panic!("{other:?}"),
+                // On a busy machine it may be on disk before this looks.
+                Some(Ok(_)) => recorded += 1,
                 None => {
                     call.await.unwrap();
                     recorded += 1;
