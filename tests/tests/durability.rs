@@ -402,6 +402,7 @@ async fn what_was_acknowledged_survives_sigkill() {
 
     let (data, log) = Data::with_main_log();
     let anchor = data.beside("anchor");
+    std::fs::create_dir(&anchor).unwrap();
     // Little memory, so that tables are written and merged meanwhile; many heads, so that many are promised.
     let anchor = anchor.to_str().unwrap();
     let options = [

@@ -172,6 +172,7 @@ async fn sigterm_drains() {
 async fn an_anchor_remembers_what_a_backup_forgot() {
     let (data, log) = Data::with_main_log();
     let anchor = data.beside("anchor");
+    std::fs::create_dir(&anchor).unwrap();
     let options = ["--anchor", anchor.to_str().unwrap()];
     let backup = data.beside("backup");
     for events in [3, 4] {

@@ -6,7 +6,7 @@ use counterfoil_client::{Action, Error, Misbehaviour, Reason, Refusal};
 use counterfoil_note::SignedHead;
 use serde_json::{Map, Value, json};
 
-use crate::output::{self, TreeHead};
+use crate::output::{self, TreeHead, printable};
 
 /// The table of exit codes, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -105,12 +105,14 @@ impl Failure {
             eprintln!("{}", json!({ "error": error }));
             return;
         }
-        eprintln!("error: {}", self.message);
+        // A server may have chosen some of the words.
+        let print = |text: &str| text.lines().map(printable).collect::<Vec<_>>().join("\n");
+        eprintln!("error: {}", print(&self.message));
         for hint in &self.hints {
-            eprintln!("  {hint}");
+            eprintln!("  {}", print(hint));
         }
         for note in &self.evidence {
-            eprintln!("\nsigned by the log:\n{}", note.trim_end());
+            eprintln!("\nsigned by the log:\n{}", print(note.trim_end()));
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{
 use counterfoil_merkle::{TreeSize, verify_consistency};
 use counterfoil_note::{SignedHead, VerifierKey};
 use counterfoil_proto::v1::{
-    self, read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
+    self, Reason, read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
 };
 use tokio::{
     sync::Mutex,
@@ -148,7 +148,12 @@ impl Client {
         };
         let proof = match self.fetch_consistency(older.size(), newer.size()).await {
             // The log signed both sizes: that it knows neither now, or can't read them, is its own fault.
-            Err(Error::Refused(refusal)) => {
+            Err(Error::Refused(refusal))
+                if matches!(
+                    refusal.reason,
+                    Reason::OutOfRange | Reason::NotFound | Reason::DataLoss
+                ) =>
+            {
                 return Err(unproven(UnprovenConsistency::Refused(refusal)).into());
             }
             fetched => fetched?,

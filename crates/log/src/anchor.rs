@@ -69,9 +69,13 @@ impl Anchors {
 
     /// Replaces the anchored heads.
     pub(crate) fn write(&self, note: &[u8]) -> Result<(), OpenError> {
-        self.0
+        // One that can't be written must not keep the others from it.
+        let written: Vec<_> = self
+            .0
             .iter()
-            .try_for_each(|anchor| anchor.write(note).map_err(|problem| anchor.failed(problem)))
+            .map(|anchor| anchor.write(note).map_err(|problem| anchor.failed(problem)))
+            .collect();
+        written.into_iter().collect()
     }
 }
 

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::{
     SubmitError, clock,
     event::PreparedEvent,
-    open::{OpenError, Recovered, recover},
+    open::{OpenError, Recovered, check_signed, recover},
     queue::{Capacity, Group},
     shared::{Commit, Shared},
 };
@@ -122,7 +122,17 @@ fn recover_when_there_is_room(shared: &Shared) -> Result<Option<Recovered>, Open
         refuse_all(groups, &SubmitError::OutOfSpace);
         thread::sleep(SPACE_POLL);
     }
-    Ok(Some(recover(&shared.store, shared.suite)?))
+    let recovered = recover(&shared.store, shared.suite)?;
+    // As at every start: what was signed must still be there.
+    let newest = shared.commit().head.clone();
+    check_signed(
+        &shared.store,
+        &shared.keys,
+        &recovered.frontier,
+        &newest.note,
+        "the newest commit",
+    )?;
+    Ok(Some(recovered))
 }
 
 /// Whether there is room, and the database has noticed. What recovery reads is then on disk, as it must be before it is

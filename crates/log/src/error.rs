@@ -4,7 +4,7 @@ use counterfoil_merkle::{LeafIndex, TreeSize};
 use counterfoil_store::StoreError;
 
 /// Why a call got no receipts. Sending it again is always safe: what was recorded all the same is found, not recorded
-/// twice. That happens after [`WriteFailed`](Self::WriteFailed) and [`DataLoss`](Self::DataLoss), and where part of a call
+/// twice. That happens after [`OutOfSpace`](Self::OutOfSpace), [`WriteFailed`](Self::WriteFailed) and [`DataLoss`](Self::DataLoss), and where part of a call
 /// is in conflict with what is on record and the conflict could not be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {

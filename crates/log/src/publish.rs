@@ -58,8 +58,12 @@ fn next_head(shared: &Shared) -> Option<Arc<TreeHead>> {
         return Some(commit.head.clone());
     }
     let now = clock::unix_millis();
-    let age = Duration::from_millis(now.get().saturating_sub(published.time.get()));
-    (age >= shared.options.resign_interval).then(|| Arc::new(shared.sign(commit.head.size, commit.head.root)))
+    // A clock that was set back makes the published head one of the future: it is signed anew too.
+    let is_old = now
+        .get()
+        .checked_sub(published.time.get())
+        .is_none_or(|age| Duration::from_millis(age) >= shared.options.resign_interval);
+    is_old.then(|| Arc::new(shared.sign(commit.head.size, commit.head.root)))
 }
 
 /// Stores a head, then shows it: what was shown can always be found again.

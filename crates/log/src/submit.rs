@@ -175,10 +175,14 @@ fn same_event(
     index: LeafIndex,
     event: &PreparedEvent,
 ) -> Result<Option<ProvenLeaf>, ReadError> {
-    let stored = read_entry(&shared.store, index, true)?;
+    let stored = read_entry(&shared.store, index, false)?;
     let entry = Entry::decode(&stored.entry)
         .map_err(|problem| ReadError::DataLoss(format!("entry {index}: {problem}")))?;
-    let payload = stored
+    // What differs at a glance is not worth reading a large payload for.
+    if entry.payload_length() != event.event.data().len() as u64 {
+        return Ok(None);
+    }
+    let payload = read_entry(&shared.store, index, true)?
         .payload
         .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
     if entry

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Streams and calls under way on one connection.
-const MAX_CONCURRENT_STREAMS: u32 = 1_024;
+const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// What one connection may have under way to us, unread, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// The same for one stream.
@@ -97,7 +97,12 @@ fn open_logs(arguments: &Serve) -> anyhow::Result<Logs> {
         arguments.data.display()
     );
     if let Some(anchor) = &arguments.anchor {
-        fs::create_dir_all(anchor).with_context(|| format!("can't make {}", anchor.display()))?;
+        // Made here, it would hide that the disk it belongs to is not mounted, and so the heads on it.
+        anyhow::ensure!(
+            anchor.is_dir(),
+            "the anchor directory {} is not there. Mount its disk; if it is new, make it",
+            anchor.display()
+        );
     }
     let options = LogOptions {
         memory_bytes: mebibytes(arguments.memory_mib),

@@ -21,6 +21,8 @@ const READ_AHEAD: usize = 4;
 /// How often an event is sent again that the log has no room for, and how long to wait first if it does not say.
 const MAX_ATTEMPTS: u32 = 20;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// A server may ask for more patience; it does not get it.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Record the commits, merges and tags of a local git repository
 #[derive(Args)]
@@ -154,7 +156,7 @@ async fn settle(
     for _ in 0..MAX_ATTEMPTS {
         match &outcome {
             Err(refusal) if refusal.action() == Action::Retry => {
-                time::sleep(refusal.retry_after.unwrap_or(RETRY_AFTER)).await;
+                time::sleep(refusal.retry_after.unwrap_or(RETRY_AFTER).min(MAX_RETRY_AFTER)).await;
             }
             _ => break,
         }
