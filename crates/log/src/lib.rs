@@ -319,10 +319,10 @@ impl Log {
         if !head.size.contains(index) {
             return Err(ReadError::NotFound);
         }
-        let stored = self.entry(index, true).await?;
-        let payload = stored
-            .payload
-            .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
+        let (entry, salt) = self
+            .shared
+            .blocking(move |shared| read::read_entry_and_salt(&shared.store, index))
+            .await?;
         let size = head.size;
         let inclusion_proof = self
             .shared
@@ -332,8 +332,8 @@ impl Log {
             head,
             ProvenLeaf {
                 index,
-                entry: stored.entry,
-                salt: payload.salt,
+                entry,
+                salt,
                 inclusion_proof,
             },
         ))

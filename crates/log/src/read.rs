@@ -170,15 +170,27 @@ pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId) -> Result<Tile,
         .ok_or_else(|| ReadError::DataLoss(format!("{id:?} does not hold 256 hashes")))
 }
 
+/// Reads an entry that the tree has, and the salt that a receipt carries with it.
+pub(crate) fn read_entry_and_salt(store: &Store, index: LeafIndex) -> Result<(Vec<u8>, Salt), ReadError> {
+    let salt = store
+        .salt(index)?
+        .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
+    Ok((entry_bytes(store, index)?, salt))
+}
+
+fn entry_bytes(store: &Store, index: LeafIndex) -> Result<Vec<u8>, ReadError> {
+    store
+        .entry(index)?
+        .ok_or_else(|| ReadError::DataLoss(format!("entry {index} is missing")))
+}
+
 /// Reads an entry that the tree has.
 pub(crate) fn read_entry(
     store: &Store,
     index: LeafIndex,
     with_payload: bool,
 ) -> Result<StoredEntry, ReadError> {
-    let entry = store
-        .entry(index)?
-        .ok_or_else(|| ReadError::DataLoss(format!("entry {index} is missing")))?;
+    let entry = entry_bytes(store, index)?;
     let payload = if with_payload { store.payload(index)? } else { None };
     Ok(StoredEntry {
         index,

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::EventKey;
+use counterfoil_event::{EventKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{ColumnFamily, DB, Direction, ErrorKind, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
@@ -132,6 +132,11 @@ impl Store {
     /// What is kept beside an entry: its payload, attributes and salt.
     pub fn payload(&self, index: LeafIndex) -> Result<Option<StoredPayload>, StoreError> {
         self.get(Family::Payloads, &keys::index(index), payload::decode)
+    }
+
+    /// The salt of an entry's commitments, without unpacking the payload beside it.
+    pub fn salt(&self, index: LeafIndex) -> Result<Option<Salt>, StoreError> {
+        self.get(Family::Payloads, &keys::index(index), payload::decode_salt)
     }
 
     /// The bytes of a full tile: 256 hashes.

@@ -59,9 +59,19 @@ pub fn encode_payload(salt: &Salt, attributes: &[u8], data: &[u8]) -> Vec<u8> {
     record
 }
 
-pub(crate) fn decode(record: &[u8]) -> Option<StoredPayload> {
+/// The salt alone, whatever follows it.
+pub(crate) fn decode_salt(record: &[u8]) -> Option<Salt> {
+    split_salt(record).map(|(_, salt, _)| salt)
+}
+
+fn split_salt(record: &[u8]) -> Option<(u8, Salt, &[u8])> {
     let (&format, rest) = record.split_first()?;
     let (salt, rest) = rest.split_first_chunk::<32>()?;
+    matches!(format, PLAIN | ZSTD).then_some((format, Salt::from(*salt), rest))
+}
+
+pub(crate) fn decode(record: &[u8]) -> Option<StoredPayload> {
+    let (format, salt, rest) = split_salt(record)?;
     let (attributes_length, rest) = rest.split_first_chunk::<4>()?;
     let (attributes, body) =
         rest.split_at_checked(usize::try_from(u32::from_be_bytes(*attributes_length)).ok()?)?;
@@ -74,7 +84,7 @@ pub(crate) fn decode(record: &[u8]) -> Option<StoredPayload> {
         _ => return None,
     };
     Some(StoredPayload {
-        salt: Salt::from(*salt),
+        salt,
         attributes: attributes.to_vec(),
         data,
     })
@@ -123,6 +133,7 @@ mod tests {
                 (stored.salt, stored.attributes.as_slice(), stored.data),
                 (salt, &b"attributes"[..], data)
             );
+            assert_eq!(decode_salt(&record), Some(salt));
         }
     }
 
@@ -143,5 +154,6 @@ mod tests {
         let mut unknown = record;
         unknown[0] = 3;
         assert_eq!(decode(&unknown), None);
+        assert_eq!(decode_salt(&unknown), None);
     }
 }
