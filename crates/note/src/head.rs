@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::key::{KeyId, KeyKind, SignerKey, VerifierKey};
-use crate::note::{Note, NoteError, NoteSignature};
+use crate::note::{MAX_NOTE_BYTES, MAX_SIGNATURES, Note, NoteError, NoteSignature};
 use crate::origin::Origin;
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
@@ -134,6 +134,7 @@ pub struct SignedHead {
     checkpoint: Checkpoint,
     suite: Suite,
     time: Option<UnixMillis>,
+    signatures: Vec<NoteSignature>,
     note: Vec<u8>,
 }
 
@@ -167,6 +168,44 @@ impl SignedHead {
     pub fn note_bytes(&self) -> &[u8] {
         &self.note
     }
+
+    /// All signature lines of the note. The log's is verified; the others are not.
+    pub fn signatures(&self) -> &[NoteSignature] {
+        &self.signatures
+    }
+
+    /// The text that the log signed, and that cosigners sign.
+    pub(crate) fn checkpoint_text(&self) -> String {
+        // Reading it took the canonical form only, so this is the text as it came.
+        self.checkpoint.to_text()
+    }
+
+    /// The same head with these lines after its own. A line takes the place of the one with its name and key id, unless
+    /// that bears the name of the log: what the log signed stays. Nobody has verified the lines.
+    ///
+    /// # Errors
+    /// [`NoteError::TooManySignatures`] or [`NoteError::TooLong`]: the note would be refused by readers.
+    pub fn with_signatures(&self, lines: impl IntoIterator<Item = NoteSignature>) -> Result<Self, NoteError> {
+        let mut signatures = self.signatures.clone();
+        for line in lines {
+            let same = |other: &NoteSignature| other.id() == line.id() && other.name() == line.name();
+            match signatures.iter().position(same) {
+                Some(_) if line.name() == self.origin().as_str() => {}
+                Some(at) => signatures[at] = line,
+                None if signatures.len() == MAX_SIGNATURES => return Err(NoteError::TooManySignatures),
+                None => signatures.push(line),
+            }
+        }
+        let note = Note::new(self.checkpoint_text(), signatures.clone()).to_bytes();
+        if note.len() > MAX_NOTE_BYTES {
+            return Err(NoteError::TooLong { bytes: note.len() });
+        }
+        Ok(Self {
+            signatures,
+            note,
+            ..self.clone()
+        })
+    }
 }
 
 /// Why bytes are not a head that the log signed.
@@ -183,6 +222,12 @@ pub enum HeadError {
     OtherOrigin {
         /// The log of the key.
         expected: Origin,
+        /// The log that the head names.
+        found: Origin,
+    },
+    /// It is of a log that the policy does not list.
+    #[error("the tree head is of the log {found}, which the policy does not list")]
+    UnlistedLog {
         /// The log that the head names.
         found: Origin,
     },
@@ -215,28 +260,12 @@ impl VerifierKey {
     /// # Errors
     /// Any [`HeadError`]: what is in the note is then worth nothing.
     pub fn verify_head(&self, note: &[u8]) -> Result<SignedHead, HeadError> {
-        let parsed = Note::parse(note)?;
-        let checkpoint = Checkpoint::parse(parsed.text())?;
-        if checkpoint.origin() != self.name() {
-            let (expected, found) = (self.name().clone(), checkpoint.origin().clone());
+        let head = UnverifiedHead::parse(note)?;
+        if head.checkpoint.origin() != self.name() {
+            let (expected, found) = (self.name().clone(), head.checkpoint.origin().clone());
             return Err(HeadError::OtherOrigin { expected, found });
         }
-        let Some(signature) = parsed.signature_by(self.name().as_str(), self.id()) else {
-            return Err(HeadError::NotSignedByKey {
-                origin: self.name().clone(),
-                id: self.id(),
-            });
-        };
-        let time = self.verify_signature(parsed.text(), signature.payload())?;
-        if checkpoint.size() == TreeSize::ZERO && checkpoint.root() != self.suite().empty_root() {
-            return Err(HeadError::EmptyTreeRoot);
-        }
-        Ok(SignedHead {
-            checkpoint,
-            suite: self.suite(),
-            time,
-            note: note.to_vec(),
-        })
+        head.verify(&[self])
     }
 
     /// Returns the time that the signature covers, if it does.
@@ -261,5 +290,56 @@ impl VerifierKey {
                 Ok(Some(time))
             }
         }
+    }
+}
+
+/// A checkpoint in a note, before any signature was verified.
+pub(crate) struct UnverifiedHead<'a> {
+    note: Note,
+    bytes: &'a [u8],
+    pub(crate) checkpoint: Checkpoint,
+}
+
+impl<'a> UnverifiedHead<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
+        let note = Note::parse(bytes)?;
+        let checkpoint = Checkpoint::parse(note.text())?;
+        Ok(Self {
+            note,
+            bytes,
+            checkpoint,
+        })
+    }
+
+    /// Verifies the signatures by the known keys of the log: there is one at least, and each that there is holds.
+    ///
+    /// `keys` bear the origin's name and are of one suite; there is one at least.
+    pub(crate) fn verify(self, keys: &[&VerifierKey]) -> Result<SignedHead, HeadError> {
+        let suite = keys[0].suite();
+        let mut is_signed = false;
+        let mut time = None;
+        for key in keys {
+            if let Some(line) = self.note.signature_by(key.name().as_str(), key.id()) {
+                let signed_time = key.verify_signature(self.note.text(), line.payload())?;
+                is_signed = true;
+                time = time.or(signed_time);
+            }
+        }
+        if !is_signed {
+            return Err(HeadError::NotSignedByKey {
+                origin: keys[0].name().clone(),
+                id: keys[0].id(),
+            });
+        }
+        if self.checkpoint.size() == TreeSize::ZERO && self.checkpoint.root() != suite.empty_root() {
+            return Err(HeadError::EmptyTreeRoot);
+        }
+        Ok(SignedHead {
+            checkpoint: self.checkpoint,
+            suite,
+            time,
+            signatures: self.note.into_signatures(),
+            note: self.bytes.to_vec(),
+        })
     }
 }

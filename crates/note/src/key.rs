@@ -17,10 +17,15 @@ use zeroize::Zeroizing;
 
 use crate::origin::{Origin, OriginError};
 
-/// Longest key text that is read, in bytes. The longest that is valid has less.
-pub const MAX_KEY_TEXT_BYTES: usize = 512;
+/// Longest key text that is read, in bytes. Enough for an ML-DSA-44 key under the longest name.
+pub const MAX_KEY_TEXT_BYTES: usize = 2048;
 
 const SECRET_PREFIX: &str = "PRIVATE+KEY+";
+
+/// What stands before a cosigner's Ed25519 key in its text and in its id.
+const COSIGNER_TYPE: &[u8] = b"\x04";
+/// The same before a cosigner's ML-DSA-44 key.
+const ML_DSA_44_COSIGNER_TYPE: &[u8] = b"\x06";
 
 /// The short id of a key, enough to tell the keys of one name apart. It authenticates nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,16 +45,14 @@ pub enum KeyKind {
 /// Written and read as a vkey. Reading refuses small-order points and points that are not in canonical form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifierKey {
-    name: Origin,
     kind: KeyKind,
-    id: KeyId,
-    key: VerifyingKey,
+    public: PublicKey,
 }
 
 /// A secret key with its name. Never printed; wiped from memory when dropped.
 pub struct SignerKey {
     verifier: VerifierKey,
-    key: SigningKey,
+    secret: SecretKey,
 }
 
 /// Why a text is not a key. Nothing of a secret key's text is in it.
@@ -70,9 +73,20 @@ pub enum KeyError {
     /// The name is not valid.
     #[error("the key's name is invalid: {0}")]
     Name(#[from] OriginError),
-    /// The key is of a kind that can't sign a log's heads.
+    /// The key is of a kind that is not known here.
     #[error("the key is of an unknown kind")]
     UnknownKind,
+    /// A witness's key, type 0x04 or 0x06, where a log's is expected.
+    #[error("this is a witness's key; a log's is expected here")]
+    WitnessKey,
+    /// A log's key where a witness's is expected.
+    #[error("this is a log's key; a witness's is expected here")]
+    LogKey,
+    /// A witness's key of type 0x06.
+    #[error(
+        "this is an ML-DSA-44 key (type 0x06), which is not supported; a witness's Ed25519 key has type 0x04"
+    )]
+    MlDsa44,
     /// There are more or fewer than 32 bytes of key.
     #[error("the key has {bytes} bytes instead of 32")]
     Length {
@@ -94,11 +108,11 @@ pub enum KeyError {
 }
 
 impl KeyId {
-    fn of(name: &Origin, kind: KeyKind, key: &VerifyingKey) -> Self {
+    fn of(name: &Origin, prefix: &[u8], key: &VerifyingKey) -> Self {
         let hash = Sha256::new()
             .chain_update(name.as_str())
             .chain_update(b"\n")
-            .chain_update(kind.prefix())
+            .chain_update(prefix)
             .chain_update(key.as_bytes())
             .finalize();
         Self(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]))
@@ -127,12 +141,6 @@ impl fmt::Debug for KeyId {
 }
 
 impl KeyKind {
-    const ALL: [Self; 3] = [
-        Self::Ed25519,
-        Self::TimestampedHead(Suite::Blake3),
-        Self::TimestampedHead(Suite::Sha256),
-    ];
-
     /// The kinds that sign each head of a log, in the order of their signature lines. The first is the one to trust.
     ///
     /// A `blake3` log has no 0x01 key: software that knows SHA-256 only must find its heads unsigned.
@@ -162,10 +170,40 @@ impl KeyKind {
     }
 }
 
-impl VerifierKey {
-    fn new(name: Origin, kind: KeyKind, key: VerifyingKey) -> Self {
-        let id = KeyId::of(&name, kind, &key);
-        Self { name, kind, id, key }
+/// A public key of any role, under its name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PublicKey {
+    pub(crate) name: Origin,
+    pub(crate) id: KeyId,
+    pub(crate) key: VerifyingKey,
+}
+
+impl PublicKey {
+    pub(crate) fn new(name: Origin, role: Role, key: VerifyingKey) -> Self {
+        let id = KeyId::of(&name, role.prefix(), &key);
+        Self { name, id, key }
+    }
+
+    /// Reads a vkey of any role; points of small order and second spellings of a point are refused.
+    pub(crate) fn parse(text: &str) -> Result<(Role, Self), KeyError> {
+        if text.starts_with(SECRET_PREFIX) {
+            return Err(KeyError::Secret);
+        }
+        let KeyText {
+            name,
+            id,
+            role,
+            bytes,
+        } = KeyText::parse(text)?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotAPoint)?;
+        // Decompression takes a y coordinate beyond the field's modulus, which is a second spelling of the same key.
+        if key.to_edwards().compress().as_bytes() != &*bytes {
+            return Err(KeyError::NotAPoint);
+        }
+        if key.is_weak() {
+            return Err(KeyError::Weak);
+        }
+        Ok((role, Self::new(name, role, key).check_id(id)?))
     }
 
     fn check_id(self, id: KeyId) -> Result<Self, KeyError> {
@@ -175,14 +213,87 @@ impl VerifierKey {
         Ok(self)
     }
 
+    /// Writes the vkey.
+    pub(crate) fn fmt(&self, role: Role, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = [role.prefix(), self.key.as_bytes()].concat();
+        write!(f, "{}+{}+{}", self.name, self.id, BASE64_STANDARD.encode(data))
+    }
+}
+
+/// The secret half of a [`PublicKey`]; wiped from memory when dropped.
+pub(crate) struct SecretKey {
+    pub(crate) public: PublicKey,
+    pub(crate) key: SigningKey,
+}
+
+impl SecretKey {
+    pub(crate) fn generate(name: Origin, role: Role, seed: [u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(&Zeroizing::new(seed));
+        let public = PublicKey::new(name, role, key.verifying_key());
+        Self { public, key }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<(Role, Self), KeyError> {
+        let KeyText {
+            name,
+            id,
+            role,
+            bytes,
+        } = KeyText::parse(text.strip_prefix(SECRET_PREFIX).ok_or(KeyError::Format)?)?;
+        let key = SigningKey::from_bytes(&bytes);
+        let public = PublicKey::new(name, role, key.verifying_key()).check_id(id)?;
+        Ok((role, Self { public, key }))
+    }
+
+    pub(crate) fn to_text(&self, role: Role) -> Zeroizing<String> {
+        let PublicKey { name, id, .. } = &self.public;
+        let data = Zeroizing::new([role.prefix(), self.key.as_bytes()].concat());
+        let data = Zeroizing::new(BASE64_STANDARD.encode(&*data));
+        Zeroizing::new(format!("{SECRET_PREFIX}{name}+{id}+{}", *data))
+    }
+}
+
+/// What the type in a key's text says that the key is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// To sign the heads of the log that bears its name.
+    Log(KeyKind),
+    /// To cosign heads of any log.
+    Cosigner,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [
+        Self::Log(KeyKind::Ed25519),
+        Self::Log(KeyKind::TimestampedHead(Suite::Blake3)),
+        Self::Log(KeyKind::TimestampedHead(Suite::Sha256)),
+        Self::Cosigner,
+    ];
+
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Log(kind) => kind.prefix(),
+            Self::Cosigner => COSIGNER_TYPE,
+        }
+    }
+
+    fn log(self) -> Result<KeyKind, KeyError> {
+        match self {
+            Self::Log(kind) => Ok(kind),
+            Self::Cosigner => Err(KeyError::WitnessKey),
+        }
+    }
+}
+
+impl VerifierKey {
     /// The name of the key: for a log's key, the log's origin.
     pub fn name(&self) -> &Origin {
-        &self.name
+        &self.public.name
     }
 
     /// The id that its signature lines carry.
     pub fn id(&self) -> KeyId {
-        self.id
+        self.public.id
     }
 
     /// What the key signs.
@@ -196,7 +307,7 @@ impl VerifierKey {
     }
 
     pub(crate) fn key(&self) -> &VerifyingKey {
-        &self.key
+        &self.public.key
     }
 }
 
@@ -204,32 +315,19 @@ impl FromStr for VerifierKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        if text.starts_with(SECRET_PREFIX) {
-            return Err(KeyError::Secret);
-        }
-        let KeyText {
-            name,
-            id,
-            kind,
-            bytes,
-        } = KeyText::parse(text)?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotAPoint)?;
-        // Decompression takes a y coordinate beyond the field's modulus, which is a second spelling of the same key.
-        if key.to_edwards().compress().as_bytes() != &*bytes {
-            return Err(KeyError::NotAPoint);
-        }
-        if key.is_weak() {
-            return Err(KeyError::Weak);
-        }
-        Self::new(name, kind, key).check_id(id)
+        let (role, public) = PublicKey::parse(text).map_err(|error| match error {
+            KeyError::MlDsa44 => KeyError::WitnessKey,
+            other => other,
+        })?;
+        let kind = role.log()?;
+        Ok(Self { kind, public })
     }
 }
 
 /// The vkey.
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data = [self.kind.prefix(), self.key.as_bytes()].concat();
-        write!(f, "{}+{}+{}", self.name, self.id, BASE64_STANDARD.encode(data))
+        self.public.fmt(Role::Log(self.kind), f)
     }
 }
 
@@ -243,10 +341,14 @@ impl SignerKey {
     /// The key that a seed determines. The seed must be 32 bytes from a cryptographic random generator, used for
     /// nothing else, not even for another key of the same log.
     pub fn generate(name: Origin, kind: KeyKind, seed: [u8; 32]) -> Self {
-        let key = SigningKey::from_bytes(&Zeroizing::new(seed));
+        Self::new(kind, SecretKey::generate(name, Role::Log(kind), seed))
+    }
+
+    fn new(kind: KeyKind, secret: SecretKey) -> Self {
+        let public = secret.public.clone();
         Self {
-            verifier: VerifierKey::new(name, kind, key.verifying_key()),
-            key,
+            verifier: VerifierKey { kind, public },
+            secret,
         }
     }
 
@@ -257,14 +359,11 @@ impl SignerKey {
 
     /// The secret key as text, for a file that only the log may read. Reads back with [`str::parse`].
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        let VerifierKey { name, id, kind, .. } = &self.verifier;
-        let data = Zeroizing::new([kind.prefix(), self.key.as_bytes()].concat());
-        let data = Zeroizing::new(BASE64_STANDARD.encode(&*data));
-        Zeroizing::new(format!("{SECRET_PREFIX}{name}+{id}+{}", *data))
+        self.secret.to_text(Role::Log(self.verifier.kind))
     }
 
     pub(crate) fn key(&self) -> &SigningKey {
-        &self.key
+        &self.secret.key
     }
 }
 
@@ -272,15 +371,8 @@ impl FromStr for SignerKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let KeyText {
-            name,
-            id,
-            kind,
-            bytes,
-        } = KeyText::parse(text.strip_prefix(SECRET_PREFIX).ok_or(KeyError::Format)?)?;
-        let key = SigningKey::from_bytes(&bytes);
-        let verifier = VerifierKey::new(name, kind, key.verifying_key()).check_id(id)?;
-        Ok(Self { verifier, key })
+        let (role, secret) = SecretKey::parse(text)?;
+        Ok(Self::new(role.log()?, secret))
     }
 }
 
@@ -290,11 +382,11 @@ impl fmt::Debug for SignerKey {
     }
 }
 
-/// The parts of a key's text: `<name>+<key id>+<base64(kind ‖ 32 bytes)>`, the bytes perhaps a secret.
+/// The parts of a key's text: `<name>+<key id>+<base64(type ‖ 32 bytes)>`, the bytes perhaps a secret.
 struct KeyText {
     name: Origin,
     id: KeyId,
-    kind: KeyKind,
+    role: Role,
     bytes: Zeroizing<[u8; 32]>,
 }
 
@@ -314,9 +406,12 @@ impl KeyText {
         }
         let id = KeyId(u32::from_str_radix(id, 16).map_err(|_| KeyError::Format)?);
         let data = Zeroizing::new(BASE64_STANDARD.decode(data).map_err(|_| KeyError::Format)?);
-        let (kind, key) = KeyKind::ALL
+        if data.starts_with(ML_DSA_44_COSIGNER_TYPE) {
+            return Err(KeyError::MlDsa44);
+        }
+        let (role, key) = Role::ALL
             .into_iter()
-            .find_map(|kind| Some((kind, data.strip_prefix(kind.prefix())?)))
+            .find_map(|role| Some((role, data.strip_prefix(role.prefix())?)))
             .ok_or(KeyError::UnknownKind)?;
         let key: &[u8; 32] = key
             .try_into()
@@ -324,7 +419,7 @@ impl KeyText {
         Ok(Self {
             name: name.parse()?,
             id,
-            kind,
+            role,
             bytes: Zeroizing::new(*key),
         })
     }

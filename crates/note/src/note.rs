@@ -77,32 +77,14 @@ impl Note {
 
     /// Reads a note. Of several signatures by one name and key id, the first stays and the rest are dropped.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
-        if bytes.len() > MAX_NOTE_BYTES {
-            return Err(NoteError::TooLong { bytes: bytes.len() });
-        }
-        let note = str::from_utf8(bytes).map_err(|_| NoteError::NotUtf8)?;
-        if let Some(at) = bytes.iter().position(|&byte| byte < 0x20 && byte != b'\n') {
-            return Err(NoteError::ControlCharacter { byte: bytes[at], at });
-        }
+        let note = text_of(bytes)?;
         // The last empty line: a text may hold empty lines of its own.
         let (text, lines) = note.rsplit_once("\n\n").ok_or(NoteError::NoSignatures)?;
         let lines = lines.strip_suffix('\n').ok_or(NoteError::NoFinalNewline)?;
 
-        let mut seen = HashSet::new();
-        let mut signatures = Vec::new();
-        for (line, number) in lines.split('\n').zip(1..) {
-            if number > MAX_SIGNATURES {
-                return Err(NoteError::TooManySignatures);
-            }
-            let signature =
-                NoteSignature::parse(line).ok_or(NoteError::MalformedSignature { line: number })?;
-            if seen.insert((signature.name.clone(), signature.id)) {
-                signatures.push(signature);
-            }
-        }
         Ok(Self {
             text: format!("{text}\n"),
-            signatures,
+            signatures: parse_lines(lines)?,
         })
     }
 
@@ -114,6 +96,10 @@ impl Note {
     /// The signatures in the order of their lines, at most one for each name and key id.
     pub fn signatures(&self) -> &[NoteSignature] {
         &self.signatures
+    }
+
+    pub(crate) fn into_signatures(self) -> Vec<NoteSignature> {
+        self.signatures
     }
 
     /// The signature that claims to be by this key.
@@ -132,6 +118,42 @@ impl Note {
         }
         note.into_bytes()
     }
+}
+
+/// Reads signature lines that stand alone, as a witness answers with: one to [`MAX_SIGNATURES`], each ended by a newline.
+/// Of several by one name and key id, the first stays and the rest are dropped. Nothing is verified.
+pub fn parse_signature_lines(bytes: &[u8]) -> Result<Vec<NoteSignature>, NoteError> {
+    let lines = text_of(bytes)?
+        .strip_suffix('\n')
+        .ok_or(NoteError::NoFinalNewline)?;
+    parse_lines(lines)
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, NoteError> {
+    if bytes.len() > MAX_NOTE_BYTES {
+        return Err(NoteError::TooLong { bytes: bytes.len() });
+    }
+    let text = str::from_utf8(bytes).map_err(|_| NoteError::NotUtf8)?;
+    match bytes.iter().position(|&byte| byte < 0x20 && byte != b'\n') {
+        Some(at) => Err(NoteError::ControlCharacter { byte: bytes[at], at }),
+        None => Ok(text),
+    }
+}
+
+/// Reads signature lines, the last without its newline.
+fn parse_lines(lines: &str) -> Result<Vec<NoteSignature>, NoteError> {
+    let mut seen = HashSet::new();
+    let mut signatures = Vec::new();
+    for (line, number) in lines.split('\n').zip(1..) {
+        if number > MAX_SIGNATURES {
+            return Err(NoteError::TooManySignatures);
+        }
+        let signature = NoteSignature::parse(line).ok_or(NoteError::MalformedSignature { line: number })?;
+        if seen.insert((signature.name.clone(), signature.id)) {
+            signatures.push(signature);
+        }
+    }
+    Ok(signatures)
 }
 
 impl NoteSignature {

@@ -1,10 +1,14 @@
 //! Against implementations that others wrote: `signed_note` and `tlog_tiles`, ports of Go's `note` and `tlog`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use counterfoil_merkle::{Digest, Suite, TreeSize};
-use counterfoil_note::{Checkpoint, KeyKind, LogSigner, Note, Origin, SignerKey, UnixMillis, VerifierKey};
+use counterfoil_note::{
+    Checkpoint, CosignerSigner, KeyKind, LogSigner, Note, Origin, SignerKey, UnixMillis, UnixSeconds,
+    VerifierKey,
+};
 use proptest::prelude::*;
-use signed_note::{NoteError, StandardSigner, StandardVerifier, VerifierError, VerifierList};
+use signed_note::{NoteError, Signer as _, StandardSigner, StandardVerifier, VerifierError, VerifierList};
 
 const ED25519: KeyKind = KeyKind::Ed25519;
 const TIME: UnixMillis = UnixMillis::new(1_767_225_600_000);
@@ -165,4 +169,79 @@ fn the_vectors_hold_a_signature_that_lenient_software_takes() {
         .unwrap()
         .verify_head(note)
         .unwrap_err();
+}
+
+/// A cosigner made of that software's parts: names, key ids, lines and Ed25519 are its, the message is spelt out here.
+struct OracleCosigner {
+    id: u32,
+    verifier: StandardVerifier,
+    signer: StandardSigner,
+    time: u64,
+}
+
+impl OracleCosigner {
+    fn new(seed: [u8; 32], time: u64) -> Self {
+        let plain = SignerKey::generate("witness.example/w1".parse().unwrap(), ED25519, seed);
+        let vkey = plain.verifier_key().to_string();
+        let public = BASE64_STANDARD
+            .decode(vkey.splitn(3, '+').last().unwrap())
+            .unwrap();
+        Self {
+            id: signed_note::key_id("witness.example/w1", &[&[0x04], &public[1..]].concat()),
+            verifier: StandardVerifier::new(&vkey).unwrap(),
+            signer: StandardSigner::new(&plain.to_secret_text()).unwrap(),
+            time,
+        }
+    }
+
+    fn cosign(&self, text: &[u8]) -> signed_note::Signature {
+        let signature = self.signer.sign(&Self::message(self.time, text)).unwrap();
+        let payload = [&self.time.to_be_bytes()[..], &signature].concat();
+        signed_note::Signature::new(self.signer.name().to_owned(), self.id, payload).unwrap()
+    }
+
+    fn message(time: u64, text: &[u8]) -> Vec<u8> {
+        [format!("cosignature/v1\ntime {time}\n").as_bytes(), text].concat()
+    }
+}
+
+impl signed_note::Verifier for OracleCosigner {
+    fn name(&self) -> &str {
+        self.verifier.name()
+    }
+
+    fn key_id(&self) -> u32 {
+        self.id
+    }
+
+    fn verify(&self, text: &[u8], payload: &[u8]) -> bool {
+        let (time, signature) = payload.split_at(8);
+        let time = u64::from_be_bytes(time.try_into().unwrap());
+        self.verifier.verify(&Self::message(time, text), signature)
+    }
+}
+
+proptest! {
+    #[test]
+    fn cosignatures_are_the_bytes_that_it_would_make(seed: [u8; 32], time in 1..=UnixSeconds::MAX.get()) {
+        let log = sha256_signer([1; 32]);
+        let head = log.sign_head(TreeSize::new(907).unwrap(), Digest::from(seed), TIME);
+        let head = log.keys()[0].verifier_key().verify_head(&head).unwrap();
+        let witness = CosignerSigner::generate("witness.example/w1".parse().unwrap(), seed);
+        let ours = head.with_signatures([witness.cosign(&head, UnixSeconds::new(time).unwrap())]).unwrap();
+
+        let oracle = OracleCosigner::new(seed, time);
+        let note = Note::parse(head.note_bytes()).unwrap();
+        let own = note.signatures().iter().map(|line| signed_note::Signature::from_bytes(line.to_string().as_bytes()));
+        let mut lines: Vec<_> = own.collect::<Result<_, _>>().unwrap();
+        lines.push(oracle.cosign(note.text().as_bytes()));
+        let its = signed_note::Note::new(note.text().as_bytes(), &lines).unwrap();
+        prop_assert_eq!(its.to_bytes(), ours.note_bytes().to_vec());
+
+        let (verified, unknown) = its.verify(&VerifierList::new(vec![Box::new(oracle)])).unwrap();
+        prop_assert_eq!((verified.len(), unknown.len()), (1, 2));
+        let read = log.keys()[1].verifier_key().verify_head(&its.to_bytes()).unwrap();
+        let cosignature = witness.verifier_key().verify_cosignature(&read).unwrap().unwrap();
+        prop_assert_eq!(cosignature.time().get(), time);
+    }
 }
