@@ -135,7 +135,7 @@ impl Refusal {
     /// Retry, fix, or page someone?
     pub fn action(&self) -> Action {
         match self.reason {
-            Reason::QueueFull | Reason::OutOfSpace | Reason::Stopping => Action::Retry,
+            Reason::QueueFull | Reason::OutOfSpace | Reason::Stopping | Reason::NotPublished => Action::Retry,
             Reason::WriteFailed | Reason::DataLoss => Action::Alert,
             Reason::Unspecified
             | Reason::InvalidEvent

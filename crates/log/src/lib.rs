@@ -168,7 +168,7 @@ impl Log {
             }),
             options,
             commits: watch::Sender::new(Arc::new(commit)),
-            published: watch::Sender::new(head.clone()),
+            published: watch::Sender::new(None),
             writing: watch::Sender::new(true),
             alarm: publish::Alarm::default(),
         });
@@ -212,8 +212,8 @@ impl Log {
         self.shared.commit().head.clone()
     }
 
-    /// The newest published head.
-    pub fn published_head(&self) -> Arc<TreeHead> {
+    /// The newest published head. `None` while a log that waits for cosignatures has none that may be shown.
+    pub fn published_head(&self) -> Option<Arc<TreeHead>> {
         self.shared.published.borrow().clone()
     }
 
@@ -224,8 +224,8 @@ impl Log {
         async move { drop(writing.wait_for(|writing| !writing).await) }
     }
 
-    /// The newest published head and those that follow.
-    pub fn watch_published(&self) -> watch::Receiver<Arc<TreeHead>> {
+    /// The newest [published head](Self::published_head) and those that follow.
+    pub fn watch_published(&self) -> watch::Receiver<Option<Arc<TreeHead>>> {
         self.shared.published.subscribe()
     }
 
@@ -311,11 +311,9 @@ impl Log {
         // In this order: the commit is then at least as new as the published head, and has all its nodes.
         let published = self.published_head();
         let commit = self.shared.commit();
-        let head = if published.size.contains(index) {
-            published
-        } else {
-            commit.head.clone()
-        };
+        let head = published
+            .filter(|published| published.size.contains(index))
+            .unwrap_or_else(|| commit.head.clone());
         if !head.size.contains(index) {
             return Err(ReadError::NotFound);
         }

@@ -54,9 +54,9 @@ pub(crate) fn run(shared: &Shared, anchors: &Anchors) {
 fn next_head(shared: &Shared) -> Option<Arc<TreeHead>> {
     let commit = shared.commit();
     let published = shared.published.borrow().clone();
-    if commit.head.size > published.size {
+    let Some(published) = published.filter(|published| commit.head.size <= published.size) else {
         return Some(commit.head.clone());
-    }
+    };
     let now = clock::unix_millis();
     // A clock that was set back makes the published head one of the future: it is signed anew too.
     let is_old = now
@@ -69,8 +69,8 @@ fn next_head(shared: &Shared) -> Option<Arc<TreeHead>> {
 /// Stores a head, then shows it: what was shown can always be found again.
 pub(crate) fn publish(shared: &Shared, anchors: &Anchors, head: Arc<TreeHead>) -> Result<(), OpenError> {
     // A crash before the head is stored: nobody saw it. After: the next start finds it and has to match it.
-    shared.store.put_head(head.size, &head.note)?;
+    shared.store.put_published_head(head.size, &head.note)?;
     anchors.write(&head.note)?;
-    shared.published.send_replace(head);
+    shared.published.send_replace(Some(head));
     Ok(())
 }

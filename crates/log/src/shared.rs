@@ -31,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// The newest commit. Everything that reads starts from one.
     pub(crate) commits: watch::Sender<Arc<Commit>>,
-    /// The newest published head.
-    pub(crate) published: watch::Sender<Arc<TreeHead>>,
+    /// The newest published head. `None` until there is one that may be shown.
+    pub(crate) published: watch::Sender<Option<Arc<TreeHead>>>,
     /// False once the commit path has ended.
     pub(crate) writing: watch::Sender<bool>,
     /// Ends the publisher.

@@ -13,6 +13,9 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The key of the [`TreeState`] in [`Family::Meta`].
 pub(crate) const META_TREE: &[u8] = b"tree";
 
+/// The key of the size of the head that was published last in [`Family::Meta`], a big-endian u64.
+pub(crate) const META_PUBLISHED: &[u8] = b"published";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     Entries,

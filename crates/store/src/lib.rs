@@ -22,7 +22,7 @@ use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{ColumnFamily, DB, Direction, ErrorKind, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 pub use error::StoreError;
-use keys::{FORMAT_VERSION, Family, META_FORMAT, META_TREE};
+use keys::{FORMAT_VERSION, Family, META_FORMAT, META_PUBLISHED, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
 
@@ -171,7 +171,7 @@ impl Store {
         self.get(Family::LeafHashes, leaf_hash.as_bytes(), keys::decode_index)
     }
 
-    /// The published head of the largest size, as a signed note.
+    /// The stored head of the largest size, as a signed note: published, or signed to be.
     pub fn newest_head(&self) -> Result<Option<(TreeSize, Vec<u8>)>, StoreError> {
         let family = self.family(Family::Heads);
         match self.db.iterator_cf(family, IteratorMode::End).next() {
@@ -186,10 +186,30 @@ impl Store {
         }
     }
 
-    /// Stores a published head, synced. It replaces an older one of the same size.
+    /// The head that was published last, as a signed note. `None` if there never was one.
+    pub fn published_head(&self) -> Result<Option<(TreeSize, Vec<u8>)>, StoreError> {
+        let Some(size) = self.get(Family::Meta, META_PUBLISHED, keys::decode_size)? else {
+            return Ok(None);
+        };
+        self.get(Family::Heads, &keys::size(size), |note| Some(note.to_vec()))?
+            .map(|note| Some((size, note)))
+            .ok_or(StoreError::Malformed {
+                family: Family::Meta.name(),
+            })
+    }
+
+    /// Stores a head that is not published yet, synced. It replaces an older one of the same size.
     pub fn put_head(&self, size: TreeSize, note: &[u8]) -> Result<(), StoreError> {
         let mut writes = WriteBatch::default();
         writes.put_cf(self.family(Family::Heads), keys::size(size), note);
+        self.write_synced(&writes)
+    }
+
+    /// Stores a head as the one that was published last, synced. It replaces an older one of the same size.
+    pub fn put_published_head(&self, size: TreeSize, note: &[u8]) -> Result<(), StoreError> {
+        let mut writes = WriteBatch::default();
+        writes.put_cf(self.family(Family::Heads), keys::size(size), note);
+        writes.put_cf(self.family(Family::Meta), META_PUBLISHED, keys::size(size));
         self.write_synced(&writes)
     }
 
@@ -233,7 +253,7 @@ impl Store {
         self.scan(Family::Tiles, [], keys::decode_tile)
     }
 
-    /// Published heads in order of size, as signed notes.
+    /// Heads in order of size, as signed notes: published, or signed to be.
     pub fn heads(&self) -> impl Iterator<Item = Result<(TreeSize, Box<[u8]>), StoreError>> {
         self.scan(Family::Heads, [], keys::decode_size)
     }

@@ -58,7 +58,7 @@ fn fill(store: &Store) -> TreeState {
     for number in [300, 2, 1 << 33] {
         store.put_head(size(number), &number.to_be_bytes()).unwrap();
     }
-    store.put_head(size(2), b"signed anew").unwrap();
+    store.put_published_head(size(2), b"signed anew").unwrap();
     state
 }
 
@@ -112,6 +112,10 @@ fn check(store: &Store, state: &TreeState) {
     let newest = store.newest_head().unwrap().unwrap();
     assert_eq!(newest, (size(1 << 33), (1u64 << 33).to_be_bytes().to_vec()));
 
+    // Not the largest, but the one that was published.
+    let published = store.published_head().unwrap().unwrap();
+    assert_eq!(published, (size(2), b"signed anew".to_vec()));
+
     // What is not there.
     assert_eq!(store.entry(index(2)).unwrap(), None);
     assert_eq!(store.payload(index(2)).unwrap(), None);
@@ -131,6 +135,7 @@ fn rows_come_back_in_order_and_after_opening_again() {
     let store = Store::create(&path, &options).unwrap();
     assert_eq!(store.tree_state().unwrap(), None);
     assert_eq!(store.newest_head().unwrap(), None);
+    assert_eq!(store.published_head().unwrap(), None);
     let state = fill(&store);
     check(&store, &state);
     drop(store);

@@ -61,7 +61,7 @@ async fn stopping_records_what_was_taken_and_refuses_the_rest() {
             assert_eq!(leaf(&call.await.unwrap().outcomes[0]).index, index(place + 1));
         }
         assert_eq!(
-            log.published_head().size,
+            log.published_head().unwrap().size,
             tree_size(3_001),
             "the last head is published"
         );

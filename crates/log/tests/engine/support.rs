@@ -259,7 +259,7 @@ pub(crate) async fn audit(log: &Log) -> Audited {
         (head.origin.as_str(), suite)
     );
 
-    for head in [head, log.published_head()] {
+    for head in std::iter::once(head).chain(log.published_head()) {
         check_head(log, &head, &audited);
     }
     check_leaves(log, &leaf_hashes, &audited).await;

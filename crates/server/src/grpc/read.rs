@@ -10,7 +10,7 @@ use counterfoil_proto::{
     digest, digest_field, leaf_index, proof_field, tree_size,
     v1::{self, leaf_selector::Leaf, read_service_server::ReadService},
 };
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, future, stream};
 use tokio::{sync::watch, time::timeout};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -21,8 +21,8 @@ use super::{Logs, Refusal, find_log, receipt, tree_head};
 const RANGE_ENTRIES: usize = 1_024;
 /// Bytes in one message of a range, about; one entry may be larger.
 const RANGE_BYTES: usize = 1024 * 1024;
-/// A head that covers what is committed is published within an interval, of which the longest is shorter; later means
-/// that it can't be.
+/// A head that covers what is committed is published within an interval, of which the longest is shorter, and the time
+/// that witnesses take; later means that it can't be.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves `counterfoil.v1.ReadService`.
@@ -48,7 +48,7 @@ impl ReadService for Reader {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
-        let head = published_at_least(&log, known).await;
+        let head = published_at_least(&log, known).await?;
         Ok(Response::new(v1::GetTreeHeadResponse {
             tree_head: Some(tree_head(&head)),
         }))
@@ -63,10 +63,11 @@ impl ReadService for Reader {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
-        published_at_least(&log, known).await;
+        published_at_least(&log, known).await?;
         let mut stopping = self.stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
         let heads = WatchStream::new(log.watch_published())
+            .filter_map(future::ready)
             .map(|head| {
                 Ok(v1::WatchTreeHeadsResponse {
                     tree_head: Some(tree_head(&head)),
@@ -84,7 +85,7 @@ impl ReadService for Reader {
         let log = find_log(&self.logs, &request.log)?;
         let size = match request.tree_size {
             Some(size) => tree_size("tree_size", size).map_err(Refusal::from)?,
-            None => log.published_head().size,
+            None => published_at_least(&log, TreeSize::ZERO).await?.size,
         };
         let index = find_leaf(&log, request.leaf).await?;
         let (leaf_hash, hashes) = log.inclusion_proof(index, size).await.map_err(Refusal::from)?;
@@ -168,13 +169,19 @@ impl ReadService for Reader {
 }
 
 /// The newest published head; if the log itself is as large as `known`, one that is as large too.
-async fn published_at_least(log: &Log, known: TreeSize) -> Arc<TreeHead> {
-    if log.published_head().size < known && log.commit_head().size >= known {
-        let mut published = log.watch_published();
-        // A caller who waits in vain gets the smaller head, and with it the truth.
-        let _ = timeout(PUBLISH_PATIENCE, published.wait_for(|head| head.size >= known)).await;
+async fn published_at_least(log: &Log, known: TreeSize) -> Result<Arc<TreeHead>, Refusal> {
+    let mut published = log.watch_published();
+    // A log that is smaller has nothing to wait for, and its head tells the truth.
+    let least = if log.commit_head().size >= known {
+        known
+    } else {
+        TreeSize::ZERO
+    };
+    let is_enough = |head: &Option<Arc<TreeHead>>| head.as_ref().is_some_and(|head| head.size >= least);
+    match timeout(PUBLISH_PATIENCE, published.wait_for(is_enough)).await {
+        Ok(Ok(head)) => Ok(head.clone().expect("it was waited for")),
+        _ => Err(Refusal::not_published()),
     }
-    log.published_head()
 }
 
 async fn find_leaf(log: &Log, selector: Option<v1::LeafSelector>) -> Result<LeafIndex, Refusal> {

@@ -13,6 +13,8 @@ const DOMAIN: &str = "counterfoil";
 const QUEUE_RETRY_MS: u64 = 100;
 /// When to come back to a full disk.
 const SPACE_RETRY_MS: u64 = 10_000;
+/// When to come back for a head that lacks cosignatures: witnesses that are down seldom return sooner.
+const PUBLISH_RETRY_MS: u64 = 10_000;
 
 /// Why something was refused, and what to do about it.
 #[derive(Debug, Clone)]
@@ -45,6 +47,15 @@ impl Refusal {
             v1::Reason::UnknownLog,
             format!("there is no log {shown:?}"),
         )
+    }
+
+    /// The caller must not be shown an older head instead: it would look like a rollback.
+    pub(crate) fn not_published() -> Self {
+        let message = "the newest head is not published yet: too few witnesses cosigned it so far, or it can't be stored";
+        Self {
+            retry_after_ms: Some(PUBLISH_RETRY_MS),
+            ..Self::new(Code::Unavailable, v1::Reason::NotPublished, message)
+        }
     }
 
     /// A field of a request that reads, or of a request's envelope.
