@@ -6,6 +6,7 @@ mod exhaustive;
 mod laws;
 mod mutations;
 mod oracles;
+mod paths;
 mod reference;
 mod support;
 mod tiles;
