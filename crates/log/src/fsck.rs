@@ -190,6 +190,9 @@ impl<'a> Check<'a> {
                 }
             }
         }
+        if let Err(problem) = self.store.published_head() {
+            self.find("meta", "published", problem);
+        }
         let place = "beside the database";
         match fs::read(beside_database) {
             Ok(note) => self.read_head(place.to_owned(), &note, None),

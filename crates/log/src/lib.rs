@@ -20,19 +20,20 @@ mod queue;
 mod read;
 mod shared;
 mod submit;
+mod witnessing;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use counterfoil_event::Event;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
-use counterfoil_note::{Origin, UnixMillis, VerifierKey};
+use counterfoil_note::{NoteSignature, Origin, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use anchor::Anchors;
 pub use counterfoil_store::StoredPayload;
@@ -43,11 +44,13 @@ pub use event::{Channel, PreparedEvent};
 pub use fsck::{Finding, FsckError, FsckProgress, FsckReport, MAX_FINDINGS, fsck};
 pub use keys::KeyFileError;
 pub use open::OpenError;
+use publish::Publisher;
 use queue::{Capacity, Queue};
 pub use read::{LeafName, ProvenLeaf, StoredEntry};
 use read::{TileCache, read_entry};
 use shared::{Commit, Shared};
 pub use submit::{MAX_CALL_EVENTS, Outcome, Submitted};
+pub use witnessing::{Candidate, PublishError, RememberedHead, WithoutQuorum, Witnessing};
 
 const MIB: usize = 1024 * 1024;
 
@@ -68,6 +71,8 @@ pub struct LogOptions {
     pub min_free_bytes: u64,
     /// A directory elsewhere, best on another disk, for the newest published head.
     pub anchor: Option<PathBuf>,
+    /// Witnesses whose cosignatures published heads wait for; without, heads are published as they are signed.
+    pub witnessing: Option<Witnessing>,
 }
 
 impl Default for LogOptions {
@@ -80,6 +85,7 @@ impl Default for LogOptions {
             resign_interval: Duration::from_secs(60),
             min_free_bytes: 256 * MIB as u64,
             anchor: None,
+            witnessing: None,
         }
     }
 }
@@ -145,6 +151,13 @@ impl Log {
         }
         let anchors = Anchors::new(&directory, options.anchor.as_deref(), name);
         anchors.check(&store, &keys, &recovered.frontier)?;
+        let shown = match &options.witnessing {
+            None => None,
+            Some(witnessing) => {
+                open::check_remembered(&store, &keys, &recovered.frontier, &witnessing.remembered)?;
+                publish::shown_at_start(&store, &keys, &recovered.frontier, witnessing)?
+            }
+        };
 
         // From here on this process is the only one that signs for the log.
         let head = Arc::new(shared::sign(
@@ -153,9 +166,10 @@ impl Log {
             recovered.frontier.root(),
         ));
         let commit = Commit {
-            head: head.clone(),
+            head,
             frontier: recovered.frontier.clone(),
         };
+        let (publisher, requests) = mpsc::channel();
         let shared = Arc::new(Shared {
             name: name.clone(),
             suite: keys.suite(),
@@ -168,13 +182,14 @@ impl Log {
             }),
             options,
             commits: watch::Sender::new(Arc::new(commit)),
-            published: watch::Sender::new(None),
+            published: watch::Sender::new(shown),
             writing: watch::Sender::new(true),
-            alarm: publish::Alarm::default(),
+            candidates: watch::Sender::new(None),
+            publisher,
         });
-        publish::publish(&shared, &anchors, head)?;
+        let publisher = Publisher::start(shared.clone(), anchors)?;
         Ok(Self {
-            threads: Mutex::new(Some(start_threads(&shared, recovered, anchors)?)),
+            threads: Mutex::new(Some(start_threads(&shared, recovered, publisher, requests)?)),
             shared,
         })
     }
@@ -227,6 +242,32 @@ impl Log {
     /// The newest [published head](Self::published_head) and those that follow.
     pub fn watch_published(&self) -> watch::Receiver<Option<Arc<TreeHead>>> {
         self.shared.published.subscribe()
+    }
+
+    /// The newest head that waits for cosignatures, and those that follow. `None` in a log without witnesses.
+    pub fn candidates(&self) -> watch::Receiver<Option<Candidate>> {
+        self.shared.candidates.subscribe()
+    }
+
+    /// Publishes a candidate with cosignatures that were collected for it; does nothing if a larger head is published already.
+    ///
+    /// # Errors
+    /// Any [`PublishError`]: nothing was shown then.
+    pub async fn publish(
+        &self,
+        candidate: Candidate,
+        cosignatures: Vec<NoteSignature>,
+    ) -> Result<(), PublishError> {
+        let (reply, published) = oneshot::channel();
+        let request = publish::Request::Publish {
+            candidate,
+            cosignatures,
+            reply,
+        };
+        // A publisher that is gone drops the request, and with it the reply.
+        let _ = self.shared.publisher.send(request);
+        // A crash while this waits: the publisher says at each write what it means.
+        published.await.unwrap_or(Err(PublishError::Stopping))
     }
 
     /// The index of a leaf.
@@ -345,7 +386,8 @@ impl Log {
         };
         self.shared.queue.close(SubmitError::Stopping);
         let committed = threads.committer.join();
-        self.shared.alarm.ring();
+        // One that has ended needs no telling.
+        let _ = self.shared.publisher.send(publish::Request::Stop);
         let published = threads.publisher.join();
         if let Err(problem) = self.shared.store.flush() {
             // The next start replays RocksDB's log instead.
@@ -366,7 +408,8 @@ impl Drop for Log {
 fn start_threads(
     shared: &Arc<Shared>,
     recovered: open::Recovered,
-    anchors: Anchors,
+    publisher: Publisher,
+    requests: mpsc::Receiver<publish::Request>,
 ) -> Result<Threads, OpenError> {
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         thread::Builder::new()
@@ -376,10 +419,6 @@ fn start_threads(
     };
     let for_committer = shared.clone();
     let committer = spawn("commit", Box::new(move || commit::run(&for_committer, recovered)))?;
-    let for_publisher = shared.clone();
-    let publisher = spawn(
-        "publish",
-        Box::new(move || publish::run(&for_publisher, &anchors)),
-    )?;
+    let publisher = spawn("publish", Box::new(move || publisher.run(&requests)))?;
     Ok(Threads { committer, publisher })
 }

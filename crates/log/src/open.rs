@@ -4,15 +4,16 @@
 //! that the newest batch left, the newest published head, and the anchors outside of the database. Where they disagree the log stays
 //! shut, for a head signed now could contradict one signed before.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use counterfoil_event::{Entry, Genesis};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, Tile, TileId, TreeSize};
-use counterfoil_note::{HeadError, LogSigner, SignedHead};
+use counterfoil_note::{HeadError, LogSigner, SignedHead, SignerKey};
 use counterfoil_store::{Store, StoreError};
+use tracing::warn;
 
 use crate::{
-    ReadError,
+    ReadError, RememberedHead,
     anchor::AnchorError,
     keys::KeyFileError,
     read::{Nodes, TileCache, read_tile},
@@ -83,7 +84,7 @@ pub enum OpenError {
         /// The size that was recovered.
         recovered: TreeSize,
         /// What remembers it.
-        witness: &'static str,
+        witness: Cow<'static, str>,
     },
     /// A head was signed for another tree of the same size.
     #[error(
@@ -98,7 +99,7 @@ pub enum OpenError {
         /// The root that the stored entries make.
         recovered: Digest,
         /// What remembers it.
-        witness: &'static str,
+        witness: Cow<'static, str>,
     },
     /// A stored head is not one of ours.
     #[error("a signed head ({witness}) does not verify: {problem}. It was damaged, or it is another log's")]
@@ -213,6 +214,50 @@ pub(crate) fn check_signed(
         .verifier_key()
         .verify_head(note)
         .map_err(|problem| OpenError::Head { witness, problem })?;
+    check_grown_from(store, frontier, &head, witness.into())?;
+    Ok(head)
+}
+
+/// Compares the recovered tree with what witnesses remember. What the log did not sign can't keep it shut: whoever is asked
+/// could send that.
+pub(crate) fn check_remembered(
+    store: &Store,
+    keys: &LogSigner,
+    frontier: &Frontier,
+    remembered: &[RememberedHead],
+) -> Result<(), OpenError> {
+    for RememberedHead { witness, note } in remembered {
+        match own_head(keys, note) {
+            Ok(head) => check_grown_from(
+                store,
+                frontier,
+                &head,
+                format!("the witness {witness} has cosigned it").into(),
+            )?,
+            Err(problem) => {
+                warn!(origin = %keys.origin(), witness, %problem, "a witness serves a head that this log did not sign; ignored")
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Verifies that a key of the log signed a head: a witness need not keep all of its signatures.
+fn own_head(keys: &LogSigner, note: &[u8]) -> Result<SignedHead, HeadError> {
+    let mut keys = keys.keys().iter().map(SignerKey::verifier_key);
+    let first = keys.next().expect("a signer has a key").verify_head(note);
+    keys.fold(first, |verified, key| match verified {
+        Err(HeadError::NotSignedByKey { .. }) => key.verify_head(note),
+        verified => verified,
+    })
+}
+
+fn check_grown_from(
+    store: &Store,
+    frontier: &Frontier,
+    head: &SignedHead,
+    witness: Cow<'static, str>,
+) -> Result<(), OpenError> {
     if head.size() > frontier.size() {
         return Err(OpenError::RolledBack {
             signed: head.size(),
@@ -236,5 +281,5 @@ pub(crate) fn check_signed(
             witness,
         });
     }
-    Ok(head)
+    Ok(())
 }

@@ -2,75 +2,198 @@
 //!
 //! A head for each batch would be too many to witness; published heads are few, stable and stored. When nothing grows,
 //! the head is signed anew now and then, so that silence can be told from death.
+//!
+//! Without witnesses a head is stored and shown. With witnesses it is stored and *offered*; it comes back with their
+//! cosignatures, is stored again with these, and only then shown.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
 };
 
+use counterfoil_merkle::Frontier;
+use counterfoil_note::{LogSigner, NoteSignature};
+use counterfoil_store::Store;
+use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::{OpenError, TreeHead, anchor::Anchors, clock, shared::Shared};
+use crate::{
+    Candidate, OpenError, PublishError, TreeHead, WithoutQuorum, Witnessing, anchor::Anchors, clock,
+    open::check_signed, shared::Shared,
+};
 
-/// Wakes the publisher early when the log stops.
-#[derive(Default)]
-pub(crate) struct Alarm {
-    rung: Mutex<bool>,
-    changed: Condvar,
+/// What the publisher is asked for.
+pub(crate) enum Request {
+    /// To show a head with these cosignatures.
+    Publish {
+        candidate: Candidate,
+        cosignatures: Vec<NoteSignature>,
+        reply: oneshot::Sender<Result<(), PublishError>>,
+    },
+    /// To publish once more and end.
+    Stop,
 }
 
-impl Alarm {
-    pub(crate) fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for `time` or until it rings, and says whether it rang.
-    fn wait(&self, time: Duration) -> bool {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rung, _) = self
-            .changed
-            .wait_timeout_while(rung, time, |rung| !*rung)
-            .unwrap_or_else(PoisonError::into_inner);
-        *rung
-    }
+/// Stores and shows heads; nobody else does.
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+    anchors: Anchors,
+    /// What was published or offered last.
+    newest: Arc<TreeHead>,
 }
 
-/// Publishes until the alarm rings, and once more then.
-pub(crate) fn run(shared: &Shared, anchors: &Anchors) {
-    loop {
-        let rang = shared.alarm.wait(shared.options.publish_interval);
-        if let Some(head) = next_head(shared)
-            && let Err(problem) = publish(shared, anchors, head)
-        {
-            error!(log = %shared.name, %problem, "can't publish a head; trying again");
+impl Publisher {
+    /// Publishes or offers the head of a log that was just opened.
+    pub(crate) fn start(shared: Arc<Shared>, anchors: Anchors) -> Result<Self, OpenError> {
+        let newest = shared.commit().head.clone();
+        let publisher = Self {
+            shared,
+            anchors,
+            newest: newest.clone(),
+        };
+        publisher.bring_out(newest)?;
+        Ok(publisher)
+    }
+
+    /// Publishes until told to stop, and once more then.
+    pub(crate) fn run(mut self, requests: &mpsc::Receiver<Request>) {
+        let interval = self.shared.options.publish_interval;
+        let mut next = Instant::now() + interval;
+        loop {
+            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Request::Publish {
+                    candidate,
+                    cosignatures,
+                    reply,
+                }) => {
+                    // Who asked may have gone; the head is published all the same.
+                    let _ = reply.send(self.publish_cosigned(&candidate, cosignatures));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.bring_out_next();
+                    next = Instant::now() + interval;
+                }
+                Ok(Request::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return self.bring_out_next();
+                }
+            }
         }
-        if rang {
-            return;
+    }
+
+    fn bring_out_next(&mut self) {
+        let Some(head) = self.next_head() else { return };
+        match self.bring_out(head.clone()) {
+            Ok(()) => self.newest = head,
+            Err(problem) => {
+                error!(log = %self.shared.name, %problem, "can't publish a head; trying again")
+            }
         }
+    }
+
+    fn next_head(&self) -> Option<Arc<TreeHead>> {
+        let commit = self.shared.commit();
+        if commit.head.size > self.newest.size {
+            return Some(commit.head.clone());
+        }
+        let now = clock::unix_millis();
+        // A clock that was set back makes the newest head one of the future: it is signed anew too.
+        let is_old = now
+            .get()
+            .checked_sub(self.newest.time.get())
+            .is_none_or(|age| Duration::from_millis(age) >= self.shared.options.resign_interval);
+        is_old.then(|| Arc::new(self.shared.sign(commit.head.size, commit.head.root)))
+    }
+
+    /// Stores a head, then shows it, or offers it to witnesses: what anybody saw can always be found again.
+    fn bring_out(&self, head: Arc<TreeHead>) -> Result<(), OpenError> {
+        let shared = &self.shared;
+        // A crash before the head is stored: nobody saw it. After: the next start finds it and has to match it.
+        if shared.options.witnessing.is_none() {
+            shared.store.put_published_head(head.size, &head.note)?;
+            self.anchors.write(&head.note)?;
+            shared.published.send_replace(Some(head));
+            return Ok(());
+        }
+        // Of the size that readers are shown, the head with its cosignatures stays. It is of the same tree.
+        if self.shown_size() != Some(head.size.get()) {
+            shared.store.put_head(head.size, &head.note)?;
+        }
+        self.anchors.write(&head.note)?;
+        // A crash from here on: witnesses may have cosigned it, and the next start finds it in the database or the anchors.
+        shared.candidates.send_replace(Some(Candidate(head)));
+        Ok(())
+    }
+
+    /// Adds cosignatures to a candidate, stores it and shows it. What the log signed stays as it is, and no line gets in that a
+    /// witness of the policy did not sign.
+    fn publish_cosigned(
+        &self,
+        candidate: &Candidate,
+        cosignatures: Vec<NoteSignature>,
+    ) -> Result<(), PublishError> {
+        let shared = &self.shared;
+        // Without a policy nobody is a witness.
+        let witnessing = shared.options.witnessing.as_ref().ok_or(PublishError::Stranger)?;
+        let head = shared.keys.keys()[0]
+            .verifier_key()
+            .verify_head(&candidate.0.note)?
+            .with_signatures(cosignatures)?;
+        let cosignatures = witnessing.policy.cosignatures(&head)?;
+        if head.signatures().len() != shared.keys.keys().len() + cosignatures.len() {
+            return Err(PublishError::Stranger);
+        }
+        if witnessing.without_quorum == WithoutQuorum::Hold {
+            witnessing.policy.check_quorum(&cosignatures)?;
+        }
+        if self.shown_size() > Some(head.size().get()) {
+            // Whoever saw the larger head would take this one for a rollback.
+            return Ok(());
+        }
+        // A crash before this returns: readers keep the head before, and the next start offers this size or a larger one.
+        shared.store.put_published_head(head.size(), head.note_bytes())?;
+        // A crash here: the next start shows it.
+        shared.published.send_replace(Some(Arc::new(TreeHead {
+            note: head.note_bytes().to_vec(),
+            ..TreeHead::clone(&candidate.0)
+        })));
+        Ok(())
+    }
+
+    fn shown_size(&self) -> Option<u64> {
+        self.shared
+            .published
+            .borrow()
+            .as_ref()
+            .map(|head| head.size.get())
     }
 }
 
-fn next_head(shared: &Shared) -> Option<Arc<TreeHead>> {
-    let commit = shared.commit();
-    let published = shared.published.borrow().clone();
-    let Some(published) = published.filter(|published| commit.head.size <= published.size) else {
-        return Some(commit.head.clone());
+/// What readers of a witnessed log are shown from the start: the head that was published last. Nothing older, for they have
+/// seen that one; and nothing if it lacks a quorum that it has to have.
+pub(crate) fn shown_at_start(
+    store: &Store,
+    keys: &LogSigner,
+    frontier: &Frontier,
+    witnessing: &Witnessing,
+) -> Result<Option<Arc<TreeHead>>, OpenError> {
+    let Some((_, note)) = store.published_head()? else {
+        return Ok(None);
     };
-    let now = clock::unix_millis();
-    // A clock that was set back makes the published head one of the future: it is signed anew too.
-    let is_old = now
-        .get()
-        .checked_sub(published.time.get())
-        .is_none_or(|age| Duration::from_millis(age) >= shared.options.resign_interval);
-    is_old.then(|| Arc::new(shared.sign(commit.head.size, commit.head.root)))
-}
-
-/// Stores a head, then shows it: what was shown can always be found again.
-pub(crate) fn publish(shared: &Shared, anchors: &Anchors, head: Arc<TreeHead>) -> Result<(), OpenError> {
-    // A crash before the head is stored: nobody saw it. After: the next start finds it and has to match it.
-    shared.store.put_published_head(head.size, &head.note)?;
-    anchors.write(&head.note)?;
-    shared.published.send_replace(Some(head));
-    Ok(())
+    let head = check_signed(store, keys, frontier, &note, "the head published last")?;
+    let policy = &witnessing.policy;
+    let may_be_shown = match witnessing.without_quorum {
+        WithoutQuorum::Publish => true,
+        WithoutQuorum::Hold => policy
+            .cosignatures(&head)
+            .is_ok_and(|cosignatures| policy.is_quorum(&cosignatures)),
+    };
+    Ok(may_be_shown.then(|| {
+        Arc::new(TreeHead {
+            origin: head.origin().clone(),
+            size: head.size(),
+            root: head.root(),
+            time: head.time().expect("the first key of a log signs the time"),
+            note,
+        })
+    }))
 }

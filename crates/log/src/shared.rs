@@ -1,6 +1,6 @@
 //! What the threads of one log share.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use counterfoil_event::{Event, Salt};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
@@ -9,8 +9,7 @@ use counterfoil_store::Store;
 use tokio::{sync::watch, task};
 
 use crate::{
-    Channel, LogName, LogOptions, PreparedEvent, ReadError, TreeHead, clock,
-    publish::Alarm,
+    Candidate, Channel, LogName, LogOptions, PreparedEvent, ReadError, TreeHead, clock, publish,
     queue::Queue,
     read::{Nodes, TileCache},
 };
@@ -35,8 +34,10 @@ pub(crate) struct Shared {
     pub(crate) published: watch::Sender<Option<Arc<TreeHead>>>,
     /// False once the commit path has ended.
     pub(crate) writing: watch::Sender<bool>,
-    /// Ends the publisher.
-    pub(crate) alarm: Alarm,
+    /// The newest head that waits for cosignatures. `None` for ever in a log without witnesses.
+    pub(crate) candidates: watch::Sender<Option<Candidate>>,
+    /// Leads to the publisher.
+    pub(crate) publisher: mpsc::Sender<publish::Request>,
 }
 
 impl Shared {

@@ -7,3 +7,4 @@ mod open;
 mod publish;
 mod submit;
 mod support;
+mod witnessing;

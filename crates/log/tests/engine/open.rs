@@ -141,7 +141,7 @@ async fn a_restored_backup_is_older_than_the_anchor() {
     drop(log);
     match place.open_with(anchored()).err() {
         Some(OpenError::Rewritten { size, witness, .. }) => {
-            assert_eq!((size, witness), (tree_size(15), "the anchor"));
+            assert_eq!((size, &*witness), (tree_size(15), "the anchor"));
         }
         other => panic!("{other:?}"),
     }
@@ -199,7 +199,7 @@ fn rolled_back(refused: OpenError, by: &str) {
             signed,
             recovered,
             witness,
-        } => assert_eq!((signed, recovered, witness), (tree_size(15), tree_size(10), by)),
+        } => assert_eq!((signed, recovered, &*witness), (tree_size(15), tree_size(10), by)),
         other => panic!("{other:?}"),
     }
 }
