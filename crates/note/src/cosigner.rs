@@ -123,6 +123,11 @@ impl CosignerKey {
         self.0.id
     }
 
+    /// The 32 bytes of the public key alone. No two roles may share them, under whatever names and ids.
+    pub fn public_key_bytes(&self) -> &[u8; 32] {
+        self.0.key.as_bytes()
+    }
+
     pub(crate) fn key(&self) -> &VerifyingKey {
         &self.0.key
     }

@@ -306,6 +306,11 @@ impl VerifierKey {
         self.kind.suite()
     }
 
+    /// The 32 bytes of the public key alone. No two roles may share them, under whatever names and ids.
+    pub fn public_key_bytes(&self) -> &[u8; 32] {
+        self.public.key.as_bytes()
+    }
+
     pub(crate) fn key(&self) -> &VerifyingKey {
         &self.public.key
     }

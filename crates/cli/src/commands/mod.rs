@@ -9,6 +9,7 @@ mod receipt;
 mod select;
 mod submit;
 mod verify;
+mod witness;
 
 use clap::Subcommand;
 
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Import(import::Import),
     #[command(subcommand)]
+    Witness(witness::Witness),
+    #[command(subcommand)]
     Bench(bench::Bench),
 }
 
@@ -39,6 +42,7 @@ impl Command {
             Self::Receipt(arguments) => receipt::run(arguments, common, output).await,
             Self::Verify(arguments) => verify::run(arguments, common, output).await,
             Self::Import(import) => import::run(import, common, output).await,
+            Self::Witness(witness) => witness::run(witness, output).await,
             Self::Bench(bench) => bench::run(bench, common, output).await,
         }
     }

@@ -1,0 +1,183 @@
+//! A witness on disk: `<data>/witness.key`, its secret key, and `<data>/state.redb`, what it cosigned.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use counterfoil_note::{CosignerKey, CosignerSigner, KeyError, MAX_KEY_TEXT_BYTES, Origin};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::state::{State, StateError};
+
+/// A witness's data directory.
+#[derive(Debug, Clone)]
+pub struct DataDirectory(PathBuf);
+
+/// Why a data directory can't be made or used.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// The directory can't be made or synced.
+    #[error("can't make {}: {problem}", path.display())]
+    Make {
+        /// The directory or file.
+        path: PathBuf,
+        /// What happened.
+        problem: io::Error,
+    },
+    /// There is a key, and nothing overwrites one.
+    #[error("{} is there already: a witness's key is never overwritten", path.display())]
+    KeyExists {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The system gave no randomness.
+    #[error("can't get random bytes: {0}")]
+    Random(getrandom::Error),
+    /// The key file can't be used.
+    #[error("the key file {}: {problem}", path.display())]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: KeyFileError,
+    },
+    /// The state can't be used.
+    #[error("the state {}: {problem}{}", path.display(), remedy(problem))]
+    State {
+        /// The state file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: StateError,
+    },
+}
+
+/// Why a key file can't be used.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// It can't be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Others than its owner may read it.
+    #[error(
+        "others than its owner may read it (mode {mode:03o}); it holds the witness's secret key. Run chmod 600 on it"
+    )]
+    Exposed {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It holds more than a key, or less.
+    #[error("it is no secret key of a witness: {0}")]
+    Malformed(#[from] KeyError),
+}
+
+/// What the operator has to do.
+fn remedy(problem: &StateError) -> &'static str {
+    match problem {
+        StateError::Missing => {
+            ". A witness that has forgotten what it cosigned must not go on under its key: restore the file, or make \
+             a new witness with `counterfoil witness init` in another directory"
+        }
+        StateError::Exists => ", without a key. Make the witness in another directory",
+        StateError::InUse => ". Stop that one first",
+        StateError::Damaged(_) | StateError::Database(_) => {
+            ". If the file is damaged, no older copy may take its place: see docs/WITNESS.md"
+        }
+        StateError::OtherWitness { .. } | StateError::Format { .. } | StateError::Io(_) => "",
+    }
+}
+
+impl DataDirectory {
+    /// The directory at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.0.join("witness.key")
+    }
+
+    fn state_path(&self) -> PathBuf {
+        self.0.join("state.redb")
+    }
+
+    /// Makes a witness with a new key and nothing cosigned; returns its public key.
+    ///
+    /// # Errors
+    /// If there is one already, or anything can't be written. Nothing is overwritten.
+    pub fn init(&self, name: Origin) -> Result<CosignerKey, DirectoryError> {
+        let (directory, path) = (&self.0, self.key_path());
+        if path.try_exists().unwrap_or(true) {
+            return Err(DirectoryError::KeyExists { path });
+        }
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(DirectoryError::Random)?;
+        let signer = CosignerSigner::generate(name, *seed);
+
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |problem| DirectoryError::Make { path, problem }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed(directory))?;
+        self.create_state(signer.verifier_key())?;
+        // The key last: a directory in which a crash left one is whole.
+        write_key_file(&path, &signer).map_err(failed(&path))?;
+        sync_directory(directory).map_err(failed(directory))?;
+        if let Some(parent) = directory.parent().filter(|parent| parent != &Path::new("")) {
+            sync_directory(parent).map_err(failed(parent))?;
+        }
+        Ok(signer.verifier_key().clone())
+    }
+
+    fn create_state(&self, witness: &CosignerKey) -> Result<(), DirectoryError> {
+        let path = self.state_path();
+        State::create(&path, witness).map_err(|problem| DirectoryError::State { path, problem })
+    }
+
+    /// Reads the key and opens the state, which nobody else can open meanwhile.
+    pub(crate) fn open(&self) -> Result<(CosignerSigner, State), DirectoryError> {
+        let path = self.key_path();
+        let signer = read_key_file(&path).map_err(|problem| DirectoryError::Key { path, problem })?;
+        let path = self.state_path();
+        let state = State::open(&path, signer.verifier_key())
+            .map_err(|problem| DirectoryError::State { path, problem })?;
+        Ok((signer, state))
+    }
+}
+
+fn write_key_file(path: &Path, signer: &CosignerSigner) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(signer.to_secret_text().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+fn read_key_file(path: &Path) -> Result<CosignerSigner, KeyFileError> {
+    let metadata = fs::metadata(path)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Exposed { mode });
+    }
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if length > MAX_KEY_TEXT_BYTES {
+        return Err(KeyError::TooLong { bytes: length }.into());
+    }
+    let text = Zeroizing::new(fs::read_to_string(path)?);
+    Ok(text.strip_suffix('\n').unwrap_or(&text).parse()?)
+}
+
+/// Makes the names in a directory durable: a file is not on disk before the directory that names it is.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,109 @@
+//! The compare-and-set, model-checked: many schedules of clients that race for one log, with a fork among them.
+
+use std::sync::{Arc, Mutex};
+
+use counterfoil_merkle::Suite;
+use counterfoil_note::{CosignerSigner, UnixSeconds};
+use shuttle::{future::block_on, thread};
+
+use crate::{
+    committer,
+    fixture::TestLog,
+    logs::LogList,
+    refusal::Refusal,
+    state::{OriginHash, State},
+    witness::Witness,
+};
+
+const SCHEDULES: usize = 500;
+const ORIGIN: &str = "log.example/model";
+/// Where the two histories part.
+const FORK: u64 = 4;
+
+/// A cosignature that left the witness: which history it is of, from which size to which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Given {
+    old: u64,
+    new: u64,
+    forked: bool,
+}
+
+/// Asks as a log does: examined, set aside for whatever others do, then committed; after a 409 again from the size it
+/// names. Only the honest history can go on from any size.
+fn client(witness: &Witness, given: &Mutex<Vec<Given>>, log: &TestLog, forked: bool, mut old: u64, new: u64) {
+    let now = UnixSeconds::new(1_795_000_000).unwrap();
+    while old <= new {
+        let examined = witness.examine(log.request(old, new).as_bytes(), now);
+        thread::yield_now();
+        let outcome = examined.and_then(|examined| block_on(witness.commit(examined)));
+        match outcome {
+            Ok(_cosignature) => {
+                given.lock().unwrap().push(Given { old, new, forked });
+                return;
+            }
+            Err(Refusal::Conflict { newest }) => old = newest.get(),
+            // The history that lost.
+            Err(Refusal::Fork | Refusal::Proof(_)) => return,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+fn race() {
+    let signer = CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32]);
+    let honest = Arc::new(TestLog::new(ORIGIN, Suite::Blake3, 1));
+    let forked = Arc::new(TestLog::forked(
+        ORIGIN,
+        Suite::Blake3,
+        1,
+        usize::try_from(FORK).unwrap(),
+    ));
+    let logs = LogList::parse(honest.lines().as_bytes(), signer.verifier_key()).unwrap();
+    let state = Arc::new(State::in_memory(signer.verifier_key()));
+    let (witness, updates) = Witness::new(signer, state.clone(), logs);
+    let witness = Arc::new(witness);
+    let committer = {
+        let state = state.clone();
+        thread::spawn(move || block_on(committer::run(state, updates)).unwrap())
+    };
+
+    let given = Arc::new(Mutex::new(vec![]));
+    client(&witness, &given, &honest, false, 0, FORK);
+    let clients: Vec<_> = [
+        (&honest, false, 8),
+        (&forked, true, 8),
+        (&honest, false, 6),
+        (&forked, true, 7),
+    ]
+    .map(|(log, is_forked, new)| {
+        let (witness, given, log) = (witness.clone(), given.clone(), log.clone());
+        thread::spawn(move || client(&witness, &given, &log, is_forked, FORK, new))
+    })
+    .into_iter()
+    .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+    drop(witness);
+    committer.join().unwrap();
+
+    // One history: each step starts where the one before ended, and past the fork all are of one kind.
+    let mut given = given.lock().unwrap().clone();
+    given.sort_unstable();
+    let mut size = 0;
+    for step in &given {
+        assert_eq!(step.old, size, "{given:?}");
+        size = step.new;
+    }
+    let mut kinds = given[1..].iter().map(|step| step.forked);
+    let first = kinds.next().expect("someone wins");
+    assert!(kinds.all(|kind| kind == first), "{given:?}");
+    let newest = state.newest(OriginHash::of(ORIGIN)).unwrap().unwrap();
+    assert_eq!(newest.size.get(), size, "{given:?}");
+}
+
+#[test]
+fn however_requests_interleave_one_history_is_cosigned_and_never_goes_back() {
+    shuttle::check_random(race, SCHEDULES);
+    shuttle::check_pct(race, SCHEDULES, 3);
+}

@@ -1,0 +1,248 @@
+//! What a witness does with a request. No I/O but the state's, no clock.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use counterfoil_merkle::{ProofError, TreeSize, verify_consistency};
+use counterfoil_note::{
+    Checkpoint, CheckpointError, CosignerKey, CosignerSigner, HeadError, Note, NoteSignature, OriginError,
+    SignedHead, UnixSeconds, VerifierKey,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::{
+    committer::Update,
+    logs::LogList,
+    refusal::Refusal,
+    request::AddCheckpoint,
+    state::{Cosigned, OriginHash, State, StateError},
+};
+
+/// Updates that may wait for the disk. Past it, requests are told to come back.
+pub(crate) const MAX_WAITING: usize = 512;
+
+/// A witness: verifies that checkpoints continue what it cosigned before, and cosigns them.
+pub(crate) struct Witness {
+    signer: CosignerSigner,
+    state: Arc<State>,
+    logs: RwLock<Arc<LogList>>,
+    updates: mpsc::Sender<Update>,
+    /// Logs whose fork was written to the journal. Anyone may repeat the request that shows it.
+    forks: Mutex<HashSet<OriginHash>>,
+}
+
+/// A checkpoint that continues the newest one, by the state as it was a moment ago.
+pub(crate) struct Examined {
+    log: OriginHash,
+    old: TreeSize,
+    /// The note for the reading endpoint.
+    note: Vec<u8>,
+    cosignature: NoteSignature,
+}
+
+impl Witness {
+    /// A witness, and the updates that a [committer](crate::committer::run) has to take from it.
+    pub(crate) fn new(
+        signer: CosignerSigner,
+        state: Arc<State>,
+        logs: LogList,
+    ) -> (Self, mpsc::Receiver<Update>) {
+        let (updates, receiver) = mpsc::channel(MAX_WAITING);
+        let witness = Self {
+            signer,
+            state,
+            logs: RwLock::new(Arc::new(logs)),
+            updates,
+            forks: Mutex::default(),
+        };
+        (witness, receiver)
+    }
+
+    /// The public key.
+    pub(crate) fn key(&self) -> &CosignerKey {
+        self.signer.verifier_key()
+    }
+
+    /// Knows these logs from now on. What was cosigned for others stays on record.
+    pub(crate) fn set_logs(&self, logs: LogList) {
+        *self.logs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(logs);
+    }
+
+    /// The newest cosigned checkpoint of a log, known now or once.
+    pub(crate) fn newest(&self, log: OriginHash) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.state.newest(log)?.map(|cosigned| cosigned.note))
+    }
+
+    /// Cosigns a checkpoint; returns once that is on disk.
+    ///
+    /// # Errors
+    /// The first of the specification's checks, in its order, that the request does not pass.
+    pub(crate) async fn add_checkpoint(
+        &self,
+        body: &[u8],
+        now: UnixSeconds,
+    ) -> Result<NoteSignature, Refusal> {
+        self.commit(self.examine(body, now)?).await
+    }
+
+    /// Everything that takes processor time. The order is that of tlog-witness: the form (400), the log (404), its
+    /// signatures (403), the old size against the checkpoint's (400) and against the state's (409), the roots and
+    /// the proof (422).
+    pub(crate) fn examine(&self, body: &[u8], now: UnixSeconds) -> Result<Examined, Refusal> {
+        let request = AddCheckpoint::parse(body)?;
+        let note = Note::parse(request.checkpoint)?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(refuse_checkpoint)?;
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = logs.keys(checkpoint.origin());
+        if keys.is_empty() {
+            return Err(Refusal::UnknownLog);
+        }
+        let verified = verify_signatures(keys, request.checkpoint)?;
+
+        if request.old > checkpoint.size() {
+            let (old, size) = (request.old, checkpoint.size());
+            return Err(Refusal::OldSizeTooLarge { old, size });
+        }
+        let log = OriginHash::of(checkpoint.origin().as_str());
+        let newest = self.state.newest(log).map_err(refuse_state)?;
+        let newest_size = newest.as_ref().map_or(TreeSize::ZERO, |newest| newest.size);
+        if request.old != newest_size {
+            return Err(Refusal::Conflict { newest: newest_size });
+        }
+        let head = verified.head.ok_or(Refusal::EmptyTreeRoot)?;
+        if let Err(refusal) = check_consistency(&request, newest.as_ref(), &head) {
+            if let (Refusal::Fork, Some(newest)) = (&refusal, newest) {
+                self.report_fork(log, &newest, &head);
+            }
+            return Err(refusal);
+        }
+
+        let cosignature = self.signer.cosign(&head, now);
+        // Lines that were not verified are left behind: nobody stores anything here but the log and the witness.
+        let lines = verified
+            .keys
+            .iter()
+            .filter_map(|key| note.signature_by(key.name().as_str(), key.id()))
+            .chain([&cosignature]);
+        let mut stored = format!("{}\n", note.text());
+        for line in lines {
+            stored.push_str(&format!("{line}\n"));
+        }
+        Ok(Examined {
+            log,
+            old: request.old,
+            note: stored.into_bytes(),
+            cosignature,
+        })
+    }
+
+    /// Puts the checkpoint on record, if the state is still what it was proved consistent with.
+    pub(crate) async fn commit(&self, examined: Examined) -> Result<NoteSignature, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let update = Update {
+            log: examined.log,
+            old: examined.old,
+            note: examined.note,
+            reply,
+        };
+        self.updates.try_send(update).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => Refusal::State,
+        })?;
+        answer.await.unwrap_or(Err(Refusal::State))?;
+        Ok(examined.cosignature)
+    }
+
+    /// Two signed trees of one size convict the log: whoever keeps the witness's journal has them.
+    fn report_fork(&self, log: OriginHash, newest: &Cosigned, head: &SignedHead) {
+        let is_new = self
+            .forks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(log);
+        if is_new {
+            warn!(
+                origin = %head.origin(),
+                size = %head.size(),
+                cosigned = %String::from_utf8_lossy(&newest.note),
+                refused = %String::from_utf8_lossy(head.note_bytes()),
+                "the log signed two trees of one size"
+            );
+        }
+    }
+}
+
+/// What the trusted keys say of a checkpoint.
+struct Verified<'a> {
+    /// The keys that signed it: at least one.
+    keys: Vec<&'a VerifierKey>,
+    /// None if it was signed but is of an empty tree with a root that such a tree does not have.
+    head: Option<SignedHead>,
+}
+
+fn verify_signatures<'a>(keys: &'a [VerifierKey], checkpoint: &[u8]) -> Result<Verified<'a>, Refusal> {
+    let mut verified = Verified {
+        keys: vec![],
+        head: None,
+    };
+    for key in keys {
+        match key.verify_head(checkpoint) {
+            Ok(head) => verified.head = Some(head),
+            Err(HeadError::EmptyTreeRoot) => {}
+            Err(HeadError::NotSignedByKey { .. }) => continue,
+            Err(HeadError::BadSignature { .. }) => return Err(Refusal::BadSignature),
+            Err(HeadError::Note(error)) => return Err(error.into()),
+            Err(HeadError::Checkpoint(error)) => return Err(Refusal::Checkpoint(error)),
+            Err(HeadError::OtherOrigin { .. } | HeadError::UnlistedLog { .. }) => {
+                return Err(Refusal::UnknownLog);
+            }
+        }
+        verified.keys.push(key);
+    }
+    if verified.keys.is_empty() {
+        return Err(Refusal::NotSigned);
+    }
+    Ok(verified)
+}
+
+fn check_consistency(
+    request: &AddCheckpoint<'_>,
+    newest: Option<&Cosigned>,
+    head: &SignedHead,
+) -> Result<(), Refusal> {
+    let Some(newest) = newest.filter(|newest| newest.size > TreeSize::ZERO) else {
+        // Every tree continues the empty one, and an empty tree's root was checked with the signatures.
+        return if request.proof.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::ProofFromZero)
+        };
+    };
+    let (first, second) = ((newest.size, newest.root), (head.size(), head.root()));
+    verify_consistency(head.suite(), first.0, first.1, second.0, second.1, &request.proof).map_err(|error| {
+        match error {
+            ProofError::RootMismatch => Refusal::Fork,
+            other => Refusal::Proof(other),
+        }
+    })
+}
+
+/// An origin that no log of ours can have is unknown; only an empty one makes the checkpoint malformed.
+fn refuse_checkpoint(error: CheckpointError) -> Refusal {
+    match error {
+        CheckpointError::Origin(
+            OriginError::TooLong { .. }
+            | OriginError::ForbiddenCharacter { .. }
+            | OriginError::ReservedPrefix { .. },
+        ) => Refusal::UnknownLog,
+        other => Refusal::Checkpoint(other),
+    }
+}
+
+fn refuse_state(error: StateError) -> Refusal {
+    error!(%error, "the state can't be read");
+    Refusal::State
+}
