@@ -44,4 +44,4 @@ pub use prove::{ProveError, consistency_proof, inclusion_proof, range_root, root
 pub use suite::{Suite, UnknownSuite};
 pub use tile::{Tile, TileError};
 pub use verifier::InclusionVerifier;
-pub use verify::{ProofError, verify_consistency, verify_inclusion};
+pub use verify::{ProofError, consistency_roots, verify_consistency, verify_inclusion};

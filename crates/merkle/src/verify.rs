@@ -58,22 +58,57 @@ pub fn verify_consistency(
     if first == second {
         return verify_same(first_root, second_root, proof);
     }
-    let path = Path::of_last_peak(last, second);
-    // Where the first size is a power of two its root is that last subtree, and the proof leaves it out.
+    // Where the first size is a power of two its root is the last perfect subtree, and the proof leaves it out.
     let first_is_peak = first.get().is_power_of_two();
-    let expected = path.len() + usize::from(!first_is_peak);
+    let expected = Path::of_last_peak(last, second).len() + usize::from(!first_is_peak);
     if proof.len() != expected {
         return Err(ProofError::WrongLength {
             expected,
             got: proof.len(),
         });
     }
-    let (start, proof) = match proof.split_first() {
-        Some((start, rest)) if !first_is_peak => (*start, rest),
+    let (seed, siblings) = match proof.split_first() {
+        Some((seed, rest)) if !first_is_peak => (*seed, rest),
         _ => (first_root, proof),
     };
-    let (mut in_first, mut in_second) = (start, start);
-    for (id, sibling) in path.siblings().zip(proof) {
+    let (in_first, in_second) = consistency_roots(suite, first, second, seed, siblings)?;
+    if in_first != first_root {
+        return Err(ProofError::FirstRootMismatch);
+    }
+    if in_second != second_root {
+        return Err(ProofError::SecondRootMismatch);
+    }
+    Ok(())
+}
+
+/// Where the hashes of a consistency proof lead: the roots of the first and of the second tree (RFC 9162, section
+/// 2.1.4.2). `seed` is the root of the last perfect subtree of the first tree, the rest its siblings from there up.
+///
+/// If the second is the root of a tree of that size, then the first is that of its beginning: whoever finds other
+/// hashes that lead there has found a collision.
+///
+/// # Errors
+/// If the first tree is empty or not smaller than the second, or the number of siblings is not what it takes.
+pub fn consistency_roots(
+    suite: Suite,
+    first: TreeSize,
+    second: TreeSize,
+    seed: Digest,
+    siblings: &[Digest],
+) -> Result<(Digest, Digest), ProofError> {
+    let last = first.last().ok_or(ProofError::FirstTreeEmpty)?;
+    if first >= second {
+        return Err(ProofError::SizesReversed { first, second });
+    }
+    let path = Path::of_last_peak(last, second);
+    if siblings.len() != path.len() {
+        return Err(ProofError::WrongLength {
+            expected: path.len(),
+            got: siblings.len(),
+        });
+    }
+    let (mut in_first, mut in_second) = (seed, seed);
+    for (id, sibling) in path.siblings().zip(siblings) {
         if is_left(id) {
             in_first = suite.node_hash(sibling, &in_first);
             in_second = suite.node_hash(sibling, &in_second);
@@ -82,13 +117,7 @@ pub fn verify_consistency(
             in_second = suite.node_hash(&in_second, sibling);
         }
     }
-    if in_first != first_root {
-        return Err(ProofError::FirstRootMismatch);
-    }
-    if in_second != second_root {
-        return Err(ProofError::SecondRootMismatch);
-    }
-    Ok(())
+    Ok((in_first, in_second))
 }
 
 fn verify_same(first_root: Digest, second_root: Digest, proof: &[Digest]) -> Result<(), ProofError> {

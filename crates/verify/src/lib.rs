@@ -1,4 +1,4 @@
-//! Receipts: the half that a submitter keeps, and what it proves.
+//! Receipts: the half that a submitter keeps, and what it proves. And evidence: what proves that a log misbehaved.
 //!
 //! A [`Receipt`] composes a leaf, an inclusion proof (RFC 9162 section 2.1.3) and a signed head (C2SP tlog-checkpoint).
 //! Whoever has the log's vkey checks one with no access to the log. As a file it is a C2SP tlog-proof; see
@@ -16,10 +16,18 @@
 //!
 //! So [`Receipt::verify`] proves that the log has recorded *this entry*. That the entry stands for a given event takes
 //! the event itself, and one of the two commitment checks.
+//!
+//! [`Evidence`] is the other direction: signed heads, leaves and proofs from which anyone with the log's key recomputes
+//! that the log did what no honest log does. [`Evidence::check`] says what is proved, and what is not.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod evidence;
 mod receipt;
 mod text;
 
+pub use evidence::{
+    Basis, EntryProof, Evidence, EvidenceError, EvidenceTextError, Fact, Inconsistency, LeafProof,
+    MAX_EVIDENCE_TEXT_BYTES, Verdict,
+};
 pub use receipt::{Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
 pub use text::{MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, ReceiptTextError};
