@@ -6,11 +6,13 @@
 mod audit;
 mod data;
 mod disk;
+mod http;
 mod server;
 
 pub use audit::{Replica, entry_at, head, receipt_of, submit, verified};
 pub use data::{Data, TestLog, event};
 pub use disk::{Ballast, SmallDisk};
+pub use http::{HttpResponse, http_get, http_over, http_request};
 pub use server::{Refused, Server, counterfoild};
 
 use counterfoil_proto::v1;

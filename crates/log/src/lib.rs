@@ -30,7 +30,7 @@ use std::{
 };
 
 use counterfoil_event::Event;
-use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
+use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{NoteSignature, Origin, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
 use tokio::sync::{oneshot, watch};
@@ -344,6 +344,27 @@ impl Log {
                 read::read_range(&shared.store, first, end, max_entries, max_bytes, with_payload)
             })
             .await
+    }
+
+    /// What lies at a path: the first hashes of a tile, 32 bytes each, or the first entries of a bundle, each after its length
+    /// in two bytes, big-endian. [`ReadError::NotFound`] if the log has not so much of it yet.
+    pub async fn tile_or_bundle(&self, path: TilePath) -> Result<Vec<u8>, ReadError> {
+        let commit = self.shared.commit();
+        if !path.exists_at(commit.head.size) {
+            return Err(ReadError::NotFound);
+        }
+        match path {
+            TilePath::Tile { tile, width } => {
+                self.shared
+                    .with_nodes(commit, move |nodes| nodes.tile_bytes(tile, width))
+                    .await
+            }
+            TilePath::Entries { bundle, width } => {
+                self.shared
+                    .blocking(move |shared| read::read_bundle(&shared.store, bundle, width))
+                    .await
+            }
+        }
     }
 
     /// A leaf with its proof at a head that covers it: the newest published one, or the newest commit's if that is not yet

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use counterfoil_event::{EventKey, Salt};
 use counterfoil_merkle::{
-    Digest, Frontier, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TreeSize, consistency_proof,
-    inclusion_proof, root_at,
+    Digest, Frontier, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TileWidth, TreeSize,
+    consistency_proof, inclusion_proof, root_at,
 };
 use counterfoil_store::{Store, StoredPayload};
 use quick_cache::sync::Cache;
@@ -97,6 +97,29 @@ impl Nodes<'_> {
         Ok(tile)
     }
 
+    /// The first `width` hashes of a tile that the tree has so much of.
+    ///
+    /// What is not in memory is read as it is stored and does not go there: whoever copies the whole tree would push out
+    /// what proofs need.
+    pub(crate) fn tile_bytes(&self, id: TileId, width: TileWidth) -> Result<Vec<u8>, ReadError> {
+        let hashes = usize::from(width.get());
+        let on_edge = self.frontier.tiles().find(|(edge, _)| *edge == id);
+        let cached = match on_edge {
+            Some((_, tile)) => Some(tile.clone()),
+            None => self.tiles.0.get(&id),
+        };
+        if let Some(tile) = cached {
+            let mut bytes = Vec::with_capacity(hashes * Digest::LEN);
+            for hash in &tile.hashes()[..hashes] {
+                bytes.extend_from_slice(hash.as_bytes());
+            }
+            return Ok(bytes);
+        }
+        let mut bytes = read_tile_bytes(self.store.ok_or(ReadError::NotCached)?, id)?;
+        bytes.truncate(hashes * Digest::LEN);
+        Ok(bytes)
+    }
+
     pub(crate) fn leaf_hash(&self, index: LeafIndex) -> Result<Digest, ReadError> {
         self.require(index, self.size())?;
         self.node(NodeId {
@@ -161,13 +184,41 @@ fn read_failure(error: ProveError<ReadError>) -> ReadError {
 
 /// Reads a full tile and computes its interior nodes.
 pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId) -> Result<Tile, ReadError> {
+    let bytes = read_tile_bytes(store, id)?;
+    Ok(Tile::from_bytes(suite, &bytes).expect("the length was checked"))
+}
+
+/// Reads the 256 hashes of a full tile.
+fn read_tile_bytes(store: &Store, id: TileId) -> Result<Vec<u8>, ReadError> {
     let bytes = store
         .tile(id)?
         .ok_or_else(|| ReadError::DataLoss(format!("{id:?} is missing")))?;
-    Tile::from_bytes(suite, &bytes)
-        .ok()
-        .filter(Tile::is_full)
-        .ok_or_else(|| ReadError::DataLoss(format!("{id:?} does not hold 256 hashes")))
+    if bytes.len() != usize::from(TileId::FULL_WIDTH) * Digest::LEN {
+        return Err(ReadError::DataLoss(format!("{id:?} does not hold 256 hashes")));
+    }
+    Ok(bytes)
+}
+
+/// The first `width` entries under a tile of level 0, as a bundle has them: each after its length in two bytes. The tree
+/// has them all.
+pub(crate) fn read_bundle(store: &Store, bundle: u64, width: TileWidth) -> Result<Vec<u8>, ReadError> {
+    let first = bundle * u64::from(TileId::FULL_WIDTH);
+    let first = LeafIndex::new(first).expect("the tree has it");
+    let (end, count) = (TreeSize::MAX, usize::from(width.get()));
+    let entries = read_range(store, first, end, count, usize::MAX, false)?;
+    if entries.len() != count {
+        return Err(ReadError::DataLoss(format!(
+            "entries {first} and those after it end too soon"
+        )));
+    }
+    let mut bytes = Vec::new();
+    for StoredEntry { index, entry, .. } in entries {
+        let length = u16::try_from(entry.len())
+            .map_err(|_| ReadError::DataLoss(format!("entry {index} is longer than an entry can be")))?;
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&entry);
+    }
+    Ok(bytes)
 }
 
 /// Reads an entry that the tree has, and the salt that a receipt carries with it.

@@ -1,8 +1,10 @@
 //! `counterfoild`: makes, serves and checks transparency logs.
 
 mod cli;
+mod connections;
 mod fsck;
 mod grpc;
+mod http;
 mod init;
 mod serve;
 

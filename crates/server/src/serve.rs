@@ -22,29 +22,21 @@ use tokio::{
     task,
     time::timeout,
 };
-use tonic::{
-    server::NamedService as _,
-    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
-};
+use tokio_rustls::TlsAcceptor;
+use tonic::{server::NamedService as _, service::Routes};
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::Serve,
+    connections,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
+    http,
 };
 
-/// Streams and calls under way on one connection.
-const MAX_CONCURRENT_STREAMS: u32 = 128;
-/// What one connection may have under way to us, unread, in bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// The same for one stream.
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// How long calls may take to end once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// A peer that does not answer a ping for so long is gone.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
@@ -52,7 +44,7 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let tls = tls_config(arguments)?;
+    let tls = tls_acceptor(arguments)?;
     let logs = open_logs(arguments)?;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,7 +58,7 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
-fn tls_config(arguments: &Serve) -> anyhow::Result<Option<ServerTlsConfig>> {
+fn tls_acceptor(arguments: &Serve) -> anyhow::Result<Option<TlsAcceptor>> {
     let (Some(cert), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
         anyhow::ensure!(
             arguments.listen.ip().is_loopback() || arguments.insecure_plaintext_on_network,
@@ -78,9 +70,9 @@ fn tls_config(arguments: &Serve) -> anyhow::Result<Option<ServerTlsConfig>> {
     };
     let read =
         |path| fs::read(path).with_context(|| format!("can't read {}", std::path::Path::display(path)));
-    Ok(Some(
-        ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?)),
-    ))
+    let acceptor = connections::tls_acceptor(&read(cert)?, &read(key)?)
+        .context("the TLS certificate or key can't be used")?;
+    Ok(Some(acceptor))
 }
 
 fn open_logs(arguments: &Serve) -> anyhow::Result<Logs> {
@@ -131,7 +123,7 @@ fn mebibytes(count: u32) -> usize {
         .saturating_mul(1024 * 1024)
 }
 
-async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> anyhow::Result<()> {
+async fn serve(arguments: &Serve, tls: Option<TlsAcceptor>, logs: Logs) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
     let listener = TcpListener::bind(arguments.listen)
         .await
@@ -157,30 +149,16 @@ async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> a
         });
     }
 
-    let mut server = Server::builder()
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE));
-    if let Some(tls) = tls {
-        server = server
-            .tls_config(tls)
-            .context("the TLS certificate or key can't be used")?;
-    }
     let submitter = SubmitServiceServer::new(Submitter::new(logs.clone(), stopping.clone()))
         .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
-    let reader = ReadServiceServer::new(Reader::new(logs, stopping.clone()))
+    let reader = ReadServiceServer::new(Reader::new(logs.clone(), stopping.clone()))
         .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
-    let serving = server
-        .add_service(health_service)
+    let grpc = Routes::new(health_service)
         .add_service(reflection)
         .add_service(submitter)
-        .add_service(reader)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            told(stopping.clone()),
-        );
-    let serving = task::spawn(serving);
+        .add_service(reader);
+    let router = http::add_to(grpc.into_axum_router(), logs);
+    let serving = task::spawn(connections::serve(listener, tls, router, stopping));
     println!("listening on {address}");
 
     stop_signal.await;
@@ -198,17 +176,12 @@ async fn serve(arguments: &Serve, tls: Option<ServerTlsConfig>, logs: Logs) -> a
     }
     stop.send_replace(true);
     match timeout(DRAIN, serving).await {
-        Ok(served) => served.context("the server failed")?.context("the server failed"),
+        Ok(served) => served.context("the server failed"),
         Err(_) => {
             warn!("some calls did not end in time and were cut off");
             Ok(())
         }
     }
-}
-
-async fn told(mut stopping: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.

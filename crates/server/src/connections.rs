@@ -1,0 +1,243 @@
+//! Connections to the one port: accepted up to a limit, encrypted where asked for, served in HTTP/1.1 or HTTP/2 as the
+//! client chooses, drained.
+
+use std::{
+    io::{self, ErrorKind},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self, ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+use tracing::{debug, warn};
+
+/// Connections at a time, those included that have yet to say what they want. More wait until one ends.
+const MAX_CONNECTIONS: usize = 1024;
+/// For TLS to be agreed on, or for the first bytes of a connection without it.
+const OPENING_PATIENCE: Duration = Duration::from_secs(10);
+/// For the head of an HTTP/1.1 request, and so for the pause before it too.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest head of an HTTP/1.1 request. In HTTP/2 hyper's limit is 16 KiB.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Streams and calls under way on one connection.
+const MAX_CONCURRENT_STREAMS: u32 = 128;
+/// What one connection may have under way to us, unread, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// The same for one stream.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// How long a connection is quiet before it is pinged.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A peer that does not answer a ping for so long is gone.
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
+/// Until accepting is tried again after it failed: most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What begins a connection in HTTP/2, and no request in HTTP/1.1. The preface goes on, but nothing else does.
+const HTTP2_PREFACE: &[u8; 3] = b"PRI";
+/// How HTTP/2 is called when TLS is agreed on.
+const ALPN_HTTP2: &[u8] = b"h2";
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// What is agreed on with clients over TLS: HTTP/2, else HTTP/1.1.
+///
+/// # Errors
+/// If certificate or key are not what they should be, or do not belong together.
+pub(crate) fn tls_acceptor(certificate_pem: &[u8], key_pem: &[u8]) -> anyhow::Result<TlsAcceptor> {
+    let certificates = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)?;
+    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)?;
+    config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Serves until told to stop; then accepts nothing more, and returns when what is under way has ended.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let server = Arc::new(Server::new(tls, router, stopping.clone()));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut stop = pin!(told(&mut stopping));
+    let mut crowded = false;
+    loop {
+        match places.available_permits() {
+            0 if !crowded => {
+                warn!("{MAX_CONNECTIONS} connections are open; more have to wait");
+                crowded = true;
+            }
+            // Not said again before there is room.
+            free if free > MAX_CONNECTIONS / 10 => crowded = false,
+            _ => {}
+        }
+        let next = async {
+            // A place first: whom there is no place for waits with the system, not in our memory.
+            let place = places.clone().acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut stop => break,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let server = server.clone();
+                task::spawn(async move {
+                    server.converse(stream).await;
+                    drop(place);
+                });
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                ) => {}
+            Err(error) => {
+                warn!(%error, "can't accept connections; trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(MAX_CONNECTIONS).expect("the limit is small");
+    let _ended = places.acquire_many(all).await;
+}
+
+/// Ready once the server was told to stop.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+type Protocol = auto::Builder<TokioExecutor>;
+
+/// What every connection needs.
+struct Server {
+    tls: Option<TlsAcceptor>,
+    http1: Protocol,
+    http2: Protocol,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Server {
+    fn new(tls: Option<TlsAcceptor>, router: Router, stopping: watch::Receiver<bool>) -> Self {
+        let mut http1 = Protocol::new(TokioExecutor::new()).http1_only();
+        http1
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_buf_size(MAX_HEAD_BYTES);
+        let mut http2 = Protocol::new(TokioExecutor::new()).http2_only();
+        http2
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_PATIENCE);
+        Self {
+            tls,
+            http1,
+            http2,
+            router,
+            stopping,
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn converse(&self, stream: TcpStream) {
+        let mut stopping = self.stopping.clone();
+        let opening = timeout(OPENING_PATIENCE, self.open(stream));
+        let opened = tokio::select! {
+            () = told(&mut stopping) => return,
+            opened = opening => opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+        };
+        match opened {
+            Ok((Stream::Plain(stream), protocol)) => self.answer(stream, protocol, stopping).await,
+            Ok((Stream::Tls(stream), protocol)) => self.answer(*stream, protocol, stopping).await,
+            Err(error) => debug!(%error, "a connection did not open"),
+        }
+    }
+
+    /// Agrees with the client on encryption and protocol.
+    async fn open(&self, stream: TcpStream) -> io::Result<(Stream, &Protocol)> {
+        stream.set_nodelay(true)?;
+        let protocol = |is_http2| if is_http2 { &self.http2 } else { &self.http1 };
+        let Some(tls) = &self.tls else {
+            let is_http2 = begins_http2(&stream).await?;
+            return Ok((Stream::Plain(stream), protocol(is_http2)));
+        };
+        let stream = tls.accept(stream).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+        Ok((Stream::Tls(Box::new(stream)), protocol(is_http2)))
+    }
+
+    /// Answers requests until the client leaves, or until those under way are answered once the server was told to stop.
+    async fn answer(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        protocol: &Protocol,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "a connection failed");
+        }
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+/// Whether the client speaks HTTP/2 from the start, which over TLS it would say before. Reads nothing away.
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if seen == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if seen == first.len() || !HTTP2_PREFACE.starts_with(&first[..seen]) {
+            return Ok(&first == HTTP2_PREFACE);
+        }
+        // What is there already is there at once when one looks again.
+        sleep(Duration::from_millis(10)).await;
+    }
+}

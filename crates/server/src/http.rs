@@ -1,0 +1,210 @@
+//! What the port serves beside gRPC: each log as C2SP tlog-tiles under `/logs/<name>/`, and `/health`.
+//!
+//! A path has one spelling. Whatever is spelled in another way, or is not there, is not found.
+
+use std::{str::FromStr as _, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{
+        Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
+        header::{
+            ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY,
+            X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use counterfoil_log::{Log, LogName, ReadError};
+use counterfoil_merkle::TilePath;
+use tokio::{sync::Semaphore, time::timeout};
+use tonic::Status;
+use tower_http::{CompressionLevel, compression::CompressionLayer};
+use tracing::error;
+
+use crate::grpc::Logs;
+
+/// Reads at a time, each of which may hold up a thread for as long as the disk takes.
+const MAX_READS: usize = 32;
+/// How long a request waits for its turn to read.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// When to come back, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// A checkpoint is as new as the publishing interval, which is a second; for so long it may answer others too.
+const BRIEFLY: HeaderValue = HeaderValue::from_static("public, max-age=1");
+/// What lies at the path of a tile never changes.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=604800, immutable");
+/// What is not there may be there in a moment.
+const NEVER: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Adds the paths to those of gRPC.
+pub(crate) fn add_to(grpc: Router, logs: Logs) -> Router {
+    let reader = Reader {
+        logs,
+        turns: Arc::new(Semaphore::new(MAX_READS)),
+    };
+    let compression = CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(
+            |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
+                extensions.get::<Compressible>().is_some()
+            },
+        );
+    let tiles = get(read).fallback(only_get).layer(compression).with_state(reader);
+    grpc.route("/logs/{*path}", tiles)
+        .route(
+            "/health",
+            get(async || ([(CACHE_CONTROL, NEVER)], "ok\n")).fallback(only_get),
+        )
+        .fallback(nothing_here)
+}
+
+#[derive(Clone)]
+struct Reader {
+    logs: Logs,
+    turns: Arc<Semaphore>,
+}
+
+/// Marks an answer worth compressing: entries are, hashes are not.
+#[derive(Clone, Copy)]
+struct Compressible;
+
+/// Why there is no answer, or none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    NotFound,
+    NotPublished,
+    Busy,
+    Damaged,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::NotFound => (StatusCode::NOT_FOUND, "there is nothing at this path\n"),
+            Self::NotPublished => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the log has published no head yet\n",
+            ),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many reads are waiting\n"),
+            Self::Damaged => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "stored data is damaged or missing; the operator has to run fsck\n",
+            ),
+        };
+        let mut response = (status, [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, NEVER)], text).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+/// What a path under a log's prefix names.
+enum Resource {
+    Checkpoint,
+    Tile(TilePath),
+}
+
+async fn read(State(reader): State<Reader>, request: Request) -> Result<Response, Refusal> {
+    // The body, if there is one, is dropped unread.
+    let (log, resource) = reader.find(request.uri()).ok_or(Refusal::NotFound)?;
+    let (body, content_type, caching) = match resource {
+        Resource::Checkpoint => {
+            let head = log.published_head().ok_or(Refusal::NotPublished)?;
+            (head.note.clone(), TEXT, BRIEFLY)
+        }
+        Resource::Tile(path) => (reader.read(log, path).await?, BYTES, FOR_EVER),
+    };
+    // The tag of a bundle stands for it with or without compression, so it is a weak one.
+    let compressible = matches!(resource, Resource::Tile(TilePath::Entries { .. }));
+    let tag = entity_tag(&body, compressible);
+    let mut response = if names(request.headers(), &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = ([(CONTENT_TYPE, content_type)], body).into_response();
+        if compressible {
+            response.extensions_mut().insert(Compressible);
+        }
+        response
+    };
+    if compressible {
+        response.headers_mut().insert(VARY, ACCEPT_ENCODING.into());
+    }
+    response.headers_mut().extend::<[(HeaderName, HeaderValue); 3]>([
+        (ETAG, tag),
+        (CACHE_CONTROL, caching),
+        // Who submits chooses some of the bytes.
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ]);
+    Ok(response)
+}
+
+impl Reader {
+    /// The path is taken as it came: nothing in it is decoded, and a query belongs to no path that there is.
+    fn find(&self, uri: &Uri) -> Option<(&Log, Resource)> {
+        let (log, path) = uri.path().strip_prefix("/logs/")?.split_once('/')?;
+        let log = self.logs.get(&LogName::from_str(log).ok()?)?;
+        let resource = match path {
+            "checkpoint" => Resource::Checkpoint,
+            _ => Resource::Tile(path.parse().ok()?),
+        };
+        uri.query().is_none().then_some((log, resource))
+    }
+
+    async fn read(&self, log: &Log, path: TilePath) -> Result<Vec<u8>, Refusal> {
+        let turn = timeout(READ_PATIENCE, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| Refusal::Busy)?;
+        log.tile_or_bundle(path).await.map_err(|problem| match problem {
+            ReadError::NotFound => Refusal::NotFound,
+            // What the operator needs to know is no business of the reader's.
+            problem => {
+                error!(log = %log.name(), %path, %problem, "a read failed");
+                Refusal::Damaged
+            }
+        })
+    }
+}
+
+fn entity_tag(body: &[u8], weak: bool) -> HeaderValue {
+    let digest = hex::encode(&blake3::hash(body).as_bytes()[..16]);
+    let tag = format!("{}\"{digest}\"", if weak { "W/" } else { "" });
+    HeaderValue::try_from(tag).expect("a tag is printable ASCII")
+}
+
+/// Whether the client says that it has what bears the tag (RFC 9110, section 13.1.2).
+fn names(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    let tag = opaque(tag.as_bytes());
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .flat_map(|tags| tags.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|other| other == b"*" || opaque(other) == tag)
+}
+
+async fn only_get() -> impl IntoResponse {
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, NEVER)],
+        "only GET and HEAD are allowed here\n",
+    )
+}
+
+/// Whoever calls a service that is not there is told so in gRPC.
+async fn nothing_here(headers: HeaderMap) -> Response {
+    let is_grpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        return Status::unimplemented("").into_http::<Body>();
+    }
+    Refusal::NotFound.into_response()
+}
