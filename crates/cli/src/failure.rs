@@ -2,8 +2,8 @@
 
 use std::{io, path::Path, process::ExitCode};
 
-use counterfoil_client::{Action, Error, Misbehaviour, Reason, Refusal};
-use counterfoil_note::SignedHead;
+use counterfoil_client::{Action, Error, Misbehaviour, NotCosigned, Reason, Refusal};
+use counterfoil_note::{NoQuorum, PolicyName, SignedHead};
 use serde_json::{Map, Value, json};
 
 use crate::output::{self, TreeHead, printable};
@@ -14,7 +14,7 @@ Exit codes:
   0  done, and everything verified
   1  verification failed, or the log misbehaved: do not trust it
   2  the command line or a local file is wrong
-  3  the server is unreachable or overloaded: try again
+  3  the server is unreachable or overloaded, or witnesses are missing yet: try again
   4  the log refused the request: change it
   5  the log has no such entry";
 
@@ -137,10 +137,26 @@ impl Failure {
         failure.hints = heads.iter().map(|head| seen(head)).collect();
         match misbehaviour {
             Misbehaviour::UnverifiedHead { .. } => failure.hint(
-                "either --log-key or --server is not this log's, or someone stands between: do not go on",
+                "either --log-key (or --policy) or --server is not this log's, or someone stands between: do not go on",
             ),
             _ => failure.hint("do not trust the log; keep the signed notes below and show them to others"),
         }
+    }
+
+    /// Too few witnesses cosigned a head.
+    pub(crate) fn no_quorum(exit: Exit, message: String, problem: &NoQuorum) -> Self {
+        let names = |names: &[PolicyName]| names.iter().map(PolicyName::to_string).collect::<Vec<_>>();
+        Self::new(exit, message)
+            .detail("kind", "no_quorum")
+            .detail("quorum", problem.quorum.as_str())
+            .detail("cosigned", names(&problem.cosigned))
+            .detail("missing", names(&problem.missing))
+    }
+
+    fn not_cosigned(error: &NotCosigned) -> Self {
+        Self::no_quorum(Exit::Unavailable, error.to_string(), &error.problem)
+            .detail("tree_head", json!(TreeHead::from(&error.head)))
+            .hint("the witnesses may be slow or down: try again; if it stays, ask the log's operator and the witnesses")
     }
 
     fn refusal(refusal: &Refusal) -> Self {
@@ -216,6 +232,7 @@ impl From<Error> for Failure {
             Error::InvalidAnswer(_) => Self::untrusted(error.to_string())
                 .detail("kind", "invalid_answer")
                 .hint("check --server; if it is the right one, its operator has to look"),
+            Error::NotCosigned(error) => Self::not_cosigned(error),
             Error::State(_) => Self::usage(error.to_string()).detail("kind", "state"),
             Error::Options(_) => Self::usage(error.to_string()).detail("kind", "options"),
         }

@@ -1,6 +1,7 @@
 //! `counterfoil`: submit events to a transparency log, and check what it says.
 //!
-//! Every command that talks to a log verifies the answers under the key given by `--log-key` before it prints them.
+//! Every command that talks to a log verifies the answers under the key given by `--log-key`, or under the
+//! policy of `--policy`, before it prints them.
 //! One file for each command is in [`commands`]; what they share is the options ([`options`]), what they print
 //! ([`output`]) and how they fail ([`failure`]). The program never reads a log's data directory and builds without
 //! RocksDB.

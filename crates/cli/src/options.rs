@@ -1,12 +1,16 @@
 //! The options that all commands share.
 
-use std::{env, fs, num::NonZeroUsize, path::PathBuf};
+use std::{
+    env, fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use counterfoil_client::{Client, Options, Server, StateDir};
-use counterfoil_note::VerifierKey;
+use counterfoil_note::{MAX_POLICY_BYTES, Policy, VerifierKey};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, files};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
 const SERVER_VARIABLE: &str = "COUNTERFOIL_SERVER";
@@ -22,6 +26,15 @@ pub(crate) struct Common {
     /// The log's public key as `counterfoild init` printed it, or @FILE to read it from a file
     #[arg(long, global = true, value_name = "VKEY", env = "COUNTERFOIL_LOG_KEY", hide_env_values = true, value_parser = log_key)]
     pub(crate) log_key: Option<VerifierKey>,
+    /// Whom to trust: a tlog-policy file that lists logs, witnesses and a quorum; instead of --log-key
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "COUNTERFOIL_POLICY",
+        hide_env_values = true
+    )]
+    pub(crate) policy: Option<PathBuf>,
     /// The log's name on the server
     #[arg(
         long,
@@ -43,12 +56,19 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// The key without which nothing can be believed.
-    pub(crate) fn key(&self) -> Result<&VerifierKey, Failure> {
-        self.log_key.as_ref().ok_or_else(|| {
-            Failure::usage("nothing can be verified without the log's key")
+    /// Without this, nothing can be believed.
+    pub(crate) fn policy(&self) -> Result<Policy, Failure> {
+        match (&self.log_key, &self.policy) {
+            (Some(_), Some(_)) => Err(Failure::usage(
+                "--log-key and --policy both say whom to trust: give one of them",
+            )
+            .hint("the variables COUNTERFOIL_LOG_KEY and COUNTERFOIL_POLICY count as given")),
+            (Some(key), None) => Ok(Policy::for_log(key.clone())),
+            (None, Some(path)) => read_policy(path),
+            (None, None) => Err(Failure::usage("nothing can be verified without the log's key")
                 .hint("give --log-key VKEY or set COUNTERFOIL_LOG_KEY; `counterfoild init` printed it")
-        })
+                .hint("or give --policy FILE, which can ask for witnesses too")),
+        }
     }
 
     /// A connected client.
@@ -58,7 +78,7 @@ impl Common {
 
     /// A client with several connections.
     pub(crate) async fn client_with(&self, connections: NonZeroUsize) -> Result<Client, Failure> {
-        let mut options = Options::new(self.server()?, self.key()?.clone());
+        let mut options = Options::new(self.server()?, self.policy()?);
         options.log.clone_from(&self.log);
         options.state = Some(self.state()?);
         options.connections = connections;
@@ -87,6 +107,23 @@ impl Common {
             }),
         }
     }
+}
+
+/// Reads a policy by which something can be verified: one that lists a log.
+pub(crate) fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let bytes = files::read(path, MAX_POLICY_BYTES)?;
+    let policy =
+        Policy::parse(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    if policy.logs().is_empty() {
+        let problem = format!(
+            "{}: the policy lists no log, so it accepts nothing",
+            path.display()
+        );
+        return Err(
+            Failure::usage(problem).hint("add a line `log <vkey>`; `counterfoild init` printed the vkey")
+        );
+    }
+    Ok(policy)
 }
 
 /// Reads a vkey, or `@` and a file of which the first line is one.

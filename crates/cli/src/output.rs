@@ -9,7 +9,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use counterfoil_event::{Attributes, Entry};
 use counterfoil_merkle::Digest;
-use counterfoil_note::SignedHead;
+use counterfoil_note::{Cosignature, Policy, SignedHead};
 use counterfoil_verify::Receipt as VerifyReceipt;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -89,6 +89,43 @@ impl From<&SignedHead> for TreeHead {
     }
 }
 
+/// A witness's word on a head.
+#[derive(Serialize)]
+pub(crate) struct Witnessed {
+    /// What the policy calls the witness.
+    witness: String,
+    /// What the witness's key is called.
+    name: String,
+    key_id: String,
+    time_unix_s: u64,
+}
+
+/// Who of the policy's witnesses cosigned a head, and when.
+pub(crate) fn witnessed(policy: &Policy, cosignatures: &[Cosignature]) -> Vec<Witnessed> {
+    let witnessed = cosignatures.iter().filter_map(|cosignature| {
+        Some(Witnessed {
+            witness: policy.witness(cosignature.key())?.name.to_string(),
+            name: cosignature.name().to_string(),
+            key_id: cosignature.key().id().to_string(),
+            time_unix_s: cosignature.time().get(),
+        })
+    });
+    witnessed.collect()
+}
+
+impl Display for Witnessed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { witness, name, .. } = self;
+        write!(f, "{witness} ({name}), {}", seconds(self.time_unix_s))
+    }
+}
+
+/// The same for a head that the client verified.
+pub(crate) fn witnessed_head(policy: &Policy, head: &SignedHead) -> Vec<Witnessed> {
+    // A cosignature that fails has failed the head before.
+    witnessed(policy, &policy.cosignatures(head).unwrap_or_default())
+}
+
 /// A receipt as the API names its fields.
 pub(crate) fn receipt(receipt: &VerifyReceipt, head: &SignedHead) -> Value {
     json!({
@@ -153,6 +190,14 @@ pub(crate) fn signed(head: &SignedHead) -> String {
         || "at a time that this key does not sign".to_owned(),
         |time| millis(time.get()),
     )
+}
+
+/// A time in UTC, from seconds since 1970.
+fn seconds(unix_s: u64) -> String {
+    let time = i64::try_from(unix_s)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| format!("{unix_s} s after 1970"), |time| time.to_string())
 }
 
 /// A time in UTC, from milliseconds since 1970.

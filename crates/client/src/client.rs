@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use counterfoil_merkle::{TreeSize, verify_consistency};
-use counterfoil_note::{SignedHead, VerifierKey};
+use counterfoil_merkle::{Suite, TreeSize, verify_consistency};
+use counterfoil_note::{Origin, Policy, SignedHead};
 use counterfoil_proto::v1::{
     self, Reason, read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
 };
@@ -17,8 +17,8 @@ use tokio::{
 use tonic::transport::Channel;
 
 use crate::{
-    Error, Misbehaviour, Options, StateDir, Unavailable, Unverified, error::with_causes, heads::Heads,
-    misbehaviour::UnprovenConsistency, state::Saved,
+    Error, InvalidAnswer, Misbehaviour, Options, StateDir, Unavailable, Unverified, error::with_causes,
+    heads::Heads, misbehaviour::UnprovenConsistency, state::Saved,
 };
 
 /// Largest message to accept: a payload of 25 MiB and its attributes, or a good many smaller ones.
@@ -36,6 +36,8 @@ struct Shared {
     channels: Vec<Channel>,
     next_channel: AtomicUsize,
     log: String,
+    origin: Origin,
+    suite: Suite,
     heads: Heads,
     state: Option<StateDir>,
     /// The head that the state directory is known to hold. Locked while heads are linked: one at a time.
@@ -45,7 +47,6 @@ struct Shared {
 impl Client {
     /// Connects, and reads the head saved for the log.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let saved = load(options.state.clone(), options.key.clone()).await?;
         let endpoint = options.endpoint()?;
         let mut channels = Vec::with_capacity(options.connections.get());
         for _ in 0..options.connections.get() {
@@ -58,21 +59,35 @@ impl Client {
             })?;
             channels.push(channel);
         }
+        let (policy, origin) = choose_log(options.policy, &channels[0], &options.log).await?;
+        let saved = load(options.state.clone(), policy.clone(), origin.clone()).await?;
         Ok(Self {
             shared: Arc::new(Shared {
                 channels,
                 next_channel: AtomicUsize::new(0),
                 log: options.log,
-                heads: Heads::new(options.key, saved.clone()),
+                suite: policy.logs()[0].key.suite(),
+                origin,
+                heads: Heads::new(policy, saved.clone()),
                 state: options.state,
                 saved: Mutex::new(saved.map(Arc::new)),
             }),
         })
     }
 
-    /// The key that the client trusts.
-    pub fn key(&self) -> &VerifierKey {
-        self.shared.heads.key()
+    /// What the client trusts. It lists one log, with one key or several.
+    pub fn policy(&self) -> &Policy {
+        self.shared.heads.policy()
+    }
+
+    /// The log.
+    pub fn origin(&self) -> &Origin {
+        &self.shared.origin
+    }
+
+    /// The log's hash suite.
+    pub fn suite(&self) -> Suite {
+        self.shared.suite
     }
 
     /// The largest head whose signature was checked, be it linked or not.
@@ -96,7 +111,9 @@ impl Client {
             let Some(anchor) = self.heads().anchor() else {
                 return Ok(None);
             };
-            let is_saved = saved.as_ref().is_some_and(|saved| saved.size() == anchor.size());
+            let is_saved = saved
+                .as_ref()
+                .is_some_and(|saved| saved.note_bytes() == anchor.note_bytes());
             if is_saved || self.shared.state.is_none() {
                 return Ok(Some(SignedHead::clone(&anchor)));
             }
@@ -173,8 +190,8 @@ impl Client {
         let Some(state) = self.shared.state.clone() else {
             return Ok(Saved::Yes);
         };
-        let key = self.key().clone();
-        blocking(move || Ok(state.save(&key, base.as_deref(), &head)?)).await
+        let policy = self.policy().clone();
+        blocking(move || Ok(state.save(&policy, base.as_deref(), &head)?)).await
     }
 
     /// Links heads once too many have gathered. For calls that see heads without linking them.
@@ -224,9 +241,37 @@ impl Client {
     }
 }
 
-async fn load(state: Option<StateDir>, key: VerifierKey) -> Result<Option<SignedHead>, Error> {
+/// Which of the policy's logs to be a client of: the only one, or the one that the server presents. Returns the policy
+/// with that log alone, so that heads of another are refused from here on.
+async fn choose_log(policy: Policy, channel: &Channel, log: &str) -> Result<(Policy, Origin), Error> {
+    let first = policy.logs().first().map(|log| log.key.name().clone());
+    let first = first.ok_or_else(|| Error::Options("the policy lists no log".to_owned()))?;
+    if policy.logs().iter().all(|log| *log.key.name() == first) {
+        return Ok((policy, first));
+    }
+    let request = v1::GetTreeHeadRequest {
+        log: log.to_owned(),
+        known_tree_size: 0,
+    };
+    let answer = ReadServiceClient::new(channel.clone())
+        .get_tree_head(request)
+        .await?;
+    let head = answer.into_inner().tree_head;
+    let note = head
+        .ok_or_else(|| InvalidAnswer::new("it has no tree head"))?
+        .checkpoint;
+    let head = policy
+        .verify_head(&note)
+        .map_err(|error| Misbehaviour::UnverifiedHead {
+            error,
+            note: note.into(),
+        })?;
+    Ok((policy.for_origin(head.origin()), head.origin().clone()))
+}
+
+async fn load(state: Option<StateDir>, policy: Policy, origin: Origin) -> Result<Option<SignedHead>, Error> {
     match state {
-        Some(state) => blocking(move || Ok(state.load(&key)?)).await,
+        Some(state) => blocking(move || Ok(state.load(&policy, &origin)?)).await,
         None => Ok(None),
     }
 }

@@ -52,7 +52,7 @@ impl Client {
         };
         let answer = self.reads().get_entry(request).await?.into_inner();
         let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
-        let leaf_hash = self.key().suite().leaf_hash(&answer.entry);
+        let leaf_hash = self.suite().leaf_hash(&answer.entry);
 
         let head = self.head_covering(index.size_after().get()).await?;
         let proof = self.fetch_inclusion(&Leaf::Index(index), head.size()).await?;

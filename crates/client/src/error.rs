@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use counterfoil_merkle::LeafIndex;
+use counterfoil_note::{NoQuorum, SignedHead};
 use counterfoil_proto::{InvalidField, v1::Reason};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -29,6 +30,9 @@ pub enum Error {
     /// An answer that makes no sense: a faulty server, or one of another kind.
     #[error(transparent)]
     InvalidAnswer(#[from] InvalidAnswer),
+    /// A published head lacks witnesses that the policy asks for. The log may just be slow to gather them.
+    #[error(transparent)]
+    NotCosigned(#[from] Box<NotCosigned>),
     /// The saved head can't be read or written.
     #[error(transparent)]
     State(#[from] StateError),
@@ -52,7 +56,7 @@ impl Error {
     /// Retry, fix, or page someone?
     pub fn action(&self) -> Action {
         match self {
-            Self::Unavailable(_) => Action::Retry,
+            Self::Unavailable(_) | Self::NotCosigned(_) => Action::Retry,
             Self::Refused(refusal) => refusal.action(),
             Self::Misbehaviour(_) | Self::InvalidAnswer(_) => Action::Alert,
             Self::State(_) | Self::Options(_) => Action::Fix,
@@ -63,6 +67,12 @@ impl Error {
 impl From<Misbehaviour> for Error {
     fn from(misbehaviour: Misbehaviour) -> Self {
         Self::Misbehaviour(Box::new(misbehaviour))
+    }
+}
+
+impl From<NotCosigned> for Error {
+    fn from(error: NotCosigned) -> Self {
+        Self::NotCosigned(Box::new(error))
     }
 }
 
@@ -105,6 +115,19 @@ impl InvalidAnswer {
             problem: problem.into(),
         }
     }
+}
+
+/// A head that the log signed and linked to all others, and that too few of the policy's witnesses cosigned.
+///
+/// No misbehaviour by itself: witnesses may be down, or the log slow to ask them. A log that shows a head to some only
+/// looks the same, so nothing under such a head is believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} (tree size {})", head.size())]
+pub struct NotCosigned {
+    /// The head.
+    pub head: SignedHead,
+    /// Which witnesses are missing.
+    pub problem: NoQuorum,
 }
 
 /// A log's refusal.

@@ -7,9 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use counterfoil_merkle::TreeSize;
-use counterfoil_note::{SignedHead, VerifierKey};
+use counterfoil_note::{HeadError, Policy, SignedHead};
 
-use crate::{Error, Misbehaviour};
+use crate::{Error, Misbehaviour, NotCosigned};
 
 /// How many verified heads are remembered by their bytes, so that the receipts that share one check it once.
 const MAX_CACHED_HEADS: usize = 1024;
@@ -18,7 +18,7 @@ pub(crate) const MAX_UNLINKED_HEADS: usize = 16 << 10;
 
 /// Verified heads. *Linked* ones are proved consistent with the largest linked head, the anchor.
 pub(crate) struct Heads {
-    key: VerifierKey,
+    policy: Policy,
     seen: Mutex<Seen>,
 }
 
@@ -33,29 +33,30 @@ struct Seen {
 }
 
 impl Heads {
-    pub(crate) fn new(key: VerifierKey, anchor: Option<SignedHead>) -> Self {
+    pub(crate) fn new(policy: Policy, anchor: Option<SignedHead>) -> Self {
         let seen = Seen {
             anchor: anchor.map(Arc::new),
             ..Seen::default()
         };
         Self {
-            key,
+            policy,
             seen: Mutex::new(seen),
         }
     }
 
-    pub(crate) fn key(&self) -> &VerifierKey {
-        &self.key
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
-    /// Checks the signature of a head, and that no other head of its size is known.
+    /// Checks the log's signature of a head, and that no other head of its size is known. Says nothing of witnesses: no
+    /// witness has seen the head of a receipt that is just made.
     pub(crate) fn verify(&self, note: &[u8]) -> Result<Arc<SignedHead>, Error> {
         if let Some(head) = self.seen().verified.get(note) {
             return Ok(Arc::clone(head));
         }
         // Not under the lock: others may check other heads meanwhile.
         let head = self
-            .key
+            .policy
             .verify_head(note)
             .map_err(|error| Misbehaviour::UnverifiedHead {
                 error,
@@ -64,6 +65,21 @@ impl Heads {
         let head = Arc::new(head);
         self.seen().remember(&head)?;
         Ok(head)
+    }
+
+    /// Checks that the policy's witnesses cosigned a head that the log presents as published.
+    pub(crate) fn check_quorum(&self, head: &SignedHead) -> Result<(), Error> {
+        let cosignatures = self
+            .policy
+            .cosignatures(head)
+            .map_err(|error| Misbehaviour::UnverifiedHead {
+                error: HeadError::Cosignature(error),
+                note: head.note_bytes().to_owned(),
+            })?;
+        self.policy.check_quorum(&cosignatures).map_err(|problem| {
+            let head = head.clone();
+            NotCosigned { head, problem }.into()
+        })
     }
 
     /// The largest head, linked or not.
@@ -128,18 +144,22 @@ impl Seen {
         if head.size() == TreeSize::ZERO {
             return Ok(());
         }
-        let anchor = self.anchor.as_ref().filter(|anchor| anchor.size() == head.size());
-        if let Some(known) = anchor.or_else(|| self.unlinked.get(&head.size())) {
-            return match known.root() == head.root() {
-                true => Ok(()),
-                false => Err(Misbehaviour::Fork {
-                    known: SignedHead::clone(known),
-                    presented: SignedHead::clone(head),
-                }
-                .into()),
-            };
+        let known = match &mut self.anchor {
+            Some(anchor) if anchor.size() == head.size() => Some(anchor),
+            _ => self.unlinked.get_mut(&head.size()),
+        };
+        match known {
+            None => {
+                self.unlinked.insert(head.size(), Arc::clone(head));
+            }
+            Some(known) if known.root() != head.root() => {
+                let (known, presented) = (SignedHead::clone(known), SignedHead::clone(head));
+                return Err(Misbehaviour::Fork { known, presented }.into());
+            }
+            // Witnesses came to it: their word is worth keeping.
+            Some(known) if known.signatures().len() < head.signatures().len() => *known = Arc::clone(head),
+            Some(_) => {}
         }
-        self.unlinked.insert(head.size(), Arc::clone(head));
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! A client of Counterfoil logs that trusts nothing but the log's key.
+//! A client of Counterfoil logs that trusts nothing but its policy: the log's key and, where the policy asks for them,
+//! witnesses.
 //!
 //! Every answer is checked before it is returned: heads by their signature and against the largest head known so far,
 //! receipts by inclusion under a signed head and by the entry's commitments to what was sent, proofs by recomputing
@@ -8,15 +9,21 @@
 //! shows two histories, is caught by whoever asks it next. What the first contact shows is taken on trust: nothing is
 //! there to compare with.
 //!
+//! Under a policy with a quorum, heads that the log presents as published, and all that is proved under them, must be
+//! cosigned; else the answer is [`Error::NotCosigned`]. A receipt straight from a submission is under a head that no
+//! witness can have seen: the log's signature alone vouches for it until [`Client::receipt`] fetches a later one.
+//!
 //! The client does not decide what to submit, keeps no queue and never retries by itself; [`Error::action`] says
 //! whether a retry can help.
 //!
 //! ```no_run
 //! use counterfoil_client::{Client, Options};
 //! use counterfoil_event::{Event, EventParts};
+//! use counterfoil_note::Policy;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options::new("http://127.0.0.1:7480".parse()?, std::env::var("COUNTERFOIL_LOG_KEY")?.parse()?);
+//! let policy = Policy::for_log(std::env::var("COUNTERFOIL_LOG_KEY")?.parse()?);
+//! let options = Options::new("http://127.0.0.1:7480".parse()?, policy);
 //! let client = Client::connect(options).await?;
 //! let event = Event::try_from(EventParts {
 //!     id: "run-42".into(),
@@ -48,7 +55,7 @@ mod unverified;
 pub use client::Client;
 pub use counterfoil_proto::v1::Reason;
 pub use entries::{EntryPayload, EntryRange, VerifiedEntry};
-pub use error::{Action, Error, Field, InvalidAnswer, Refusal, Unavailable};
+pub use error::{Action, Error, Field, InvalidAnswer, NotCosigned, Refusal, Unavailable};
 pub use misbehaviour::{Misbehaviour, UnprovenConsistency};
 pub use options::{InvalidServer, Options, Server};
 pub use read::{ConsistencyProof, HeadStream, InclusionProof, Leaf};

@@ -12,7 +12,8 @@ use crate::Refusal;
 /// whoever believes the client about the answer it got.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Misbehaviour {
-    /// A head that the log's key did not sign. Or the client was given another log's key.
+    /// A head that the log's key did not sign, or with a cosignature that its witness did not make. Or the client was
+    /// given another log's key.
     #[error("{error}")]
     UnverifiedHead {
         /// Why it is refused.

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
 
-use counterfoil_note::VerifierKey;
+use counterfoil_note::Policy;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Uri};
 
 use crate::{Error, StateDir};
@@ -24,8 +24,10 @@ pub struct Options {
     pub server: Server,
     /// The log's name on that server.
     pub log: String,
-    /// The key that signs the log's heads. It carries the log's origin and hash suite: all that the client trusts.
-    pub key: VerifierKey,
+    /// Whose heads to believe, and which witnesses have to cosign those that the log publishes: all that the client
+    /// trusts. [`Policy::for_log`] believes one key of one log. If several logs are listed, the client is of the one
+    /// that the server presents.
+    pub policy: Policy,
     /// Where the largest verified head is kept. Without it, heads are compared only while the client lives.
     pub state: Option<StateDir>,
     /// Certificates in PEM to trust instead of the machine's own, for `https` servers.
@@ -36,11 +38,11 @@ pub struct Options {
 
 impl Options {
     /// The log `main` of a server, over one connection, with no memory on disk.
-    pub fn new(server: Server, key: VerifierKey) -> Self {
+    pub fn new(server: Server, policy: Policy) -> Self {
         Self {
             server,
             log: "main".to_owned(),
-            key,
+            policy,
             state: None,
             tls_ca: None,
             connections: NonZeroUsize::MIN,

@@ -61,7 +61,8 @@ pub struct ConsistencyProof {
 }
 
 impl Client {
-    /// The newest published head: signed, not behind any head known before, and linked to all of them.
+    /// The newest published head: signed, not behind any head known before, linked to all of them, and cosigned by a
+    /// quorum if the policy asks for one.
     pub async fn head(&self) -> Result<SignedHead, Error> {
         self.head_covering(0).await
     }
@@ -75,7 +76,9 @@ impl Client {
             known_tree_size: known_size.max(least),
         };
         let answer = self.reads().get_tree_head(request).await?.into_inner();
-        self.accept_head(answer.tree_head, known.as_deref()).await
+        let head = self.accept_head(answer.tree_head, known.as_deref()).await?;
+        self.heads().check_quorum(&head)?;
+        Ok(head)
     }
 
     /// The newest published head, then each one that follows, every one checked as [`head`](Self::head) does.
@@ -94,6 +97,7 @@ impl Client {
         })
     }
 
+    /// Checks all but the witnesses of a published head.
     async fn accept_head(
         &self,
         head: Option<v1::TreeHead>,
@@ -102,6 +106,12 @@ impl Client {
         let head = head.ok_or_else(|| InvalidAnswer::new("it has no tree head"))?;
         let presented = self.heads().verify(&head.checkpoint)?;
         if let Some(known) = known.filter(|known| known.size() > presented.size()) {
+            // What is published waits for its witnesses. A head that they have not cosigned, such as a receipt's, may
+            // never have been published: then the log is behind, and has not gone back.
+            if self.policy().requires_cosignatures() {
+                self.link_heads().await?;
+                self.heads().check_quorum(known)?;
+            }
             let presented = SignedHead::clone(&presented);
             return Err(Misbehaviour::Rollback {
                 known: known.clone(),
@@ -218,7 +228,9 @@ impl Client {
         })
     }
 
-    /// A receipt for the entry at `index`, under a head that the log published.
+    /// A receipt for the entry at `index`, under a head that the log published, and cosigned if the policy asks for it.
+    ///
+    /// For an entry that is just recorded there may be no such head yet: [`Error::NotCosigned`].
     pub async fn receipt(&self, index: LeafIndex) -> Result<(Receipt, VerifiedReceipt), Error> {
         let leaf = Leaf::Index(index);
         let request = v1::GetReceiptRequest {
@@ -236,6 +248,7 @@ impl Client {
         let head = self.heads().verify(&receipt.checkpoint)?;
         let verified = check_receipt(&receipt, &mut ReceiptVerifier::new(head))?;
         self.link_heads().await?;
+        self.heads().check_quorum(verified.head())?;
         Ok((receipt, verified))
     }
 
@@ -326,7 +339,7 @@ pub struct HeadStream {
 }
 
 impl HeadStream {
-    /// The next head. None when the server ends the stream.
+    /// The next head. None when the server ends the stream. After [`Error::NotCosigned`] the stream goes on.
     pub async fn next(&mut self) -> Result<Option<SignedHead>, Error> {
         let Some(message) = self.heads.message().await? else {
             return Ok(None);
@@ -336,6 +349,7 @@ impl HeadStream {
             .accept_head(message.tree_head, self.known.as_deref())
             .await?;
         self.known = Some(Arc::new(head.clone()));
+        self.client.heads().check_quorum(&head)?;
         Ok(Some(head))
     }
 }

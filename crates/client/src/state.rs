@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, SignedHead, VerifierKey};
+use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead};
 
 /// Most characters of an origin that stand in a file's name; a digest makes it unique.
 const READABLE_ORIGIN_CHARS: usize = 64;
@@ -32,9 +32,10 @@ pub enum StateError {
         /// Why it failed.
         source: io::Error,
     },
-    /// The file holds something else than a head that the key signed: it is damaged, or the log has another key now.
+    /// The file holds something else than a head that a key of the log signed: it is damaged, or the log has another key
+    /// now.
     #[error(
-        "the head saved in {} is not one that this key signed ({source}); remove the file only if you know why",
+        "the head saved in {} is not one that the log's key signed ({source}); remove the file only if you know why",
         path.display()
     )]
     Foreign {
@@ -77,9 +78,9 @@ impl StateDir {
         &self.0
     }
 
-    /// The saved head of the key's log.
-    pub(crate) fn load(&self, key: &VerifierKey) -> Result<Option<SignedHead>, StateError> {
-        let path = self.file(key.name(), "head");
+    /// The saved head of a log. It need not be cosigned: it may be the head of a receipt.
+    pub(crate) fn load(&self, policy: &Policy, origin: &Origin) -> Result<Option<SignedHead>, StateError> {
+        let path = self.file(origin, "head");
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed("open", &path))?,
@@ -89,7 +90,8 @@ impl StateDir {
         file.take(MAX_NOTE_BYTES as u64 + 1)
             .read_to_end(&mut note)
             .map_err(failed("read", &path))?;
-        key.verify_head(&note)
+        policy
+            .verify_head(&note)
             .map(Some)
             .map_err(|source| StateError::Foreign { path, source })
     }
@@ -97,12 +99,12 @@ impl StateDir {
     /// Saves `head` if the file still holds `base`, the head that it was linked to.
     pub(crate) fn save(
         &self,
-        key: &VerifierKey,
+        policy: &Policy,
         base: Option<&SignedHead>,
         head: &SignedHead,
     ) -> Result<Saved, StateError> {
         self.create()?;
-        let lock_path = self.file(key.name(), "lock");
+        let lock_path = self.file(head.origin(), "lock");
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -112,14 +114,14 @@ impl StateDir {
         // Held until the file is closed, at the end of this function or of the process.
         lock.lock().map_err(failed("lock", &lock_path))?;
 
-        if let Some(found) = self.load(key)? {
+        if let Some(found) = self.load(policy, head.origin())? {
             let expected =
                 base.is_some_and(|base| base.size() == found.size() && base.root() == found.root());
             if !expected {
                 return Ok(Saved::Overtaken(found));
             }
         }
-        self.replace(&self.file(key.name(), "head"), head.note_bytes())?;
+        self.replace(&self.file(head.origin(), "head"), head.note_bytes())?;
         Ok(Saved::Yes)
     }
 
@@ -198,32 +200,37 @@ mod tests {
         signer.keys()[0].verifier_key().verify_head(&note).unwrap()
     }
 
+    fn trust(signer: &LogSigner) -> (Policy, Origin) {
+        let key = signer.keys()[0].verifier_key().clone();
+        (Policy::for_log(key), signer.origin().clone())
+    }
+
     #[test]
     fn a_head_outlives_the_process_and_is_not_overwritten_by_who_did_not_know_it() {
         let scratch = tempfile::tempdir().unwrap();
         let state = StateDir::new(scratch.path().join("a/b"));
         let signer = signer(1);
-        let key = signer.keys()[0].verifier_key();
+        let (policy, origin) = trust(&signer);
         let (ten, twenty, thirty) = (head(&signer, 10, 1), head(&signer, 20, 2), head(&signer, 30, 3));
 
-        assert!(state.load(key).unwrap().is_none());
-        assert!(matches!(state.save(key, None, &ten).unwrap(), Saved::Yes));
-        assert_eq!(state.load(key).unwrap().unwrap(), ten);
+        assert!(state.load(&policy, &origin).unwrap().is_none());
+        assert!(matches!(state.save(&policy, None, &ten).unwrap(), Saved::Yes));
+        assert_eq!(state.load(&policy, &origin).unwrap().unwrap(), ten);
 
         // This one saw an empty directory; another process was faster.
-        let Saved::Overtaken(found) = state.save(key, None, &twenty).unwrap() else {
+        let Saved::Overtaken(found) = state.save(&policy, None, &twenty).unwrap() else {
             panic!("it was written")
         };
         assert_eq!(found, ten);
         assert!(matches!(
-            state.save(key, Some(&ten), &thirty).unwrap(),
+            state.save(&policy, Some(&ten), &thirty).unwrap(),
             Saved::Yes
         ));
-        let Saved::Overtaken(found) = state.save(key, Some(&ten), &twenty).unwrap() else {
+        let Saved::Overtaken(found) = state.save(&policy, Some(&ten), &twenty).unwrap() else {
             panic!("it was rolled back")
         };
         assert_eq!(found, thirty);
-        assert_eq!(state.load(key).unwrap().unwrap(), thirty);
+        assert_eq!(state.load(&policy, &origin).unwrap().unwrap(), thirty);
     }
 
     #[test]
@@ -232,14 +239,16 @@ mod tests {
         let state = StateDir::new(scratch.path());
         let ours = signer(1);
         let saved = head(&ours, 10, 1);
-        state.save(ours.keys()[0].verifier_key(), None, &saved).unwrap();
+        let (policy, origin) = trust(&ours);
+        state.save(&policy, None, &saved).unwrap();
 
         let other = signer(2);
+        let (other_policy, _) = trust(&other);
         assert!(matches!(
-            state.load(other.keys()[0].verifier_key()),
+            state.load(&other_policy, &origin),
             Err(StateError::Foreign { .. })
         ));
-        let refused = state.save(other.keys()[0].verifier_key(), None, &head(&other, 11, 1));
+        let refused = state.save(&other_policy, None, &head(&other, 11, 1));
         assert!(matches!(refused, Err(StateError::Foreign { .. })));
 
         let path = state.file(saved.origin(), "head");
@@ -247,12 +256,12 @@ mod tests {
         bytes.truncate(bytes.len() - 5);
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(
-            state.load(ours.keys()[0].verifier_key()),
+            state.load(&policy, &origin),
             Err(StateError::Foreign { .. })
         ));
         fs::write(&path, vec![b'a'; MAX_NOTE_BYTES * 2]).unwrap();
         assert!(matches!(
-            state.load(ours.keys()[0].verifier_key()),
+            state.load(&policy, &origin),
             Err(StateError::Foreign { .. })
         ));
     }

@@ -6,7 +6,7 @@ use counterfoil_event::Event;
 use counterfoil_proto::v1::{self, submit_result::Outcome as WireOutcome};
 use counterfoil_verify::{Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
 
-use crate::{Client, Error, InvalidAnswer, Misbehaviour, Refusal};
+use crate::{Client, Error, InvalidAnswer, Misbehaviour, NotCosigned, Refusal};
 
 /// An event on record.
 #[derive(Debug, Clone)]
@@ -25,7 +25,8 @@ pub type Outcome = Result<Submitted, Refusal>;
 impl Client {
     /// Records one event. When this returns, it is on the log's disk and its receipt is verified.
     ///
-    /// The receipt's head is not yet linked to the largest known one: see [`link_heads`](Self::link_heads).
+    /// The receipt's head is not yet linked to the largest known one: see [`link_heads`](Self::link_heads). Nor has a
+    /// witness cosigned it, whatever the policy asks for: see [`receipt`](Self::receipt).
     pub async fn submit(&self, event: &Event) -> Result<Submitted, Error> {
         let request = v1::SubmitRequest {
             log: self.log(),
@@ -150,6 +151,7 @@ pub(crate) fn check_receipt(
                 note: receipt.checkpoint.clone(),
             }
             .into(),
+            ReceiptError::NoQuorum(problem) => NotCosigned { head, problem }.into(),
             ReceiptError::OtherHead => {
                 InvalidAnswer::new("a receipt carries another head than it states").into()
             }

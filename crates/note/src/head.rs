@@ -11,6 +11,7 @@ use ed25519_dalek::{Signature, Signer as _};
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::cosigner::CosignatureError;
 use crate::key::{KeyId, KeyKind, SignerKey, VerifierKey};
 use crate::note::{MAX_NOTE_BYTES, MAX_SIGNATURES, Note, NoteError, NoteSignature};
 use crate::origin::Origin;
@@ -247,6 +248,9 @@ pub enum HeadError {
         /// Its id.
         id: KeyId,
     },
+    /// A line claims to be by a listed witness and is not.
+    #[error("the tree head is refused: {0}")]
+    Cosignature(#[from] CosignatureError),
     /// The log signed an empty tree with a root that an empty tree does not have.
     #[error("the tree head is of an empty tree but has another root")]
     EmptyTreeRoot,

@@ -228,12 +228,9 @@ impl fmt::Display for NoQuorum {
 /// Why bytes are not a head that a policy accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CosignedHeadError {
-    /// No listed log signed it.
+    /// No listed log signed it, or a line that claims to be by a listed key does not verify.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// A line claims to be by a listed witness and is not.
-    #[error("the tree head is refused: {0}")]
-    Cosignature(#[from] CosignatureError),
     /// Too few witnesses cosigned it.
     #[error(transparent)]
     NoQuorum(#[from] NoQuorum),
@@ -283,6 +280,13 @@ impl Policy {
     /// The logs. Several may be keys of one log. There may be none: such a policy accepts no head.
     pub fn logs(&self) -> &[PolicyLog] {
         &self.logs
+    }
+
+    /// The same policy, but of the logs the one of this name alone.
+    pub fn for_origin(&self, origin: &Origin) -> Self {
+        let mut policy = self.clone();
+        policy.logs.retain(|log| log.key.name() == origin);
+        policy
     }
 
     /// The witnesses, whether or not the quorum asks for them.
@@ -360,7 +364,7 @@ impl Policy {
     /// Verifies that a listed log signed a head and that a quorum of witnesses cosigned it.
     pub fn verify_cosigned(&self, note: &[u8]) -> Result<CosignedHead, CosignedHeadError> {
         let head = self.verify_head(note)?;
-        let cosignatures = self.cosignatures(&head)?;
+        let cosignatures = self.cosignatures(&head).map_err(HeadError::from)?;
         self.check_quorum(&cosignatures)?;
         Ok(CosignedHead { head, cosignatures })
     }

@@ -151,7 +151,7 @@ fn a_cosignature_that_fails_rejects_the_head() {
     let spliced = format!("{}{}", &other[..other.len() - 80], &last[last.len() - 80..]);
     let refused = policy.verify_cosigned(lines.replace(last, &spliced).as_bytes());
     assert!(
-        matches!(refused, Err(CosignedHeadError::Cosignature(_))),
+        matches!(refused, Err(CosignedHeadError::Head(HeadError::Cosignature(_)))),
         "{refused:?}"
     );
 }
@@ -207,6 +207,20 @@ fn several_logs_are_told_apart_by_their_origin() {
     );
     let found = "example.com/third".parse().unwrap();
     assert_eq!(policy.verify_head(&note), Err(HeadError::UnlistedLog { found }));
+
+    let of_other = policy.for_origin(other.verifier_key().name());
+    assert_eq!(
+        (of_other.logs().len(), of_other.witnesses()),
+        (1, policy.witnesses())
+    );
+    let refused = of_other.verify_cosigned(&cosigned_by(&[1]));
+    assert!(
+        matches!(
+            refused,
+            Err(CosignedHeadError::Head(HeadError::OtherOrigin { .. }))
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn bad_heads_are_refused_for_the_reason_given() {
             Err(HeadError::Note(_)) => "note",
             Err(HeadError::Checkpoint(_)) => "checkpoint",
             Err(HeadError::OtherOrigin { .. }) => "other_origin",
-            Err(HeadError::UnlistedLog { .. }) => "of a policy",
+            Err(HeadError::UnlistedLog { .. } | HeadError::Cosignature(_)) => "of a policy",
             Err(HeadError::NotSignedByKey { .. }) => "not_signed_by_key",
             Err(HeadError::BadSignature { .. }) => "bad_signature",
             Err(HeadError::EmptyTreeRoot) => "empty_tree_root",

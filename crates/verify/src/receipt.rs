@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use counterfoil_event::{CommitmentError, Entry, EntryError, Event, Salt};
 use counterfoil_merkle::{Digest, InclusionVerifier, LeafIndex, ProofError};
-use counterfoil_note::{HeadError, SignedHead, VerifierKey};
+use counterfoil_note::{
+    Cosignature, CosignedHeadError, HeadError, NoQuorum, Policy, SignedHead, VerifierKey,
+};
 
 /// All that it takes to prove that a log has recorded an entry. Nothing in it is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +26,12 @@ pub struct Receipt {
 /// Why a receipt proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
-    /// The checkpoint is not a head that the key signed.
+    /// The checkpoint is not a head that the key signed, or one that the policy accepts.
     #[error("the receipt's checkpoint is refused: {0}")]
     Head(#[source] HeadError),
+    /// The checkpoint is signed, and too few witnesses cosigned it. The log may have a cosigned one by now.
+    #[error("the receipt's checkpoint is refused: {0}")]
+    NoQuorum(#[source] NoQuorum),
     /// The receipt carries another checkpoint than the head it was checked under.
     #[error("the receipt carries another checkpoint than the head it was checked under")]
     OtherHead,
@@ -46,6 +51,22 @@ impl Receipt {
     pub fn verify(&self, key: &VerifierKey) -> Result<VerifiedReceipt, ReceiptError> {
         let head = key.verify_head(&self.checkpoint).map_err(ReceiptError::Head)?;
         ReceiptVerifier::new(Arc::new(head)).verify(self)
+    }
+
+    /// As [`verify`](Self::verify), for a log that the policy lists, and under a head that its witnesses cosigned.
+    pub fn verify_by(&self, policy: &Policy) -> Result<WitnessedReceipt, ReceiptError> {
+        let cosigned = policy
+            .verify_cosigned(&self.checkpoint)
+            .map_err(|error| match error {
+                CosignedHeadError::Head(error) => ReceiptError::Head(error),
+                CosignedHeadError::NoQuorum(error) => ReceiptError::NoQuorum(error),
+            })?;
+        let (head, cosignatures) = cosigned.into_parts();
+        let verified = ReceiptVerifier::new(Arc::new(head)).verify(self)?;
+        Ok(WitnessedReceipt {
+            verified,
+            cosignatures,
+        })
     }
 
     /// As [`verify`](Self::verify), with a head whose signature was checked before. For many receipts under one head
@@ -142,5 +163,25 @@ impl VerifiedReceipt {
     pub fn commits_to_payload(&self, payload: &[u8]) -> Result<(), CommitmentError> {
         self.entry
             .commits_to_payload(self.head.suite(), &self.salt, payload)
+    }
+}
+
+/// A receipt that holds under a policy: made by [`Receipt::verify_by`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessedReceipt {
+    verified: VerifiedReceipt,
+    cosignatures: Vec<Cosignature>,
+}
+
+impl WitnessedReceipt {
+    /// What the log's signature proves.
+    pub fn receipt(&self) -> &VerifiedReceipt {
+        &self.verified
+    }
+
+    /// Which of the policy's witnesses cosigned the head, and when: each had then seen no larger tree of the log, and
+    /// none that contradicts this one. A quorum of them; empty only if the policy asks for none.
+    pub fn cosignatures(&self) -> &[Cosignature] {
+        &self.cosignatures
     }
 }

@@ -3,6 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use counterfoil_event::{Salt, limits::MAX_ENTRY_BYTES};
 use counterfoil_merkle::{Digest, LeafIndex, Suite};
+use counterfoil_note::Policy;
 
 use crate::Receipt;
 
@@ -126,6 +127,20 @@ impl Receipt {
         Ok(receipt)
     }
 
+    /// As [`from_text`](Self::from_text), for a log that `policy` lists. The suite is that of its key for the origin that
+    /// the checkpoint begins with; a log that is not listed is refused when the receipt is verified.
+    pub fn from_text_by(text: &str, policy: &Policy) -> Result<Self, ReceiptTextError> {
+        check_length(text)?;
+        let checkpoint = text.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint);
+        let origin = checkpoint.lines().next().unwrap_or_default();
+        let mut keys = policy.logs().iter().map(|log| &log.key);
+        let suite = match keys.find(|key| key.name().as_str() == origin) {
+            Some(key) => key.suite(),
+            None => suite_of_header(text.lines().next().unwrap_or_default())?,
+        };
+        Self::from_text(text, suite)
+    }
+
     fn check_limits(&self) -> Result<(), ReceiptTextError> {
         if self.entry.len() > MAX_ENTRY_BYTES {
             return Err(ReceiptTextError::EntryTooLong {
@@ -147,14 +162,18 @@ fn header(suite: Suite) -> &'static str {
 }
 
 fn check_header(line: &str, expected: Suite) -> Result<(), ReceiptTextError> {
-    match [Suite::Blake3, Suite::Sha256]
+    let found = suite_of_header(line)?;
+    if found != expected {
+        return Err(ReceiptTextError::OtherSuite { expected, found });
+    }
+    Ok(())
+}
+
+fn suite_of_header(line: &str) -> Result<Suite, ReceiptTextError> {
+    Suite::ALL
         .into_iter()
         .find(|&suite| header(suite) == line)
-    {
-        Some(found) if found == expected => Ok(()),
-        Some(found) => Err(ReceiptTextError::OtherSuite { expected, found }),
-        None => Err(ReceiptTextError::NotAReceipt),
-    }
+        .ok_or(ReceiptTextError::NotAReceipt)
 }
 
 fn check_length(text: &str) -> Result<(), ReceiptTextError> {

@@ -8,7 +8,9 @@ use counterfoil_event::{
     Authentication, EntryError, Event, EventParts, Salt, UnstampedEntry, limits::MAX_ENTRY_BYTES,
 };
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, ProofError, Suite, TreeSize, inclusion_proof};
-use counterfoil_note::{HeadError, KeyKind, LogSigner, SignerKey, UnixMillis, VerifierKey};
+use counterfoil_note::{
+    CosignerSigner, HeadError, KeyKind, LogSigner, Policy, SignerKey, UnixMillis, UnixSeconds, VerifierKey,
+};
 use counterfoil_verify::{MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, ReceiptTextError};
 use proptest::prelude::*;
 
@@ -160,6 +162,119 @@ fn a_head_of_the_other_suite_is_not_signed_by_the_key() {
         let error = log.receipt(1).verify(other.key()).unwrap_err();
         assert!(
             matches!(error, ReceiptError::Head(HeadError::NotSignedByKey { .. })),
+            "{error}"
+        );
+    }
+}
+
+fn witness(number: u8) -> CosignerSigner {
+    let name = format!("witness.example/w{number}").parse().unwrap();
+    CosignerSigner::generate(name, [100 + number; 32])
+}
+
+/// Lists the log and two witnesses, one of which has to cosign.
+fn policy(log: &Log) -> Policy {
+    let vkeys = [1, 2].map(|number| witness(number).verifier_key().to_string());
+    let text = format!(
+        "log {}\nwitness a {}\nwitness b {}\ngroup any-of-them any a b\nquorum any-of-them\n",
+        log.key(),
+        vkeys[0],
+        vkeys[1]
+    );
+    Policy::parse(text.as_bytes()).unwrap()
+}
+
+fn cosigned(log: &Log, receipt: &Receipt, by: &[u8]) -> Receipt {
+    let head = log.key().verify_head(&receipt.checkpoint).unwrap();
+    let time = |number: u8| UnixSeconds::new(1_795_340_000 + u64::from(number)).unwrap();
+    let lines = by
+        .iter()
+        .map(|&number| witness(number).cosign(&head, time(number)));
+    Receipt {
+        checkpoint: head.with_signatures(lines).unwrap().note_bytes().to_vec(),
+        ..receipt.clone()
+    }
+}
+
+#[test]
+fn under_a_policy_a_receipt_needs_its_witnesses() {
+    for suite in Suite::ALL {
+        let log = Log::of_entries(suite, 11);
+        let policy = policy(&log);
+        let fresh = log.receipt(7);
+        for by in [&[][..], &[3], &[3, 4, 5]] {
+            let refused = cosigned(&log, &fresh, by).verify_by(&policy);
+            let Err(ReceiptError::NoQuorum(missing)) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!((missing.cosigned.len(), missing.missing.len()), (0, 2));
+        }
+        for (by, times) in [
+            (&[2][..], &[1_795_340_002][..]),
+            (&[3, 2, 1], &[1_795_340_001, 1_795_340_002]),
+        ] {
+            let witnessed = cosigned(&log, &fresh, by).verify_by(&policy).unwrap();
+            let found: Vec<_> = witnessed
+                .cosignatures()
+                .iter()
+                .map(|by| by.time().get())
+                .collect();
+            assert_eq!(found, times);
+            assert_eq!(witnessed.receipt().commits_to(&event(7)), Ok(()));
+        }
+
+        // Witnesses vouch for the head, not for what is put beside it.
+        let good = cosigned(&log, &fresh, &[1]);
+        let moved = Receipt {
+            index: LeafIndex::new(6).unwrap(),
+            ..good.clone()
+        };
+        assert!(matches!(
+            moved.verify_by(&policy),
+            Err(ReceiptError::Inclusion(_))
+        ));
+        // Nor does a cosignature stand in for the log's own signature.
+        let other = Log::of_entries(suite, 12);
+        let mut unsigned = good.clone();
+        unsigned.checkpoint = other.receipt(0).checkpoint;
+        unsigned.checkpoint.truncate(unsigned.checkpoint.len() - 8);
+        unsigned.checkpoint.extend(b"AAAAAA==\n");
+        assert!(matches!(unsigned.verify_by(&policy), Err(ReceiptError::Head(_))));
+        assert!(fresh.verify_by(&Policy::for_log(log.key().clone())).is_ok());
+    }
+}
+
+#[test]
+fn the_text_of_a_receipt_is_read_by_the_listed_logs_suite() {
+    let (blake3, sha256) = (
+        Log::of_entries(Suite::Blake3, 3),
+        Log::of_entries(Suite::Sha256, 3),
+    );
+    for (log, other) in [(&blake3, &sha256), (&sha256, &blake3)] {
+        let suite = log.frontier.suite();
+        let receipt = cosigned(log, &log.receipt(1), &[1, 2]);
+        let text = receipt.to_text(suite).unwrap();
+        assert_eq!(Receipt::from_text_by(&text, &policy(log)).unwrap(), receipt);
+
+        let relabelled = receipt.to_text(other.frontier.suite()).unwrap();
+        let error = Receipt::from_text_by(&relabelled, &policy(log)).unwrap_err();
+        assert!(matches!(error, ReceiptTextError::OtherSuite { .. }), "{error}");
+        let error = Receipt::from_text_by("hello\n\n", &policy(log)).unwrap_err();
+        assert_eq!(error, ReceiptTextError::NotAReceipt);
+
+        // Of a log that is not listed: it is read, and refused where heads are.
+        let key = SignerKey::generate(
+            "log.example/other".parse().unwrap(),
+            KeyKind::of_log(suite)[0],
+            [9; 32],
+        );
+        let stranger = Policy::for_log(key.verifier_key().clone());
+        let error = Receipt::from_text_by(&text, &stranger)
+            .unwrap()
+            .verify_by(&stranger)
+            .unwrap_err();
+        assert!(
+            matches!(error, ReceiptError::Head(HeadError::OtherOrigin { .. })),
             "{error}"
         );
     }

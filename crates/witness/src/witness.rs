@@ -193,7 +193,9 @@ fn verify_signatures<'a>(keys: &'a [VerifierKey], checkpoint: &[u8]) -> Result<V
             Ok(head) => verified.head = Some(head),
             Err(HeadError::EmptyTreeRoot) => {}
             Err(HeadError::NotSignedByKey { .. }) => continue,
-            Err(HeadError::BadSignature { .. }) => return Err(Refusal::BadSignature),
+            Err(HeadError::BadSignature { .. } | HeadError::Cosignature(_)) => {
+                return Err(Refusal::BadSignature);
+            }
             Err(HeadError::Note(error)) => return Err(error.into()),
             Err(HeadError::Checkpoint(error)) => return Err(Refusal::Checkpoint(error)),
             Err(HeadError::OtherOrigin { .. } | HeadError::UnlistedLog { .. }) => {

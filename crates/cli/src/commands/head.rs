@@ -3,12 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use counterfoil_note::SignedHead;
+use counterfoil_client::Error;
+use counterfoil_note::{Policy, SignedHead};
+use serde::Serialize;
 
 use crate::{
     failure::{Exit, Failure},
     options::Common,
-    output::{self, Facts, Output, TreeHead},
+    output::{self, Facts, Output, TreeHead, Witnessed},
 };
 
 /// Show the newest signed tree head, once it is proved to continue every head seen before
@@ -25,28 +27,60 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let client = common.client().await?;
+    let json = |head: &SignedHead| CosignedTreeHead {
+        head: TreeHead::from(head),
+        cosignatures: output::witnessed_head(client.policy(), head),
+    };
     if !arguments.watch {
         let head = client.head().await?;
-        output.print(TreeHead::from(&head), facts(&head));
+        output.print(json(&head), facts(&head, client.policy()));
         return Ok(());
     }
     let mut heads = client.watch_heads().await?;
-    while let Some(head) = heads.next().await? {
-        output.print(
-            TreeHead::from(&head),
-            format!("{}  {}", output::signed(&head), output::head_line(&head)),
+    loop {
+        let head = match heads.next().await {
+            Ok(Some(head)) => head,
+            Ok(None) => break,
+            // The next one may have its witnesses.
+            Err(Error::NotCosigned(error)) => {
+                Failure::from(Error::NotCosigned(error)).report(common.json);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let json = json(&head);
+        let witnesses = match json.cosignatures.len() {
+            0 => String::new(),
+            count => format!(", {count} cosigned"),
+        };
+        let line = format!(
+            "{}  {}{witnesses}",
+            output::signed(&head),
+            output::head_line(&head)
         );
+        output.print(json, line);
     }
     Err(Failure::new(Exit::Unavailable, "the server ended the stream of heads").hint("try again"))
 }
 
-fn facts(head: &SignedHead) -> Facts {
+/// A tree head, and who of the policy's witnesses cosigned it.
+#[derive(Serialize)]
+struct CosignedTreeHead {
+    #[serde(flatten)]
+    head: TreeHead,
+    cosignatures: Vec<Witnessed>,
+}
+
+fn facts(head: &SignedHead, policy: &Policy) -> Facts {
     let mut facts = Facts::default();
     facts
         .add("origin", head.origin())
         .add("size", head.size())
         .add("root", head.root())
         .add("signed", format!("{}{}", output::signed(head), age(head)));
+    for witnessed in output::witnessed_head(policy, head) {
+        facts.add("cosigned", witnessed);
+    }
     facts
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod get;
 mod head;
 mod import;
+mod policy;
 mod prove;
 mod receipt;
 mod select;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Receipt(receipt::Arguments),
     Verify(verify::Arguments),
     #[command(subcommand)]
+    Policy(policy::Policy),
+    #[command(subcommand)]
     Import(import::Import),
     #[command(subcommand)]
     Witness(witness::Witness),
@@ -41,6 +44,7 @@ impl Command {
             Self::Prove(prove) => prove::run(prove, common, output).await,
             Self::Receipt(arguments) => receipt::run(arguments, common, output).await,
             Self::Verify(arguments) => verify::run(arguments, common, output).await,
+            Self::Policy(policy) => policy::run(&policy, output),
             Self::Import(import) => import::run(import, common, output).await,
             Self::Witness(witness) => witness::run(witness, output).await,
             Self::Bench(bench) => bench::run(bench, common, output).await,

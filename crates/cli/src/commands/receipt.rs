@@ -1,9 +1,13 @@
 //! `counterfoil receipt`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use counterfoil_client::{Client, Error};
 use counterfoil_merkle::LeafIndex;
+use counterfoil_verify::{Receipt, VerifiedReceipt};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     commands::select::leaf_index,
@@ -13,12 +17,19 @@ use crate::{
     output::{self, Facts, Output},
 };
 
-/// Fetch a fresh receipt for an entry already recorded
+/// How long the log has to come up with a head over the entry that the witnesses cosigned.
+const WITNESSES_WAIT: Duration = Duration::from_secs(15);
+/// How often it is asked meanwhile.
+const WITNESSES_POLL: Duration = Duration::from_millis(500);
+
+/// Fetch a fresh receipt for an entry already recorded, cosigned if the policy asks for witnesses
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  counterfoil receipt 42 --output run-42.tlog-proof
-  counterfoil verify run-42.tlog-proof")]
+  counterfoil receipt 42 --output run-42.tlog-proof --policy trust.policy
+  counterfoil verify run-42.tlog-proof --policy trust.policy
+
+A receipt from `submit` bears the log's signature alone: no witness has seen its head yet. This one waits for them.")]
 pub(crate) struct Arguments {
     /// The entry's place in the log, from 0
     #[arg(value_parser = leaf_index)]
@@ -29,12 +40,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
-    let (receipt, verified) = common.client().await?.receipt(arguments.index).await?;
+    let client = common.client().await?;
+    let (receipt, verified) = fetch(&client, arguments.index).await?;
     let head = verified.head();
+    let witnessed = output::witnessed_head(client.policy(), head);
     let text = receipt
         .to_text(head.suite())
         .map_err(|error| Failure::untrusted(error.to_string()))?;
-    let json = output::receipt(&receipt, head);
+    let mut json = output::receipt(&receipt, head);
+    json["cosignatures"] = json!(witnessed);
     let Some(path) = &arguments.output else {
         output.print(json, text);
         return Ok(());
@@ -44,8 +58,27 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     facts
         .add("leaf", receipt.index)
         .add("leaf hash", verified.leaf_hash())
-        .add("head", output::head_line(head))
-        .add("receipt", path.display());
+        .add("head", output::head_line(head));
+    for witnessed in witnessed {
+        facts.add("cosigned", witnessed);
+    }
+    facts.add("receipt", path.display());
     output.print(json, facts);
     Ok(())
+}
+
+/// Fetches the receipt, once the log has a head that covers the entry and that the policy's witnesses cosigned.
+async fn fetch(client: &Client, index: LeafIndex) -> Result<(Receipt, VerifiedReceipt), Failure> {
+    let deadline = Instant::now() + WITNESSES_WAIT;
+    loop {
+        match client.receipt(index).await {
+            Err(Error::NotCosigned(_)) if Instant::now() < deadline => sleep(WITNESSES_POLL).await,
+            Err(error @ Error::NotCosigned(_)) => {
+                let seconds = WITNESSES_WAIT.as_secs();
+                let fact = format!("no cosigned receipt for leaf {index} within {seconds} s");
+                return Err(Failure::from(error).after(&fact));
+            }
+            fetched => return Ok(fetched?),
+        }
+    }
 }

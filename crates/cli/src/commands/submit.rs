@@ -103,6 +103,13 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     if let Some(path) = &receipt_file {
         facts.add("receipt", path.display());
     }
+    if client.policy().requires_cosignatures() {
+        let index = submitted.receipt.index;
+        facts.add(
+            "witnesses",
+            format!("none yet: `counterfoil receipt {index}` fetches a cosigned receipt"),
+        );
+    }
     let json = json!({
         "leaf_index": submitted.receipt.index.get(),
         "leaf_hash": submitted.verified.leaf_hash().to_string(),

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use counterfoil_client::Leaf;
 use counterfoil_event::limits::MAX_DATA_BYTES;
-use counterfoil_note::{SignedHead, VerifierKey};
-use counterfoil_verify::{MAX_RECEIPT_TEXT_BYTES, Receipt, VerifiedReceipt};
+use counterfoil_note::{Policy, SignedHead, VerifierKey};
+use counterfoil_verify::{MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, VerifiedReceipt, WitnessedReceipt};
 use serde_json::json;
 
 use crate::{
-    failure::Failure,
+    failure::{Exit, Failure},
     files,
     options::Common,
     output::{self, Facts, Output, TreeHead},
@@ -20,6 +20,7 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = "\
 Example:
+  counterfoil verify run-42.tlog-proof --payload run.json --policy trust.policy
   counterfoil verify run-42.tlog-proof --payload run.json --log-key @log.vkey
   counterfoil verify run-42.tlog-proof --server http://127.0.0.1:7480
 
@@ -40,11 +41,12 @@ struct Live {
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
-    let key = common.key()?;
-    let receipt = read(&arguments.receipt, key)?;
-    let verified = receipt
-        .verify(key)
-        .map_err(|error| Failure::untrusted(format!("{}: {error}", arguments.receipt.display())))?;
+    let policy = common.policy()?;
+    let receipt = read(&arguments.receipt, &policy)?;
+    let witnessed = receipt
+        .verify_by(&policy)
+        .map_err(|error| refused(&arguments.receipt, &receipt, &error))?;
+    let verified = witnessed.receipt();
     if let Some(path) = &arguments.payload {
         let payload = files::read(path, MAX_DATA_BYTES)?;
         verified.commits_to_payload(&payload).map_err(|error| {
@@ -55,26 +57,44 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         })?;
     }
     let live = match &common.server {
-        Some(_) => Some(ask(&verified, &receipt, common).await.map_err(|failure| {
+        Some(_) => Some(ask(verified, &receipt, common).await.map_err(|failure| {
             let fact = format!(
                 "the receipt is genuine (leaf {} under a signed tree of size {}), but the log now says otherwise",
                 receipt.index,
                 verified.head().size()
             );
-            if failure.exit == crate::failure::Exit::Unavailable { failure } else { failure.after(&fact) }
+            if failure.exit == Exit::Unavailable { failure } else { failure.after(&fact) }
         })?),
         None => None,
     };
-    report(&arguments, key, &verified, live.as_ref(), output);
+    let proved = Proved {
+        policy: &policy,
+        witnessed: &witnessed,
+        live: live.as_ref(),
+    };
+    report(&arguments, &proved, output);
     Ok(())
 }
 
-fn read(path: &Path, key: &VerifierKey) -> Result<Receipt, Failure> {
+fn read(path: &Path, policy: &Policy) -> Result<Receipt, Failure> {
     let bytes = files::read(path, MAX_RECEIPT_TEXT_BYTES)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::untrusted(format!("{} is not a receipt: it is not text", path.display())))?;
-    Receipt::from_text(text, key.suite())
+    Receipt::from_text_by(text, policy)
         .map_err(|error| Failure::untrusted(format!("{}: {error}", path.display())))
+}
+
+fn refused(path: &Path, receipt: &Receipt, error: &ReceiptError) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    match error {
+        ReceiptError::NoQuorum(problem) => {
+            Failure::no_quorum(Exit::Untrusted, message, problem).hint(format!(
+                "a receipt straight from `submit` is not cosigned yet: `counterfoil receipt {}` fetches one that is",
+                receipt.index
+            ))
+        }
+        _ => Failure::untrusted(message),
+    }
 }
 
 /// Has the log prove that its history still begins with the receipt's, and that the entry is what it was.
@@ -96,17 +116,20 @@ async fn ask(verified: &VerifiedReceipt, receipt: &Receipt, common: &Common) -> 
     Ok(Live { head, source, id })
 }
 
-fn report(
-    arguments: &Arguments,
-    key: &VerifierKey,
-    verified: &VerifiedReceipt,
-    live: Option<&Live>,
-    output: &Output,
-) {
+/// What was learnt, and under whom.
+struct Proved<'a> {
+    policy: &'a Policy,
+    witnessed: &'a WitnessedReceipt,
+    live: Option<&'a Live>,
+}
+
+fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
+    let (verified, live) = (learnt.witnessed.receipt(), learnt.live);
     let (entry, head) = (verified.entry(), verified.head());
+    let cosigned = output::witnessed(learnt.policy, learnt.witnessed.cosignatures());
     let mut proved = Facts::default();
     proved
-        .add("log", format!("{}, key {}", head.origin(), key.id()))
+        .add("log", log(learnt.policy, head))
         .add(
             "leaf",
             format!("{}, hash {}", verified.index(), verified.leaf_hash()),
@@ -130,7 +153,16 @@ fn report(
                 None => format!("{} bytes, {}", entry.payload_length(), entry.media_type()),
             },
         );
+    for cosigned in &cosigned {
+        proved.add("cosigned", cosigned);
+    }
+    if learnt.policy.requires_cosignatures() {
+        proved.add("quorum", learnt.policy.quorum());
+    }
     let mut open = Vec::new();
+    if cosigned.is_empty() {
+        open.push("that everyone is shown the same history: no witness vouches for it; --policy FILE can ask for some");
+    }
     if arguments.payload.is_none() {
         open.push("what the payload is: compare it with --payload FILE");
     }
@@ -162,6 +194,8 @@ fn report(
         "leaf_hash": verified.leaf_hash().to_string(),
         "tree_head": TreeHead::from(head),
         "entry_fields": output::entry(entry),
+        "cosignatures": cosigned,
+        "quorum": learnt.policy.quorum().to_string(),
         "payload_verified": arguments.payload.is_some(),
         "live_tree_head": live.map(|live| TreeHead::from(&live.head)),
         "source": live.and_then(|live| live.source.as_deref()),
@@ -177,4 +211,16 @@ fn report(
         json,
         format!("The receipt holds. It proves:\n{proved}It does not prove:\n{not_proved}"),
     );
+}
+
+/// The log, and which keys of it signed the head.
+fn log(policy: &Policy, head: &SignedHead) -> String {
+    let signed = |key: &&VerifierKey| {
+        head.signatures()
+            .iter()
+            .any(|line| line.id() == key.id() && line.name() == key.name().as_str())
+    };
+    let keys = policy.logs().iter().map(|log| &log.key).filter(signed);
+    let keys: Vec<_> = keys.map(|key| key.id().to_string()).collect();
+    format!("{}, key {}", head.origin(), keys.join(", "))
 }

@@ -8,7 +8,7 @@ use counterfoil_client::{
 };
 use counterfoil_event::{CommitmentError, EntryError};
 use counterfoil_merkle::{LeafIndex, ProofError, Suite, TreeSize};
-use counterfoil_note::HeadError;
+use counterfoil_note::{HeadError, Policy};
 use counterfoil_verify::Receipt;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ async fn log(suite: Suite) -> (FakeLog, String) {
 }
 
 async fn client(log: &FakeLog, address: &str, state: Option<&TempDir>) -> Client {
-    let mut options = Options::new(address.parse().unwrap(), log.key());
+    let mut options = Options::new(address.parse().unwrap(), Policy::for_log(log.key()));
     options.state = state.map(|directory| StateDir::new(directory.path()));
     Client::connect(options).await.unwrap()
 }
@@ -491,7 +491,7 @@ async fn proofs_are_checked() {
     assert!(is_invalid(
         client.prove_inclusion(&Leaf::Index(index(2)), None).await
     ));
-    let hash = client.key().suite().leaf_hash(b"none");
+    let hash = client.suite().leaf_hash(b"none");
     assert!(matches!(
         client.prove_inclusion(&Leaf::Hash(hash), None).await,
         Err(Error::Refused(refusal)) if refusal.reason == Reason::NotFound
