@@ -4,16 +4,24 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod connection;
 mod data;
 mod disk;
 mod http;
+mod memory_log;
+mod process;
 mod server;
+mod witness;
 
 pub use audit::{Replica, entry_at, head, receipt_of, submit, verified};
+pub use connection::{Answer, Connection};
 pub use data::{Data, TestLog, event};
 pub use disk::{Ballast, SmallDisk};
 pub use http::{HttpResponse, http_get, http_over, http_request};
-pub use server::{Refused, Server, counterfoild};
+pub use memory_log::{MemoryLog, add_checkpoint};
+pub use process::{Refused, counterfoil, counterfoild};
+pub use server::Server;
+pub use witness::{Witness, WitnessData};
 
 use counterfoil_proto::v1;
 use tonic::{Code, Status};

@@ -17,7 +17,7 @@ use tracing::{debug, error};
 use crate::{clock, refusal::Refusal, request::MAX_REQUEST_BYTES, state::OriginHash, witness::Witness};
 
 /// How long a body may take to arrive.
-pub(crate) const BODY_TIME: Duration = Duration::from_secs(10);
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
 /// When to come back after a 503, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 

@@ -34,7 +34,4 @@ pub use tls::{TlsConfig, TlsError};
 pub use watch::LogsFileError;
 
 #[cfg(test)]
-#[path = "../tests/support/log.rs"]
-mod fixture;
-#[cfg(test)]
 mod model;

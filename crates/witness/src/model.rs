@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use counterfoil_merkle::Suite;
 use counterfoil_note::{CosignerSigner, UnixSeconds};
+use counterfoil_tests::MemoryLog;
 use shuttle::{future::block_on, thread};
 
 use crate::{
     committer,
-    fixture::TestLog,
     logs::LogList,
     refusal::Refusal,
     state::{OriginHash, State},
@@ -30,7 +30,14 @@ struct Given {
 
 /// Asks as a log does: examined, set aside for whatever others do, then committed; after a 409 again from the size it
 /// names. Only the honest history can go on from any size.
-fn client(witness: &Witness, given: &Mutex<Vec<Given>>, log: &TestLog, forked: bool, mut old: u64, new: u64) {
+fn client(
+    witness: &Witness,
+    given: &Mutex<Vec<Given>>,
+    log: &MemoryLog,
+    forked: bool,
+    mut old: u64,
+    new: u64,
+) {
     let now = UnixSeconds::new(1_795_000_000).unwrap();
     while old <= new {
         let examined = witness.examine(log.request(old, new).as_bytes(), now);
@@ -51,14 +58,15 @@ fn client(witness: &Witness, given: &Mutex<Vec<Given>>, log: &TestLog, forked: b
 
 fn race() {
     let signer = CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32]);
-    let honest = Arc::new(TestLog::new(ORIGIN, Suite::Blake3, 1));
-    let forked = Arc::new(TestLog::forked(
+    let honest = Arc::new(MemoryLog::new(ORIGIN, Suite::Blake3, 1));
+    let forked = Arc::new(MemoryLog::forked(
         ORIGIN,
         Suite::Blake3,
         1,
         usize::try_from(FORK).unwrap(),
     ));
-    let logs = LogList::parse(honest.lines().as_bytes(), signer.verifier_key()).unwrap();
+    let key = honest.keys().next().unwrap();
+    let logs = LogList::parse(format!("log {key}\n").as_bytes(), signer.verifier_key()).unwrap();
     let state = Arc::new(State::in_memory(signer.verifier_key()));
     let (witness, updates) = Witness::new(signer, state.clone(), logs);
     let witness = Arc::new(witness);

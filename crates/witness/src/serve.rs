@@ -31,8 +31,9 @@ use crate::{
     witness::Witness,
 };
 
-/// Connections at once; each has one request under way at most. More wait in the listener's backlog.
-pub const MAX_CONNECTIONS: usize = 1024;
+/// Connections at once; each has one request under way at most. More wait in the listener's backlog. Below the usual limit
+/// of 1,024 open files.
+pub const MAX_CONNECTIONS: usize = 768;
 /// A connection is closed if the next request's headers take longer, and so also if it idles for so long.
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Longest time for a TLS handshake.

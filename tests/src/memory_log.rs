@@ -1,19 +1,18 @@
-//! A log in memory, honest up to where it forks, and the requests that it would make of a witness.
-
 use std::convert::Infallible;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use counterfoil_merkle::{Digest, NodeId, Suite, TreeSize, consistency_proof, root_at};
-use counterfoil_note::{KeyKind, LogSigner, Origin, SignerKey, UnixMillis};
+use counterfoil_note::{KeyKind, LogSigner, Origin, SignerKey, UnixMillis, VerifierKey};
 
-pub(crate) struct TestLog {
+/// A log in memory, honest up to where it forks, and what it would ask of a witness.
+pub struct MemoryLog {
     signer: LogSigner,
     leaves: Vec<Digest>,
 }
 
-impl TestLog {
+impl MemoryLog {
     /// A log of 64 leaves with keys made from `seed`.
-    pub(crate) fn new(origin: &str, suite: Suite, seed: u8) -> Self {
+    pub fn new(origin: &str, suite: Suite, seed: u8) -> Self {
         let origin: Origin = origin.parse().unwrap();
         let keys = KeyKind::of_log(suite)
             .iter()
@@ -27,7 +26,7 @@ impl TestLog {
     }
 
     /// The same log as it shows itself to others: different from leaf `at` on.
-    pub(crate) fn forked(origin: &str, suite: Suite, seed: u8, at: usize) -> Self {
+    pub fn forked(origin: &str, suite: Suite, seed: u8, at: usize) -> Self {
         let mut log = Self::new(origin, suite, seed);
         for (leaf, index) in log.leaves[at..].iter_mut().zip(0_u8..) {
             *leaf = suite.leaf_hash(&[b'f', index]);
@@ -35,18 +34,19 @@ impl TestLog {
         log
     }
 
-    pub(crate) fn origin(&self) -> &str {
+    /// Its origin.
+    pub fn origin(&self) -> &str {
         self.signer.origin().as_str()
     }
 
-    pub(crate) fn suite(&self) -> Suite {
+    /// Its hash suite.
+    pub fn suite(&self) -> Suite {
         self.signer.suite()
     }
 
-    /// The lines of a logs file with all keys of the log.
-    pub(crate) fn lines(&self) -> String {
-        let keys = self.signer.keys().iter();
-        keys.map(|key| format!("log {}\n", key.verifier_key())).collect()
+    /// What verifies its heads; the first is the one that clients use.
+    pub fn keys(&self) -> impl Iterator<Item = &VerifierKey> {
+        self.signer.keys().iter().map(SignerKey::verifier_key)
     }
 
     fn node(&self, node: NodeId) -> Digest {
@@ -62,7 +62,8 @@ impl TestLog {
         self.suite().node_hash(&child(0), &child(1))
     }
 
-    pub(crate) fn root(&self, size: u64) -> Digest {
+    /// The root of the tree of a size.
+    pub fn root(&self, size: u64) -> Digest {
         root_at(self.suite(), TreeSize::new(size).unwrap(), |node| {
             Ok::<_, Infallible>(self.node(node))
         })
@@ -70,17 +71,18 @@ impl TestLog {
     }
 
     /// A signed head.
-    pub(crate) fn head(&self, size: u64) -> String {
+    pub fn head(&self, size: u64) -> String {
         self.sign(size, self.root(size))
     }
 
     /// A head with any root.
-    pub(crate) fn sign(&self, size: u64, root: Digest) -> String {
+    pub fn sign(&self, size: u64, root: Digest) -> String {
         let time = UnixMillis::new(1_795_000_000_000);
         String::from_utf8(self.signer.sign_head(TreeSize::new(size).unwrap(), root, time)).unwrap()
     }
 
-    pub(crate) fn proof(&self, old: u64, new: u64) -> Vec<Digest> {
+    /// The consistency proof from one size to another; empty from size zero.
+    pub fn proof(&self, old: u64, new: u64) -> Vec<Digest> {
         if old == 0 {
             return vec![];
         }
@@ -91,14 +93,14 @@ impl TestLog {
         .unwrap()
     }
 
-    /// The request to cosign the head of size `new`.
-    pub(crate) fn request(&self, old: u64, new: u64) -> String {
-        request(old, &self.proof(old, new), &self.head(new))
+    /// The body of the request to cosign the head of size `new`.
+    pub fn request(&self, old: u64, new: u64) -> String {
+        add_checkpoint(old, &self.proof(old, new), &self.head(new))
     }
 }
 
-/// The body of a request.
-pub(crate) fn request(old: u64, proof: &[Digest], checkpoint: &str) -> String {
+/// The body of an `add-checkpoint` request.
+pub fn add_checkpoint(old: u64, proof: &[Digest], checkpoint: &str) -> String {
     let proof: String = proof
         .iter()
         .map(|hash| BASE64_STANDARD.encode(hash.as_bytes()) + "\n")

@@ -1,0 +1,100 @@
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// Long enough for any answer that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connection for plain HTTP/1.1, where a test decides about every byte.
+pub struct Connection(BufReader<TcpStream>);
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, as text.
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|header| header.0 == name)
+            .map(|header| header.1.as_str())
+    }
+}
+
+impl Connection {
+    /// Connects.
+    pub fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends a request and reads the answer. Fails when the other side goes away first.
+    pub fn try_send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: test.example\r\ncontent-length: {length}\r\n\r\n");
+        self.write(&[head.as_bytes(), body].concat())?;
+        self.answer()
+    }
+
+    /// Sends a request and reads the answer.
+    pub fn send(&mut self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.try_send(method, path, body.as_ref()).unwrap()
+    }
+
+    /// Asks a witness for a cosignature.
+    pub fn add_checkpoint(&mut self, body: impl AsRef<[u8]>) -> Answer {
+        self.send("POST", "/add-checkpoint", body)
+    }
+
+    /// Sends bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(bytes)
+    }
+
+    /// Reads one answer, which has to tell its length.
+    pub fn answer(&mut self) -> io::Result<Answer> {
+        let mut line = || {
+            let mut line = String::new();
+            match self.0.read_line(&mut line)? {
+                0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                _ => Ok(line.trim_end().to_owned()),
+            }
+        };
+        let status = line()?;
+        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut headers = vec![];
+        loop {
+            let line = line()?;
+            let Some((name, value)) = line.split_once(": ") else {
+                break;
+            };
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        let mut answer = Answer {
+            status,
+            headers,
+            body: String::new(),
+        };
+        let length: u64 = answer.header("content-length").unwrap().parse().unwrap();
+        (&mut self.0).take(length).read_to_string(&mut answer.body)?;
+        Ok(answer)
+    }
+
+    /// Whether the other side closes the connection without another byte.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+    }
+}

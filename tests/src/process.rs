@@ -1,0 +1,163 @@
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{OnceLock, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing that is waited for here takes so long, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The server's program, built from the sources as they are.
+pub fn counterfoild() -> Command {
+    Command::new(programs().join("counterfoild"))
+}
+
+/// The command line's program, built from the sources as they are.
+pub fn counterfoil() -> Command {
+    Command::new(programs().join("counterfoil"))
+}
+
+/// Where cargo puts the programs of this workspace. Builds them the first time: cargo does so of itself only for the
+/// tests of the package that a program belongs to.
+fn programs() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        // <target>/<profile>/deps/<test>
+        let test = env::current_exe().unwrap();
+        let directory = test.ancestors().nth(2).unwrap();
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--quiet"]);
+        if directory.ends_with("release") {
+            cargo.arg("--release");
+        }
+        // The examples need what tests need, so that shared dependencies keep the features they were built with.
+        cargo.args(["--workspace", "--bins", "--examples", "--target-dir"]);
+        let built = cargo.arg(directory.parent().unwrap()).status().unwrap();
+        assert!(built.success(), "can't build the programs under test: {built}");
+        directory.to_owned()
+    })
+}
+
+/// A program that would not start.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it said on standard error.
+    pub errors: String,
+}
+
+/// A program that serves. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    errors: PathBuf,
+}
+
+impl Process {
+    /// Starts it; standard error is appended to the file `errors`.
+    pub(crate) fn spawn(mut command: Command, errors: PathBuf) -> Self {
+        let stderr = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&errors)
+            .unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        Self { child, errors }
+    }
+
+    /// Waits until it says where it listens, or ends.
+    pub(crate) fn listening(&mut self) -> Result<SocketAddr, Refused> {
+        let (line, first_line) = mpsc::channel();
+        let stdout = self.child.stdout.take().unwrap();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines();
+            let _ = line.send(lines.next());
+            // Read on, so that it never writes into a closed pipe.
+            lines.for_each(drop);
+        });
+        match first_line
+            .recv_timeout(PATIENCE)
+            .expect("the server neither listens nor stops")
+        {
+            Some(line) => {
+                let line = line.unwrap();
+                let address = line
+                    .strip_prefix("listening on ")
+                    .unwrap_or_else(|| panic!("it printed {line:?}"));
+                Ok(address.parse().unwrap())
+            }
+            None => Err(Refused {
+                code: self.wait().code(),
+                errors: self.errors(),
+            }),
+        }
+    }
+
+    pub(crate) fn errors(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.wait();
+    }
+
+    /// Sends SIGTERM, waits, and asserts that it ended well.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.errors());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the server does not stop: {}",
+                self.errors()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let errors = self.errors();
+            let tail: Vec<_> = errors.lines().rev().take(20).collect();
+            for line in tail.iter().rev() {
+                eprintln!("server: {line}");
+            }
+        }
+    }
+}
