@@ -9,7 +9,7 @@ use std::{
     env,
     error::Error,
     fs::{self, File},
-    io::{BufRead as _, BufReader as StdBufReader},
+    io::{self, BufRead as _, BufReader as StdBufReader},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -115,7 +115,8 @@ fn prepare(suite: Suite, logs: &[LogSigner], steps: u64) -> Result<Vec<Vec<Vec<u
     let read = |node: NodeId| {
         let level = tree.get(usize::from(node.level));
         let hash = level.and_then(|level| level.get(usize::try_from(node.index).ok()?));
-        hash.copied().ok_or("a node beyond the tree")
+        hash.copied()
+            .ok_or_else(|| io::Error::other("a node beyond the tree"))
     };
     let mut requests = vec![Vec::new(); logs.len()];
     let mut old: Option<TreeSize> = None;
