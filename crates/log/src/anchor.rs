@@ -11,7 +11,7 @@ use std::{
 };
 
 use counterfoil_merkle::Frontier;
-use counterfoil_note::LogSigner;
+use counterfoil_note::{LogSigner, SignedHead};
 use counterfoil_store::Store;
 
 use crate::{
@@ -52,19 +52,21 @@ impl Anchors {
         Self(std::iter::once(beside).chain(elsewhere).collect())
     }
 
-    /// Checks that the recovered tree has grown from each anchored head. One that was never written says nothing.
+    /// Checks that the recovered tree has grown from each anchored head, and returns these. One that was never written
+    /// says nothing.
     pub(crate) fn check(
         &self,
         store: &Store,
         keys: &LogSigner,
         frontier: &Frontier,
-    ) -> Result<(), OpenError> {
+    ) -> Result<Vec<SignedHead>, OpenError> {
+        let mut heads = Vec::new();
         for anchor in &self.0 {
             if let Some(note) = anchor.read().map_err(|problem| anchor.failed(problem))? {
-                check_signed(store, keys, frontier, &note, anchor.known_as)?;
+                heads.push(check_signed(store, keys, frontier, &note, anchor.known_as)?);
             }
         }
-        Ok(())
+        Ok(heads)
     }
 
     /// Replaces the anchored heads.

@@ -25,7 +25,7 @@ use crate::{
     event::PreparedEvent,
     open::{OpenError, Recovered, check_signed, recover},
     queue::{Capacity, Group},
-    shared::{Commit, Shared},
+    shared::{Commit, Shared, sign},
 };
 
 /// One batch is at most this large, however much waits. A single call may be larger, up to the limits of a call.
@@ -63,6 +63,7 @@ struct PreparedBatch<'s> {
     /// `None` if every event was known: nothing to write, but the answer has to wait for what went before.
     writes: Option<Batch<'s>>,
     frontier: Frontier,
+    time_unix_ns: NonZeroU64,
     full_tiles: Vec<(TileId, Arc<Tile>)>,
     answers: Vec<Answer>,
 }
@@ -89,7 +90,8 @@ pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
             Err(problem) => return give_up(shared, &problem),
         }
         if recovered.frontier.size() > shared.commit().head.size {
-            show_commit(shared, recovered.frontier.clone());
+            let time = NonZeroU64::new(recovered.last_time_unix_ns).unwrap_or(NonZeroU64::MIN);
+            show_commit(shared, recovered.frontier.clone(), time);
         }
         info!(log = %shared.name, size = %recovered.frontier.size(), "writing again");
     }
@@ -192,7 +194,6 @@ struct Sequencer<'s> {
     shared: &'s Shared,
     suite: Suite,
     frontier: Frontier,
-    last_time_unix_ns: u64,
     /// Events placed but perhaps not yet to be found in the database, oldest first.
     in_flight: HashMap<EventKey, LeafIndex>,
     in_flight_order: VecDeque<(LeafIndex, EventKey)>,
@@ -200,11 +201,11 @@ struct Sequencer<'s> {
 
 impl<'s> Sequencer<'s> {
     fn new(shared: &'s Shared, recovered: Recovered) -> Self {
+        shared.clock.end_batch(recovered.frontier.size());
         Self {
             shared,
             suite: shared.suite,
             frontier: recovered.frontier,
-            last_time_unix_ns: recovered.last_time_unix_ns,
             in_flight: HashMap::new(),
             in_flight_order: VecDeque::new(),
         }
@@ -231,7 +232,7 @@ impl<'s> Sequencer<'s> {
         self.forget_what_is_durable();
         let known = self.known_events(&groups)?;
         let mut known = known.into_iter();
-        let time_unix_ns = self.next_time();
+        let time_unix_ns = self.shared.clock.begin_batch();
         let mut writes = self.shared.store.batch();
         let mut full_tiles = Vec::new();
         let size_before = self.frontier.size();
@@ -252,13 +253,14 @@ impl<'s> Sequencer<'s> {
             answers.push((group.reply, placed));
         }
 
+        self.shared.clock.end_batch(self.frontier.size());
         let writes = (self.frontier.size() > size_before).then(|| {
             for (id, tile) in &full_tiles {
                 writes.put_tile(*id, &tile.hashes_bytes());
             }
             writes.put_tree_state(&TreeState {
                 size: self.frontier.size(),
-                last_time_unix_ns: self.last_time_unix_ns,
+                last_time_unix_ns: time_unix_ns.get(),
                 compact_range: self.frontier.compact_range(),
             });
             writes
@@ -266,6 +268,7 @@ impl<'s> Sequencer<'s> {
         Ok(PreparedBatch {
             writes,
             frontier: self.frontier.clone(),
+            time_unix_ns,
             full_tiles,
             answers,
         })
@@ -310,13 +313,6 @@ impl<'s> Sequencer<'s> {
             self.in_flight.remove(&key);
         }
     }
-
-    /// The clock's time, but never before that of an earlier leaf.
-    fn next_time(&mut self) -> NonZeroU64 {
-        let time = clock::unix_ns().max(NonZeroU64::new(self.last_time_unix_ns).unwrap_or(NonZeroU64::MIN));
-        self.last_time_unix_ns = time.get();
-        time
-    }
 }
 
 /// Writes batches in order until there are no more or one fails; what comes after a failure is answered with it.
@@ -325,6 +321,7 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
         let PreparedBatch {
             writes,
             frontier,
+            time_unix_ns,
             full_tiles,
             answers,
         } = batch;
@@ -339,7 +336,7 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             for (id, tile) in full_tiles {
                 shared.tiles.insert(id, tile);
             }
-            show_commit(shared, frontier);
+            show_commit(shared, frontier, time_unix_ns);
         }
         // A crash here: as before; the head was signed, and recovery finds a tree that is as large or larger.
         let commit = shared.commit();
@@ -353,9 +350,10 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
     Ok(())
 }
 
-/// Signs a tree that is on disk, and has everything read from it.
-fn show_commit(shared: &Shared, frontier: Frontier) {
-    let head = Arc::new(shared.sign(frontier.size(), frontier.root()));
+/// Signs a tree that is on disk, at the time of its newest leaf, and has everything read from it.
+fn show_commit(shared: &Shared, frontier: Frontier, time_unix_ns: NonZeroU64) {
+    let (size, root) = (frontier.size(), frontier.root());
+    let head = Arc::new(sign(&shared.keys, size, root, clock::millis(time_unix_ns)));
     shared.commits.send_replace(Arc::new(Commit { head, frontier }));
 }
 

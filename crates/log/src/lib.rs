@@ -31,11 +31,12 @@ use std::{
 
 use counterfoil_event::Event;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
-use counterfoil_note::{NoteSignature, Origin, UnixMillis, VerifierKey};
+use counterfoil_note::{NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
 use tokio::sync::{oneshot, watch};
 
 use anchor::Anchors;
+use clock::LogClock;
 pub use counterfoil_store::StoredPayload;
 pub use create::{CreateError, create_log};
 pub use directory::{DataDirectory, InvalidLogName, LogDirectory, LogName};
@@ -99,7 +100,7 @@ pub struct TreeHead {
     pub size: TreeSize,
     /// The root of the tree of that size.
     pub root: Digest,
-    /// When it was signed.
+    /// The log's clock when its newest leaf was placed, or when it was signed anew. Never less than in a smaller tree's.
     pub time: UnixMillis,
     /// The signed note: the artefact itself.
     pub note: Vec<u8>,
@@ -140,31 +141,40 @@ impl Log {
         // First: with the keys of another log nothing else could fit.
         open::check_genesis(&store, &keys)?;
         let recovered = open::recover(&store, keys.suite())?;
+        let anchors = Anchors::new(&directory, options.anchor.as_deref(), name);
+        let mut signed = Vec::new();
         if let Some((_, note)) = store.newest_head()? {
-            open::check_signed(
+            signed.push(open::check_signed(
                 &store,
                 &keys,
                 &recovered.frontier,
                 &note,
                 "the newest published head",
-            )?;
+            )?);
         }
-        let anchors = Anchors::new(&directory, options.anchor.as_deref(), name);
-        anchors.check(&store, &keys, &recovered.frontier)?;
+        signed.extend(anchors.check(&store, &keys, &recovered.frontier)?);
         let shown = match &options.witnessing {
             None => None,
             Some(witnessing) => {
-                open::check_remembered(&store, &keys, &recovered.frontier, &witnessing.remembered)?;
+                let remembered = &witnessing.remembered;
+                signed.extend(open::check_remembered(
+                    &store,
+                    &keys,
+                    &recovered.frontier,
+                    remembered,
+                )?);
                 publish::shown_at_start(&store, &keys, &recovered.frontier, witnessing)?
             }
         };
 
         // From here on this process is the only one that signs for the log.
-        let head = Arc::new(shared::sign(
-            &keys,
-            recovered.frontier.size(),
-            recovered.frontier.root(),
-        ));
+        let (size, root) = (recovered.frontier.size(), recovered.frontier.root());
+        let times = signed.iter().filter_map(SignedHead::time);
+        let clock = LogClock::new(size, recovered.last_time_unix_ns, times);
+        let time = clock
+            .time_to_sign_anew(size)
+            .expect("no batch has begun before the log is open");
+        let head = Arc::new(shared::sign(&keys, size, root, time));
         let commit = Commit {
             head,
             frontier: recovered.frontier.clone(),
@@ -176,6 +186,7 @@ impl Log {
             keys,
             store,
             tiles,
+            clock,
             queue: Queue::new(Capacity {
                 events: options.queue_events,
                 bytes: options.queue_bytes,

@@ -218,28 +218,28 @@ pub(crate) fn check_signed(
     Ok(head)
 }
 
-/// Compares the recovered tree with what witnesses remember. What the log did not sign can't keep it shut: whoever is asked
+/// Compares the recovered tree with what witnesses remember, and returns that. What the log did not sign can't keep it shut: whoever is asked
 /// could send that.
 pub(crate) fn check_remembered(
     store: &Store,
     keys: &LogSigner,
     frontier: &Frontier,
     remembered: &[RememberedHead],
-) -> Result<(), OpenError> {
+) -> Result<Vec<SignedHead>, OpenError> {
+    let mut heads = Vec::new();
     for RememberedHead { witness, note } in remembered {
         match own_head(keys, note) {
-            Ok(head) => check_grown_from(
-                store,
-                frontier,
-                &head,
-                format!("the witness {witness} has cosigned it").into(),
-            )?,
+            Ok(head) => {
+                let known_as = format!("the witness {witness} has cosigned it");
+                check_grown_from(store, frontier, &head, known_as.into())?;
+                heads.push(head);
+            }
             Err(problem) => {
                 warn!(origin = %keys.origin(), witness, %problem, "a witness serves a head that this log did not sign; ignored")
             }
         }
     }
-    Ok(())
+    Ok(heads)
 }
 
 /// Verifies that a key of the log signed a head: a witness need not keep all of its signatures.

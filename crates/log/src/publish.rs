@@ -8,7 +8,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use counterfoil_merkle::Frontier;
@@ -18,8 +18,10 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::{
-    Candidate, OpenError, PublishError, TreeHead, WithoutQuorum, Witnessing, anchor::Anchors, clock,
-    open::check_signed, shared::Shared,
+    Candidate, OpenError, PublishError, TreeHead, WithoutQuorum, Witnessing,
+    anchor::Anchors,
+    open::check_signed,
+    shared::{Shared, sign},
 };
 
 /// What the publisher is asked for.
@@ -40,18 +42,22 @@ pub(crate) struct Publisher {
     anchors: Anchors,
     /// What was published or offered last.
     newest: Arc<TreeHead>,
+    /// When that was, whatever the system's clock says meanwhile.
+    since: Instant,
 }
 
 impl Publisher {
     /// Publishes or offers the head of a log that was just opened.
     pub(crate) fn start(shared: Arc<Shared>, anchors: Anchors) -> Result<Self, OpenError> {
         let newest = shared.commit().head.clone();
-        let publisher = Self {
+        let mut publisher = Self {
             shared,
             anchors,
             newest: newest.clone(),
+            since: Instant::now(),
         };
         publisher.bring_out(newest)?;
+        publisher.since = Instant::now();
         Ok(publisher)
     }
 
@@ -83,7 +89,7 @@ impl Publisher {
     fn bring_out_next(&mut self) {
         let Some(head) = self.next_head() else { return };
         match self.bring_out(head.clone()) {
-            Ok(()) => self.newest = head,
+            Ok(()) => (self.newest, self.since) = (head, Instant::now()),
             Err(problem) => {
                 error!(log = %self.shared.name, %problem, "can't publish a head; trying again")
             }
@@ -95,13 +101,13 @@ impl Publisher {
         if commit.head.size > self.newest.size {
             return Some(commit.head.clone());
         }
-        let now = clock::unix_millis();
-        // A clock that was set back makes the newest head one of the future: it is signed anew too.
-        let is_old = now
-            .get()
-            .checked_sub(self.newest.time.get())
-            .is_none_or(|age| Duration::from_millis(age) >= self.shared.options.resign_interval);
-        is_old.then(|| Arc::new(self.shared.sign(commit.head.size, commit.head.root)))
+        if self.since.elapsed() < self.shared.options.resign_interval {
+            return None;
+        }
+        // With a batch on its way there is no need: its head is published next.
+        let time = self.shared.clock.time_to_sign_anew(commit.head.size)?;
+        let head = sign(&self.shared.keys, commit.head.size, commit.head.root, time);
+        Some(Arc::new(head))
     }
 
     /// Stores a head, then shows it, or offers it to witnesses: what anybody saw can always be found again.

@@ -4,12 +4,14 @@ use std::sync::{Arc, mpsc};
 
 use counterfoil_event::{Event, Salt};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
-use counterfoil_note::LogSigner;
+use counterfoil_note::{LogSigner, UnixMillis};
 use counterfoil_store::Store;
 use tokio::{sync::watch, task};
 
 use crate::{
-    Candidate, Channel, LogName, LogOptions, PreparedEvent, ReadError, TreeHead, clock, publish,
+    Candidate, Channel, LogName, LogOptions, PreparedEvent, ReadError, TreeHead,
+    clock::LogClock,
+    publish,
     queue::Queue,
     read::{Nodes, TileCache},
 };
@@ -28,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) tiles: TileCache,
     pub(crate) queue: Queue,
+    pub(crate) clock: LogClock,
     /// The newest commit. Everything that reads starts from one.
     pub(crate) commits: watch::Sender<Arc<Commit>>,
     /// The newest published head. `None` until there is one that may be shown.
@@ -43,11 +46,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn commit(&self) -> Arc<Commit> {
         self.commits.borrow().clone()
-    }
-
-    /// Signs a head as of now.
-    pub(crate) fn sign(&self, size: TreeSize, root: Digest) -> TreeHead {
-        sign(&self.keys, size, root)
     }
 
     /// The nodes of the tree at `commit`. Without the disk, what is not in memory is [`ReadError::NotCached`].
@@ -99,9 +97,8 @@ impl Shared {
     }
 }
 
-/// Signs a head as of now.
-pub(crate) fn sign(keys: &LogSigner, size: TreeSize, root: Digest) -> TreeHead {
-    let time = clock::unix_millis();
+/// Signs a head. The time is one that the [`LogClock`] gave for a tree of that size.
+pub(crate) fn sign(keys: &LogSigner, size: TreeSize, root: Digest, time: UnixMillis) -> TreeHead {
     let note = keys.sign_head(size, root, time);
     TreeHead {
         origin: keys.origin().clone(),

@@ -1,9 +1,10 @@
 //! Published heads: they grow, they are stored before they are shown, and silence is signed too.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use counterfoil_log::{LogOptions, TreeHead};
 use counterfoil_merkle::Suite;
+use counterfoil_note::{LogSigner, SignerKey, UnixMillis};
 use counterfoil_store::{Store, StoreOptions};
 
 use crate::support::*;
@@ -136,5 +137,77 @@ async fn leaves_are_proven_while_heads_are_published() {
         while let Some(reader) = readers.try_join_next() {
             reader.unwrap();
         }
+    }
+}
+
+/// Signs and stores the newest head anew, as of an hour from now.
+fn sign_ahead_of_time(place: &Place) -> Arc<TreeHead> {
+    let secrets = fs::read_to_string(place.directory().keys()).unwrap();
+    let keys = secrets.lines().map(|line| line.parse::<SignerKey>().unwrap());
+    let signer = LogSigner::new(keys.collect()).unwrap();
+    let verifier = signer.keys()[0].verifier_key();
+
+    let store = Store::open(&place.directory().database(), &StoreOptions::default()).unwrap();
+    let (size, note) = store.newest_head().unwrap().unwrap();
+    let head = verifier.verify_head(&note).unwrap();
+    let time = UnixMillis::new(head.time().unwrap().get() + 3_600_000);
+    let note = signer.sign_head(size, head.root(), time);
+    store.put_published_head(size, &note).unwrap();
+    Arc::new(TreeHead {
+        origin: signer.origin().clone(),
+        size,
+        root: head.root(),
+        time,
+        note,
+    })
+}
+
+/// A smaller tree signed at a later time than a larger one would be evidence against the log, so no two heads that it ever
+/// shows may be such a pair: not those in receipts while others are signed anew, and not after the clock was set back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn heads_bear_times_in_the_order_of_their_sizes() {
+    let place = Place::new(Suite::Blake3);
+    let mut heads = Vec::new();
+    for run in 0..2 {
+        // Heads are signed anew as fast as can be, while others are committed.
+        let log = place
+            .open_with(LogOptions {
+                publish_interval: Duration::from_micros(1),
+                resign_interval: Duration::ZERO,
+                ..options()
+            })
+            .unwrap();
+        let mut watch = log.watch_published();
+        let watcher = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while watch.changed().await.is_ok() {
+                seen.extend(watch.borrow_and_update().clone());
+            }
+            seen
+        });
+        for call in 0..60 {
+            let ids = 100_000 * run + 400 * call;
+            let submitted = submit(&log, &events(ids..ids + 400)).await.unwrap();
+            heads.push(submitted.head);
+        }
+        heads.push(log.commit_head());
+        log.stop();
+        drop(log);
+        heads.extend(watcher.await.unwrap());
+        // The next run's clock is an hour behind.
+        heads.push(sign_ahead_of_time(&place));
+    }
+    let smallest_later = |time| {
+        let later = heads.iter().filter(|head| head.time > time);
+        later.map(|head| head.size).min()
+    };
+    for head in &heads {
+        let smallest = smallest_later(head.time);
+        assert!(
+            smallest.is_none_or(|smallest| smallest >= head.size),
+            "{} was signed after {}",
+            smallest.unwrap(),
+            head.size
+        );
     }
 }
