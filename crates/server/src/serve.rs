@@ -15,6 +15,7 @@ use counterfoil_proto::{
     DESCRIPTORS,
     v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let tls = tls_acceptor(arguments)?;
+    raise_file_limit();
     let logs = open_logs(arguments)?;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -56,6 +58,16 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         info!(log = %log.name(), size = %log.commit_head().size, "closed");
     }
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Databases and connections take file descriptors, and the limit that a process starts with is often low for the sake of
+/// programs from long ago. A database that runs out of them can't write.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(problem) = setrlimit(Resource::Nofile, limit) {
+        warn!(%problem, "can't raise the limit of open files");
+    }
 }
 
 fn tls_acceptor(arguments: &Serve) -> anyhow::Result<Option<TlsAcceptor>> {
