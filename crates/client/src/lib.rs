@@ -51,6 +51,7 @@ mod state;
 mod stream;
 mod submit;
 mod unverified;
+mod unverified_reads;
 
 pub use client::Client;
 pub use counterfoil_proto::v1::Reason;
@@ -63,3 +64,4 @@ pub use state::{StateDir, StateError};
 pub use stream::{SubmitResults, SubmitSender};
 pub use submit::{Outcome, Submitted};
 pub use unverified::{Acknowledged, Unverified, UnverifiedResults};
+pub use unverified_reads::UnverifiedEntries;

@@ -1,4 +1,5 @@
-//! The same calls with no check. To measure a server alone; nothing learnt here may be relied on.
+//! The same calls with no check: to measure a server alone, or for who verifies by other means. Nothing learnt here may
+//! be relied on.
 
 use counterfoil_event::Event;
 use counterfoil_merkle::{LeafIndex, TreeSize};
@@ -24,6 +25,10 @@ pub struct Acknowledged {
 impl Unverified {
     pub(crate) fn new(client: Client) -> Self {
         Self { client }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Sends one event.

@@ -4,6 +4,7 @@ mod bench;
 mod get;
 mod head;
 mod import;
+mod monitor;
 mod policy;
 mod prove;
 mod receipt;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Prove(prove::Prove),
     Receipt(receipt::Arguments),
     Verify(verify::Arguments),
+    Monitor(monitor::Arguments),
     #[command(subcommand)]
     Policy(policy::Policy),
     #[command(subcommand)]
@@ -45,6 +47,7 @@ impl Command {
             Self::Receipt(arguments) => receipt::run(arguments, common, output).await,
             Self::Verify(arguments) => verify::run(arguments, common, output).await,
             Self::Policy(policy) => policy::run(&policy, output),
+            Self::Monitor(arguments) => monitor::run(arguments, common, output).await,
             Self::Import(import) => import::run(import, common, output).await,
             Self::Witness(witness) => witness::run(witness, output).await,
             Self::Bench(bench) => bench::run(bench, common, output).await,

@@ -1,0 +1,246 @@
+//! The heads of a round: fetched from everyone at once, each judged by itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use counterfoil_note::{Cosignature, SignedHead};
+use futures_util::future::join_all;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    FindingKind,
+    checks::{Checks, Fact},
+    config::{BaseUrl, LogConfig},
+    http::Http,
+    source::{Source, SourceError, retry},
+    state::State,
+};
+
+/// A head that a source or observer showed as its newest, and that the log signed.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    /// Who showed it.
+    pub(crate) label: String,
+    /// Its place among the log's sources; none if it is a witness's.
+    pub(crate) source: Option<usize>,
+    pub(crate) head: SignedHead,
+    /// When it was signed, or cosigned where that is later; none if nobody signed a time.
+    pub(crate) time_unix_ms: Option<u64>,
+}
+
+/// A witness's reading endpoint for one log.
+pub(crate) struct Observer {
+    label: String,
+    url: reqwest::Url,
+    http: Http,
+}
+
+impl Observer {
+    pub(crate) fn new(base: &BaseUrl, log: &LogConfig, http: &Http) -> Self {
+        let origin = hex::encode(Sha256::digest(log.origin.as_str()));
+        Self {
+            label: base.to_string(),
+            url: base.join(&format!("{origin}/checkpoint")),
+            http: http.clone(),
+        }
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    async fn head(&self) -> Result<Bytes, SourceError> {
+        let limit = counterfoil_note::MAX_NOTE_BYTES;
+        retry(|| self.http.get(self.url.clone(), limit)).await
+    }
+}
+
+/// Asks everyone for the newest head, at once. Sources come first, in the order of the configuration.
+pub(crate) async fn fetch(
+    log: &LogConfig,
+    sources: &[Source],
+    observers: &[Observer],
+    checks: &mut Checks,
+) -> Vec<Shown> {
+    let from_sources = join_all(sources.iter().map(Source::head));
+    let from_observers = join_all(observers.iter().map(Observer::head));
+    let (from_sources, from_observers) = tokio::join!(from_sources, from_observers);
+
+    let mut shown = Vec::new();
+    for (place, (source, note)) in sources.iter().zip(from_sources).enumerate() {
+        shown.extend(judge(log, source.label(), Some(place), note, checks));
+    }
+    for (observer, note) in observers.iter().zip(from_observers) {
+        shown.extend(judge(log, observer.label(), None, note, checks));
+    }
+    shown
+}
+
+/// Whether an answer is a head that the log signed.
+fn judge(
+    log: &LogConfig,
+    label: &str,
+    source: Option<usize>,
+    note: Result<Bytes, SourceError>,
+    checks: &mut Checks,
+) -> Option<Shown> {
+    let note = match note {
+        Ok(note) => note,
+        Err(SourceError::NotServed(problem)) if source.is_none() => {
+            checks.pass(FindingKind::Unreachable, label);
+            let problem = format!("The witness never cosigned a head of this log: {problem}.");
+            checks.fail(FindingKind::WitnessBehind, label, problem);
+            return None;
+        }
+        Err(SourceError::Invalid(problem)) => {
+            checks.pass(FindingKind::Unreachable, label);
+            checks.fail(
+                FindingKind::InvalidAnswer,
+                label,
+                format!("Asked for a head: {problem}."),
+            );
+            return None;
+        }
+        Err(SourceError::Unreachable(problem) | SourceError::NotServed(problem)) => {
+            checks.fail(
+                FindingKind::Unreachable,
+                label,
+                format!("Asked for a head: {problem}."),
+            );
+            return None;
+        }
+    };
+    checks.pass(FindingKind::Unreachable, label);
+    let verified = verify(log, &note);
+    let (head, cosignatures) = match verified {
+        Ok(verified) => verified,
+        Err(problem) => {
+            checks.fail(FindingKind::BadSignature, label, format!("{problem}."));
+            return None;
+        }
+    };
+    checks.pass(FindingKind::BadSignature, label);
+    if source.is_some() {
+        match log.policy.check_quorum(&cosignatures) {
+            Ok(()) => checks.pass(FindingKind::NoQuorum, label),
+            Err(problem) => checks.fail_with(FindingKind::NoQuorum, label, format!("{problem}."), &[&head]),
+        }
+    }
+    let cosigned = cosignatures.iter().map(|by| by.time().get().saturating_mul(1000));
+    Some(Shown {
+        label: label.to_owned(),
+        source,
+        time_unix_ms: head
+            .time()
+            .map(|time| time.get())
+            .into_iter()
+            .chain(cosigned)
+            .max(),
+        head,
+    })
+}
+
+fn verify(log: &LogConfig, note: &[u8]) -> Result<(SignedHead, Vec<Cosignature>), String> {
+    let head = log.policy.verify_head(note).map_err(|error| error.to_string())?;
+    if *head.origin() != log.origin {
+        return Err(format!(
+            "the tree head is of the log {}, not of {}",
+            head.origin(),
+            log.origin
+        ));
+    }
+    let cosignatures = log
+        .policy
+        .cosignatures(&head)
+        .map_err(|error| error.to_string())?;
+    Ok((head, cosignatures))
+}
+
+/// How old the heads are by this machine's clock. `largest` is the largest head known.
+pub(crate) fn check_age(
+    shown: &Shown,
+    largest: Option<&SignedHead>,
+    max_age: Duration,
+    now_unix_ms: u64,
+    checks: &mut Checks,
+) {
+    let Some(time_unix_ms) = shown.time_unix_ms else {
+        return;
+    };
+    let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+    let (label, head) = (&shown.label, &shown.head);
+    if time_unix_ms.saturating_sub(now_unix_ms) > max_age_ms {
+        let ahead_s = (time_unix_ms - now_unix_ms) / 1000;
+        let detail = format!(
+            "Size {} is signed {ahead_s} s after this machine's now.",
+            head.size()
+        );
+        checks.fail_with(FindingKind::FutureHead, label, detail, &[head]);
+    } else {
+        checks.pass(FindingKind::FutureHead, label);
+    }
+    let is_behind = largest.is_some_and(|largest| head.size() < largest.size());
+    let kind = match shown.source {
+        Some(_) => FindingKind::StaleHead,
+        // A log that does not grow has nothing new for its witnesses.
+        None if !is_behind => return checks.pass(FindingKind::WitnessBehind, label),
+        None => FindingKind::WitnessBehind,
+    };
+    let age_ms = now_unix_ms.saturating_sub(time_unix_ms);
+    if age_ms > max_age_ms {
+        let detail = format!(
+            "The newest head, of size {}, is {} s old; {} s is the most.",
+            head.size(),
+            age_ms / 1000,
+            max_age.as_secs()
+        );
+        checks.fail_with(kind, label, detail, &[head]);
+    } else {
+        checks.pass(kind, label);
+    }
+}
+
+/// Whether a head goes back behind what was seen: of the same source, or signed before it anywhere.
+pub(crate) fn check_rollback(shown: &Shown, state: &State, checks: &mut Checks) {
+    let (label, head) = (&shown.label, &shown.head);
+    let own = state.shown.get(label).filter(|known| known.size() > head.size());
+    let anywhere = state.anchor.as_ref().filter(|known| known.size() > head.size());
+    let signed_later = |known: &&SignedHead| known.time().is_some_and(|known| head.time() > Some(known));
+    if let Some(known) = own.into_iter().chain(anywhere).find(signed_later) {
+        let proof = counterfoil_verify::Fact::Rollback {
+            larger: known.note_bytes().to_vec(),
+            smaller: head.note_bytes().to_vec(),
+        };
+        return checks.add(Fact {
+            kind: FindingKind::Rollback,
+            subject: Some(label.clone()),
+            detail: format!(
+                "A tree of size {} was signed, and later by the log's own clock one of size {}.",
+                known.size(),
+                head.size()
+            ),
+            heads: vec![known.clone(), head.clone()],
+            proof: Some(Ok(proof)),
+        });
+    }
+    let Some(known) = own else {
+        return checks.pass(FindingKind::ReplayedHead, label);
+    };
+    let detail = format!(
+        "It showed a tree of size {} and now shows one of size {}.",
+        known.size(),
+        head.size()
+    );
+    if head.time().is_some() && known.time().is_some() {
+        return checks.fail_with(FindingKind::ReplayedHead, label, detail, &[known, head]);
+    }
+    checks.add(Fact {
+        kind: FindingKind::Rollback,
+        subject: Some(label.clone()),
+        detail,
+        heads: vec![known.clone(), head.clone()],
+        proof: Some(Err(
+            "the log's key signs no times, so the smaller head may be the older one".to_owned(),
+        )),
+    });
+}

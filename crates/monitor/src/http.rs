@@ -1,0 +1,116 @@
+//! Bounded HTTP: every answer has a limit and a time, no redirect is followed, nothing is allocated on the server's word.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Client, StatusCode, Url, redirect};
+
+use crate::source::SourceError;
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may be silent within an answer.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer may take as a whole, however steadily it drips.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What identifies the monitor to operators.
+pub(crate) const USER_AGENT: &str = concat!("counterfoil-monitor/", env!("CARGO_PKG_VERSION"));
+
+/// A client whose clones share connections.
+#[derive(Clone)]
+pub(crate) struct Http(Client);
+
+impl Http {
+    /// # Errors
+    /// If TLS can't be set up on this machine.
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
+        Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(IDLE_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            // A log that moves is a new source: where its data comes from is the configuration's to say.
+            .redirect(redirect::Policy::none())
+            .build()
+            .map(Self)
+    }
+
+    /// The body at `url`, decompressed; at most `limit` bytes of it.
+    pub(crate) async fn get(&self, url: Url, limit: usize) -> Result<Bytes, SourceError> {
+        let mut answer = self.0.get(url).send().await.map_err(SourceError::from)?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                return Err(SourceError::NotServed(format!(
+                    "{} is not there",
+                    path(answer.url())
+                )));
+            }
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Err(SourceError::Unreachable(format!(
+                    "{} answers {status}",
+                    path(answer.url())
+                )));
+            }
+            status => {
+                return Err(SourceError::Invalid(format!(
+                    "{} answers {status}",
+                    path(answer.url())
+                )));
+            }
+        }
+        let too_long =
+            |url: &Url| SourceError::Invalid(format!("{} is longer than {limit} bytes", path(url)));
+        if answer
+            .content_length()
+            .is_some_and(|length| length > limit as u64)
+        {
+            return Err(too_long(answer.url()));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(SourceError::from)? {
+            // Chunks come out of the decompressor a few KiB at a time, so a bomb ends here.
+            if chunk.len() > limit - body.len() {
+                return Err(too_long(answer.url()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// Posts a webhook's message.
+    pub(crate) async fn post(
+        &self,
+        url: Url,
+        headers: reqwest::header::HeaderMap,
+        body: String,
+    ) -> Result<(), SourceError> {
+        let sent = self.0.post(url).headers(headers).body(body).send().await;
+        let status = sent.map_err(SourceError::from)?.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(SourceError::Unreachable(format!("it answers {status}")))
+    }
+}
+
+fn path(url: &Url) -> &str {
+    url.path()
+}
+
+impl From<reqwest::Error> for SourceError {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL is known to whoever reads this, and a webhook's may hold a secret.
+        let error = error.without_url();
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(next) = cause {
+            text.push_str(&format!(": {next}"));
+            cause = next.source();
+        }
+        match error.is_decode() && !error.is_timeout() {
+            true => Self::Invalid(text),
+            false => Self::Unreachable(text),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Comparing heads: all that a log ever signed are of one history, whoever shows them.
+
+use std::collections::HashSet;
+
+use counterfoil_merkle::{Digest, TreeSize};
+use counterfoil_note::SignedHead;
+use counterfoil_verify::{Fact as Proof, Inconsistency};
+
+use crate::{
+    FindingKind,
+    checks::{Checks, Fact},
+    heads::Shown,
+    prove::{Unproved, beginning},
+    source::{Source, SourceError},
+    state::State,
+};
+
+/// How many heads are remembered as linked, so that they are proved once.
+const MAX_REMEMBERED: usize = 4096;
+
+/// Heads that are proved consistent with the anchor.
+#[derive(Default)]
+pub(crate) struct Linked(HashSet<(TreeSize, Digest)>);
+
+impl Linked {
+    pub(crate) fn contains(&self, head: &SignedHead) -> bool {
+        head.size() == TreeSize::ZERO || self.0.contains(&(head.size(), head.root()))
+    }
+
+    fn insert(&mut self, head: &SignedHead) {
+        if self.0.len() >= MAX_REMEMBERED {
+            self.0.clear();
+        }
+        self.0.insert((head.size(), head.root()));
+    }
+}
+
+/// Proves each head consistent with the anchor, which moves on to each larger one. The first head ever is taken on
+/// trust: there is nothing to compare with.
+pub(crate) async fn link(
+    shown: &[Shown],
+    sources: &[Source],
+    state: &mut State,
+    linked: &mut Linked,
+    now_unix_ms: u64,
+    checks: &mut Checks,
+) {
+    for one in shown {
+        if linked.contains(&one.head) {
+            checks.pass(FindingKind::UnprovenConsistency, &one.label);
+            continue;
+        }
+        let Some(anchor) = state.anchor.clone() else {
+            linked.insert(&one.head);
+            move_anchor(state, &one.head, now_unix_ms);
+            continue;
+        };
+        if compare(one, &anchor, shown, sources, checks).await {
+            checks.pass(FindingKind::UnprovenConsistency, &one.label);
+            linked.insert(&anchor);
+            linked.insert(&one.head);
+            if one.head.size() > anchor.size() {
+                move_anchor(state, &one.head, now_unix_ms);
+            }
+        }
+    }
+}
+
+fn move_anchor(state: &mut State, head: &SignedHead, now_unix_ms: u64) {
+    state.anchor = Some(head.clone());
+    state.anchor_seen_unix_ms = now_unix_ms;
+}
+
+/// Whether the head is of the anchor's history. If not, or if nobody proves it, that is found.
+async fn compare(
+    one: &Shown,
+    anchor: &SignedHead,
+    shown: &[Shown],
+    sources: &[Source],
+    checks: &mut Checks,
+) -> bool {
+    if one.head.size() == anchor.size() {
+        return match one.head.root() == anchor.root() {
+            true => true,
+            false => {
+                found_fork(one, anchor, checks);
+                false
+            }
+        };
+    }
+    let (older, newer) = match one.head.size() < anchor.size() {
+        true => (&one.head, anchor),
+        false => (anchor, &one.head),
+    };
+    // Who knows the newer tree: who showed this head first of all, then whoever showed one as large.
+    let knows = |place: &usize| {
+        shown
+            .iter()
+            .any(|other| other.source == Some(*place) && other.head.size() >= newer.size())
+    };
+    let mut provers: Vec<usize> = (0..sources.len()).filter(knows).collect();
+    provers.sort_by_key(|&place| Some(place) != one.source);
+
+    let mut problem = Unproved::Source(SourceError::Unreachable(
+        "no source shows a tree as large".to_owned(),
+    ));
+    for place in provers {
+        match beginning(&sources[place], older.size(), newer).await {
+            Ok(beginning) if beginning.root == older.root() => return true,
+            Ok(beginning) => {
+                let proof = Proof::Inconsistency(Inconsistency {
+                    older: older.note_bytes().to_vec(),
+                    newer: newer.note_bytes().to_vec(),
+                    seed: beginning.seed,
+                    siblings: beginning.siblings,
+                });
+                found_inconsistency(one, older, newer, beginning.root, proof, checks);
+                return false;
+            }
+            // An answer that proves nothing says more than none.
+            Err(Unproved::Source(SourceError::Unreachable(_))) => {}
+            Err(unproved) => problem = unproved,
+        }
+    }
+    // Where nobody could be asked, that has been found already, and there is nothing to hold against the heads.
+    if !matches!(problem, Unproved::Source(SourceError::Unreachable(_))) {
+        let detail = format!("From size {} to size {}: {problem}.", older.size(), newer.size());
+        checks.fail_with(
+            FindingKind::UnprovenConsistency,
+            &one.label,
+            detail,
+            &[older, newer],
+        );
+    }
+    false
+}
+
+fn found_fork(one: &Shown, anchor: &SignedHead, checks: &mut Checks) {
+    checks.add(Fact {
+        kind: FindingKind::Fork,
+        subject: Some(one.label.clone()),
+        detail: format!(
+            "Of size {} it shows the root {}, and elsewhere or before the root was {}.",
+            anchor.size(),
+            one.head.root(),
+            anchor.root()
+        ),
+        heads: vec![anchor.clone(), one.head.clone()],
+        proof: Some(Ok(Proof::Fork {
+            heads: [anchor.note_bytes().to_vec(), one.head.note_bytes().to_vec()],
+        })),
+    });
+}
+
+fn found_inconsistency(
+    one: &Shown,
+    older: &SignedHead,
+    newer: &SignedHead,
+    beginning: Digest,
+    proof: Proof,
+    checks: &mut Checks,
+) {
+    checks.add(Fact {
+        kind: FindingKind::Inconsistency,
+        subject: Some(one.label.clone()),
+        detail: format!(
+            "The first {} leaves of the tree of size {} have the root {beginning}, and the log signed {} for that size.",
+            older.size(),
+            newer.size(),
+            older.root()
+        ),
+        heads: vec![older.clone(), newer.clone()],
+        proof: Some(Ok(proof)),
+    });
+}

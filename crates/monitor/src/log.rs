@@ -1,0 +1,404 @@
+//! One log: a round asks everyone for heads, compares them, follows the entries, and only then saves how far it came.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use counterfoil_note::{SignedHead, UnixMillis, VerifierKey};
+use counterfoil_verify::Evidence;
+use tokio::task;
+
+use crate::{
+    Event, Finding, FindingKind, StateError,
+    checks::{Checks, Fact},
+    config::LogConfig,
+    desk::Desk,
+    finding::printable,
+    follow::{Chunk, Follower, Problem, Stopped, prove_problem},
+    heads::{self, Observer, Shown},
+    http::Http,
+    link::{Linked, link},
+    prove::Unproved,
+    source::{Source, SourceError},
+    state::{State, StateFile},
+};
+
+/// How long a round follows entries from one source. What is left is for the next round, which starts at once.
+const MAX_FOLLOWING: Duration = Duration::from_secs(60);
+
+/// What a round of one log came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRound {
+    /// The log's name in the configuration.
+    pub log: String,
+    /// Findings that opened or resolved in this round.
+    pub events: Vec<Event>,
+    /// Findings that are open after it.
+    pub open: Vec<Finding>,
+    /// How many entries are verified, from the first on.
+    pub verified_entries: u64,
+    /// How many entries the largest head has that is proved consistent with those before it; none before the first.
+    pub tree_size: Option<u64>,
+    /// How many entries this round verified.
+    pub new_entries: u64,
+    /// Why nothing could be saved, if so. The next round does the work again.
+    pub error: Option<String>,
+}
+
+impl LogRound {
+    /// Whether entries are left that the next round will go on with.
+    pub fn is_behind(&self) -> bool {
+        self.tree_size.is_some_and(|size| self.verified_entries < size)
+    }
+}
+
+/// A log that is followed.
+pub(crate) struct FollowedLog {
+    config: LogConfig,
+    sources: Vec<Source>,
+    observers: Vec<Observer>,
+    /// Every key of the log in the policy, to check evidence with.
+    keys: Vec<VerifierKey>,
+    state: State,
+    file: StateFile,
+    linked: Linked,
+    desk: Arc<Desk>,
+}
+
+impl FollowedLog {
+    pub(crate) fn open(
+        config: LogConfig,
+        http: &Http,
+        file: StateFile,
+        desk: Arc<Desk>,
+    ) -> Result<Self, StateError> {
+        let state = file.load(&config.policy)?;
+        let own = config
+            .policy
+            .logs()
+            .iter()
+            .filter(|log| log.key.name() == &config.origin);
+        let keys: Vec<VerifierKey> = own.map(|log| log.key.clone()).collect();
+        let sources = config
+            .sources
+            .iter()
+            .map(|source| Source::new(source, &keys[0], http));
+        let observers = config
+            .observers
+            .iter()
+            .map(|url| Observer::new(url, &config, http));
+        let followed = Self {
+            sources: sources.collect(),
+            observers: observers.collect(),
+            keys,
+            state,
+            file,
+            linked: Linked::default(),
+            desk,
+            config,
+        };
+        followed.measure();
+        Ok(followed)
+    }
+
+    pub(crate) fn open_findings(&self) -> impl Iterator<Item = &Finding> {
+        self.state.ledger.open()
+    }
+
+    /// One round. Dropping it midway loses what was not saved, and nothing else.
+    pub(crate) async fn round(&mut self, now_unix_ms: u64) -> LogRound {
+        let mut checks = Checks::default();
+        let before = self.state.cursor.size().get();
+        let shown = heads::fetch(&self.config, &self.sources, &self.observers, &mut checks).await;
+        link(
+            &shown,
+            &self.sources,
+            &mut self.state,
+            &mut self.linked,
+            now_unix_ms,
+            &mut checks,
+        )
+        .await;
+        for one in &shown {
+            self.desk.metrics.answered(&self.config.name, &one.label);
+            heads::check_rollback(one, &self.state, &mut checks);
+            let largest = self.state.anchor.as_ref();
+            heads::check_age(one, largest, self.config.max_head_age, now_unix_ms, &mut checks);
+        }
+        self.remember(&shown);
+        let followed = self.follow(&shown, &mut checks).await;
+        self.check_withheld(now_unix_ms, &mut checks);
+        let finished = match followed {
+            Ok(()) => self.finish(checks, now_unix_ms).await,
+            Err(error) => Err(error),
+        };
+        self.measure();
+        self.desk.metrics.round_ended(&self.config.name);
+        let (events, error) = match finished {
+            Ok(events) => (events, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        LogRound {
+            log: self.config.name.clone(),
+            events,
+            open: self.state.ledger.open().cloned().collect(),
+            verified_entries: self.state.cursor.size().get(),
+            tree_size: self.state.anchor.as_ref().map(|anchor| anchor.size().get()),
+            new_entries: self.state.cursor.size().get() - before,
+            error,
+        }
+    }
+
+    /// Keeps the largest head of each that showed one.
+    fn remember(&mut self, shown: &[Shown]) {
+        for one in shown {
+            let known = self.state.shown.get(&one.label);
+            let is_newer =
+                known.is_none_or(|known| (known.size(), known.time()) < (one.head.size(), one.head.time()));
+            if is_newer {
+                self.state.shown.insert(one.label.clone(), one.head.clone());
+            }
+        }
+        let configured = |label: &String| {
+            let mut labels = self
+                .sources
+                .iter()
+                .map(Source::label)
+                .chain(self.observers.iter().map(Observer::label));
+            labels.any(|known| known == label)
+        };
+        self.state.shown.retain(|label, _| configured(label));
+    }
+
+    /// Follows the entries, from the first source on; where one fails the next goes on.
+    async fn follow(&mut self, shown: &[Shown], checks: &mut Checks) -> Result<(), StateError> {
+        for one in shown {
+            let Some(place) = one.source else { continue };
+            // A head that is not of this history leads somewhere else.
+            if !self.linked.contains(&one.head) && self.state.anchor.as_ref() != Some(&one.head) {
+                continue;
+            }
+            if one.head.size() <= self.state.cursor.size() {
+                self.probe(place, one, checks).await;
+                continue;
+            }
+            match self.follow_source(place, &one.head, checks).await? {
+                Ok(()) => {
+                    for kind in [FindingKind::Withheld, FindingKind::InvalidAnswer] {
+                        checks.pass(kind, &one.label);
+                    }
+                }
+                Err(stopped) => report(stopped, &one.label, &one.head, checks),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where nothing is left to read, whether a source that failed serves entries again.
+    async fn probe(&self, place: usize, one: &Shown, checks: &mut Checks) {
+        let kinds = [FindingKind::Withheld, FindingKind::InvalidAnswer];
+        let is_open = |kind: &FindingKind| self.state.ledger.is_open(*kind, Some(&one.label));
+        if !kinds.iter().any(is_open) {
+            return;
+        }
+        let serves = match one.head.size().last() {
+            Some(last) => self.sources[place].entry(last).await.is_ok(),
+            None => true,
+        };
+        if serves {
+            kinds.into_iter().for_each(|kind| checks.pass(kind, &one.label));
+        }
+    }
+
+    async fn follow_source(
+        &mut self,
+        place: usize,
+        head: &SignedHead,
+        checks: &mut Checks,
+    ) -> Result<Result<(), Stopped>, StateError> {
+        let deadline = Instant::now() + MAX_FOLLOWING;
+        let mut problems = Vec::new();
+        let source = &self.sources[place];
+        let mut follower = match Follower::new(source, head, &self.state.cursor).await {
+            Ok(follower) => follower,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let mut outcome = Ok(());
+        while self.state.cursor.size() < head.size() && Instant::now() < deadline {
+            match follower.chunk(&self.state.cursor, deadline).await {
+                Ok(Chunk {
+                    cursor,
+                    problems: new,
+                }) => {
+                    self.desk.metrics.add_entries(
+                        &self.config.name,
+                        cursor.size().get() - self.state.cursor.size().get(),
+                    );
+                    self.state.cursor = cursor;
+                    for problem in new {
+                        self.found_problem(source, head, &problem, checks).await;
+                        problems.push(problem);
+                    }
+                    // With problems found, the cursor is saved with them, at the end of the round.
+                    if problems.is_empty() {
+                        self.save().await?;
+                        self.measure();
+                    }
+                }
+                Err(stopped) => {
+                    outcome = Err(stopped);
+                    break;
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn found_problem(
+        &self,
+        source: &Source,
+        head: &SignedHead,
+        problem: &Problem,
+        checks: &mut Checks,
+    ) {
+        let (kind, detail) = match problem {
+            Problem::Invalid { index, problem, .. } => {
+                (FindingKind::InvalidEntry, format!("Leaf {index}: {problem}."))
+            }
+            Problem::Decreasing {
+                index,
+                before_unix_ns,
+                time_unix_ns,
+            } => (
+                FindingKind::DecreasingTime,
+                format!(
+                    "Entry {index} bears the time {time_unix_ns} ns, and the one before it {before_unix_ns} ns."
+                ),
+            ),
+        };
+        if self.state.ledger.is_open(kind, None) {
+            return;
+        }
+        checks.add(Fact {
+            kind,
+            subject: None,
+            detail: printable(&detail),
+            heads: vec![head.clone()],
+            proof: Some(prove_problem(source, head, problem).await),
+        });
+    }
+
+    /// Whether a signed head has been without its entries for too long, whoever showed it.
+    fn check_withheld(&self, now_unix_ms: u64, checks: &mut Checks) {
+        let Some(anchor) = &self.state.anchor else { return };
+        if self.state.cursor.size() >= anchor.size() {
+            return checks.pass_log(FindingKind::Withheld);
+        }
+        let waited = Duration::from_millis(now_unix_ms.saturating_sub(self.state.anchor_seen_unix_ms));
+        let served = self.state.shown.iter().any(|(label, head)| {
+            head.size() > self.state.cursor.size()
+                && self.sources.iter().any(|source| source.label() == label)
+        });
+        // A source that shows so large a head answers for itself.
+        if served || waited <= self.config.max_head_age {
+            return;
+        }
+        checks.add(Fact {
+            kind: FindingKind::Withheld,
+            subject: None,
+            detail: format!(
+                "The log signed a tree of size {}, and for {} s no source shows more than {} entries.",
+                anchor.size(),
+                waited.as_secs(),
+                self.state.cursor.size()
+            ),
+            heads: vec![anchor.clone()],
+            proof: None,
+        });
+    }
+
+    /// Writes evidence, queues and reports what changed, and then saves that it did: after a crash in between it is
+    /// reported again, under the same id.
+    async fn finish(&mut self, checks: Checks, now_unix_ms: u64) -> Result<Vec<Event>, StateError> {
+        let mut ledger = self.state.ledger.clone();
+        let origin = self.config.origin.as_str();
+        let changes = ledger.apply(checks, &self.config.name, &printable(origin), now_unix_ms);
+        let mut events = Vec::with_capacity(changes.len());
+        for (mut event, fact) in changes {
+            if let Some(proof) = fact.and_then(|fact| fact.proof) {
+                match self.write_evidence(&event.finding, proof, now_unix_ms)? {
+                    Ok(path) => event.finding.evidence = Some(path),
+                    Err(why) => event.finding.unproven = Some(printable(&why)),
+                }
+                ledger.replace(&event.finding);
+            }
+            self.desk.report(&event).await?;
+            events.push(event);
+        }
+        self.state.ledger = ledger;
+        self.save().await?;
+        Ok(events)
+    }
+
+    /// Writes evidence that holds. What does not is never handed out.
+    fn write_evidence(
+        &self,
+        finding: &Finding,
+        proof: Result<counterfoil_verify::Fact, String>,
+        now_unix_ms: u64,
+    ) -> Result<Result<String, String>, StateError> {
+        let fact = match proof {
+            Ok(fact) => fact,
+            Err(why) => return Ok(Err(why)),
+        };
+        let evidence = Evidence {
+            observed: UnixMillis::new(now_unix_ms),
+            fact,
+        };
+        if let Err(error) = evidence.check(&self.keys) {
+            return Ok(Err(error.to_string()));
+        }
+        match evidence.to_text() {
+            Ok(text) => self.desk.keep_evidence(&finding.id(), &text).map(Ok),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    async fn save(&self) -> Result<(), StateError> {
+        let (file, state) = (self.file.clone(), self.state.clone());
+        // If this is dropped the write goes on to its end, and is as good as one before.
+        task::spawn_blocking(move || file.save(&state))
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    fn measure(&self) {
+        self.desk.metrics.observe(&self.config.name, &self.state);
+    }
+}
+
+fn report(stopped: Stopped, label: &str, head: &SignedHead, checks: &mut Checks) {
+    let unproved = match stopped {
+        Stopped::Mismatch { detail, proof } => {
+            return checks.add(Fact {
+                kind: FindingKind::EntryMismatch,
+                subject: Some(label.to_owned()),
+                detail,
+                heads: vec![head.clone()],
+                proof: Some(proof),
+            });
+        }
+        Stopped::Unproved(unproved) => unproved,
+    };
+    let kind = match &unproved {
+        Unproved::Source(SourceError::Unreachable(_)) => FindingKind::Unreachable,
+        Unproved::Source(SourceError::NotServed(_)) => FindingKind::Withheld,
+        Unproved::Source(SourceError::Invalid(_)) | Unproved::Wrong(_) => FindingKind::InvalidAnswer,
+    };
+    let detail = format!(
+        "Asked for entries under the head of size {}: {unproved}.",
+        head.size()
+    );
+    checks.fail_with(kind, label, detail, &[head]);
+}

@@ -1,0 +1,208 @@
+//! The monitor: a task for each log, one for each webhook, and one that serves metrics.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use futures_util::future::join_all;
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tracing::{error, info};
+
+use crate::{
+    Config, Event, Finding, LogRound, StateError, clock,
+    desk::Desk,
+    http::Http,
+    log::FollowedLog,
+    metrics::{self, Metrics},
+    outbox::Outbox,
+    state::{StateFile, create_directory, failed},
+    webhook::Webhook,
+};
+
+/// The shortest pause between two rounds of a log that has more to read.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Follows logs; see the [crate's documentation](crate).
+pub struct Monitor {
+    logs: Vec<FollowedLog>,
+    webhooks: Vec<Webhook>,
+    desk: Arc<Desk>,
+    interval: Duration,
+    metrics_listen: Option<SocketAddr>,
+    /// Locked as long as the monitor lives.
+    _lock: File,
+}
+
+/// Why a monitor can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The state directory can't be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// HTTPS can't be set up on this machine.
+    #[error("can't set up HTTP: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The metrics port can't be opened.
+    #[error("can't serve metrics on {address}: {source}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Monitor {
+    /// Opens the state directory and continues where the last monitor on it stopped. `report` is called once for each
+    /// finding that opens or resolves, before that is saved.
+    pub fn open(
+        config: Config,
+        report: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Result<Self, MonitorError> {
+        let directory = &config.state_dir;
+        create_directory(directory)?;
+        let lock = lock(&config)?;
+        let evidence = directory.join("evidence");
+        create_directory(&evidence)?;
+        let logs_directory = directory.join("logs");
+        create_directory(&logs_directory)?;
+
+        let http = Http::new()?;
+        let mut webhooks = Vec::with_capacity(config.webhooks.len());
+        for webhook in config.webhooks {
+            let name = blake3::hash(webhook.url.as_str().as_bytes()).to_hex();
+            let outbox = Outbox::open(directory.join("webhooks").join(&name[..16]))?;
+            webhooks.push(Webhook {
+                url: webhook.url,
+                secret: webhook.secret,
+                http: http.clone(),
+                outbox: Arc::new(outbox),
+            });
+        }
+        let outboxes = webhooks
+            .iter()
+            .map(|webhook| Arc::clone(&webhook.outbox))
+            .collect();
+        let desk = Arc::new(Desk::new(evidence, outboxes, report, Metrics::new()));
+        let mut logs = Vec::with_capacity(config.logs.len());
+        for log in config.logs {
+            let file = StateFile::new(&logs_directory, &log.name, log.origin.clone());
+            logs.push(FollowedLog::open(log, &http, file, Arc::clone(&desk))?);
+        }
+        Ok(Self {
+            logs,
+            webhooks,
+            desk,
+            interval: config.interval,
+            metrics_listen: config.metrics_listen,
+            _lock: lock,
+        })
+    }
+
+    /// The findings that are open.
+    pub fn open_findings(&self) -> impl Iterator<Item = &Finding> {
+        self.logs.iter().flat_map(FollowedLog::open_findings)
+    }
+
+    /// One round of every log, all at once.
+    pub async fn run_round(&mut self) -> Vec<LogRound> {
+        let now = clock::unix_millis();
+        join_all(self.logs.iter_mut().map(|log| log.round(now))).await
+    }
+
+    /// Delivers what waits for webhooks, for at most `limit`. Returns how many messages are left; the next start goes on
+    /// with them.
+    pub async fn deliver(&self, limit: Duration) -> Result<usize, MonitorError> {
+        let all = join_all(self.webhooks.iter().map(Webhook::drain));
+        // Time is up, or all is delivered: what is left says which.
+        let _ = time::timeout(limit, all).await;
+        let mut left = 0;
+        for webhook in &self.webhooks {
+            left += webhook.outbox.len()?;
+        }
+        Ok(left)
+    }
+
+    /// Follows all logs until `stop`. Logs do not wait for each other. Stopping loses no verified work but that of the
+    /// last moment, which the next start does again.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), MonitorError> {
+        let mut tasks = JoinSet::new();
+        if let Some(address) = self.metrics_listen {
+            let failed = |source| MonitorError::Metrics { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let address = listener.local_addr().map_err(failed)?;
+            info!(%address, "serving metrics");
+            let metrics = serve_metrics(Arc::clone(&self.desk));
+            tasks.spawn(async move {
+                if let Err(problem) = axum::serve(listener, metrics).await {
+                    error!(%problem, "metrics are no longer served");
+                }
+            });
+        }
+        for webhook in self.webhooks {
+            tasks.spawn(async move { webhook.run().await });
+        }
+        for log in self.logs {
+            tasks.spawn(follow(log, self.interval));
+        }
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                ended = tasks.join_next() => match ended {
+                    // No task ends by itself. One that failed must not take the others with it.
+                    Some(Err(problem)) => error!(%problem, "a task failed; the others go on"),
+                    Some(Ok(())) => {}
+                    None => break,
+                },
+            }
+        }
+        tasks.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Rounds of one log, for ever.
+async fn follow(mut log: FollowedLog, interval: Duration) {
+    loop {
+        let started = Instant::now();
+        let round = log.round(clock::unix_millis()).await;
+        if let Some(problem) = &round.error {
+            error!(log = round.log, problem, "nothing could be saved; trying again");
+        }
+        let next = match round.is_behind() && round.new_entries > 0 && round.error.is_none() {
+            true => Instant::now() + LEAST_PAUSE,
+            false => started + interval,
+        };
+        time::sleep_until(next.max(Instant::now() + LEAST_PAUSE)).await;
+    }
+}
+
+fn serve_metrics(desk: Arc<Desk>) -> Router {
+    let metrics = move || {
+        let text = desk.metrics.render();
+        async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text) }
+    };
+    Router::new().route("/metrics", get(metrics))
+}
+
+fn lock(config: &Config) -> Result<File, StateError> {
+    let path = config.state_dir.join("lock");
+    let file = File::create(&path).map_err(failed("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse {
+            path: config.state_dir.clone(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+    }
+}

@@ -1,0 +1,60 @@
+//! What a tree that a log signed looked like when it was smaller, proved.
+
+use counterfoil_merkle::{Digest, TreeSize, consistency_roots};
+use counterfoil_note::SignedHead;
+
+use crate::source::{Source, SourceError};
+
+/// The beginning of a signed tree, and the hashes that prove it.
+#[derive(Debug, Clone)]
+pub(crate) struct Beginning {
+    /// Its root.
+    pub(crate) root: Digest,
+    /// The root of its last perfect subtree.
+    pub(crate) seed: Digest,
+    /// That subtree's siblings in the signed tree, from there up.
+    pub(crate) siblings: Vec<Digest>,
+}
+
+/// Why nothing is proved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unproved {
+    /// There is no proof to check.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// The hashes do not lead to the signed root.
+    #[error("the proof that it gives does not lead to the root of size {0}")]
+    Wrong(TreeSize),
+}
+
+/// Has `source` prove what the first `size` leaves of the tree under `head` are: `size` is above 0 and below the head's.
+///
+/// The answer depends on `head` alone. Whether it is what the log signed, or what was read, is for the caller to compare.
+pub(crate) async fn beginning(
+    source: &Source,
+    size: TreeSize,
+    head: &SignedHead,
+) -> Result<Beginning, Unproved> {
+    let suite = head.suite();
+    let wrong = || Unproved::Wrong(head.size());
+    let (seed, siblings) = if size.get().is_power_of_two() {
+        // A consistency proof leaves the seed out here. It is the root over the last leaf's path inside of the smaller
+        // tree, in which all siblings lie to the left.
+        let last = size.last().ok_or_else(wrong)?;
+        let (leaf_hash, proof) = source.inclusion(suite, last, head.size()).await?;
+        let levels = size.get().trailing_zeros() as usize;
+        let (below, above) = proof.split_at_checked(levels).ok_or_else(wrong)?;
+        let seed = below
+            .iter()
+            .fold(leaf_hash, |node, sibling| suite.node_hash(sibling, &node));
+        (seed, above.to_vec())
+    } else {
+        let proof = source.consistency(suite, size, head.size()).await?;
+        let (seed, siblings) = proof.split_first().ok_or_else(wrong)?;
+        (*seed, siblings.to_vec())
+    };
+    match consistency_roots(suite, size, head.size(), seed, &siblings) {
+        Ok((root, whole)) if whole == head.root() => Ok(Beginning { root, seed, siblings }),
+        _ => Err(wrong()),
+    }
+}

@@ -1,0 +1,140 @@
+//! Where heads, proofs and entries come from. What a source says is worth nothing until it is verified.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use bytes::Bytes;
+use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
+use futures_util::{StreamExt as _, stream::BoxStream};
+
+use crate::{config::SourceConfig, grpc::GrpcSource, http::Http, tiles::TileSource};
+
+/// Attempts at one call, if the fault may pass.
+const MAX_ATTEMPTS: usize = 3;
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+
+/// Entries in order of index, some at a time.
+pub(crate) type Entries = BoxStream<'static, Result<Vec<Bytes>, SourceError>>;
+
+/// Why a source gave no answer that could be verified.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// No answer, or none now.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It says that it does not have what was asked for.
+    #[error("{0}")]
+    NotServed(String),
+    /// An answer that can't be one.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A log or a mirror of it.
+pub(crate) struct Source {
+    label: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Tiles(TileSource),
+    Grpc(GrpcSource),
+}
+
+impl Source {
+    /// Connects when it is first asked.
+    pub(crate) fn new(config: &SourceConfig, key: &counterfoil_note::VerifierKey, http: &Http) -> Self {
+        let kind = match config {
+            SourceConfig::Tiles(url) => Kind::Tiles(TileSource::new(url.clone(), http.clone())),
+            SourceConfig::Grpc { server, log } => {
+                Kind::Grpc(GrpcSource::new(server.clone(), log.clone(), key.clone()))
+            }
+        };
+        Self {
+            label: config.to_string(),
+            kind,
+        }
+    }
+
+    /// What it is called in findings and metrics.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The note that it serves as its newest head.
+    pub(crate) async fn head(&self) -> Result<Bytes, SourceError> {
+        retry(|| async move {
+            match &self.kind {
+                Kind::Tiles(tiles) => tiles.head().await,
+                Kind::Grpc(grpc) => grpc.head().await,
+            }
+        })
+        .await
+    }
+
+    /// A consistency proof between two sizes, the second not above its newest head's.
+    pub(crate) async fn consistency(
+        &self,
+        suite: Suite,
+        first: TreeSize,
+        second: TreeSize,
+    ) -> Result<Vec<Digest>, SourceError> {
+        retry(|| async move {
+            match &self.kind {
+                Kind::Tiles(tiles) => tiles.consistency(suite, first, second).await,
+                Kind::Grpc(grpc) => grpc.consistency(first, second).await,
+            }
+        })
+        .await
+    }
+
+    /// A leaf's hash and its inclusion proof in the tree of a size.
+    pub(crate) async fn inclusion(
+        &self,
+        suite: Suite,
+        index: LeafIndex,
+        size: TreeSize,
+    ) -> Result<(Digest, Vec<Digest>), SourceError> {
+        retry(|| async move {
+            match &self.kind {
+                Kind::Tiles(tiles) => tiles.inclusion(suite, index, size).await,
+                Kind::Grpc(grpc) => grpc.inclusion(index, size).await,
+            }
+        })
+        .await
+    }
+
+    /// The entries `[first, end)`; `end` is at most the size of a head that it served.
+    pub(crate) async fn entries(&self, first: u64, end: TreeSize) -> Result<Entries, SourceError> {
+        match &self.kind {
+            Kind::Tiles(tiles) => Ok(tiles.entries(first, end)),
+            Kind::Grpc(grpc) => retry(|| grpc.entries(first, end)).await,
+        }
+    }
+
+    /// One entry.
+    pub(crate) async fn entry(&self, index: LeafIndex) -> Result<Bytes, SourceError> {
+        let mut entries = self.entries(index.get(), index.size_after()).await?;
+        let mut batch = entries.next().await.unwrap_or_else(|| Ok(Vec::new()))?;
+        match (batch.pop(), batch.is_empty()) {
+            (Some(entry), true) => Ok(entry),
+            _ => Err(SourceError::Invalid(format!(
+                "leaf {index} was asked for, and that alone"
+            ))),
+        }
+    }
+}
+
+/// Tries again, with longer and longer pauses, what may work the next time.
+pub(crate) async fn retry<T, F>(call: impl Fn() -> F) -> Result<T, SourceError>
+where
+    F: Future<Output = Result<T, SourceError>>,
+{
+    let delays = ExponentialBuilder::default()
+        .with_min_delay(FIRST_DELAY)
+        .with_jitter()
+        .with_max_times(MAX_ATTEMPTS - 1);
+    call.retry(delays)
+        .when(|error| matches!(error, SourceError::Unreachable(_)))
+        .await
+}

@@ -1,0 +1,359 @@
+//! What a monitor finds in a log that lies, and that it says so once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{fs, path::Path};
+
+use bytes::Bytes;
+use counterfoil_merkle::{Digest, Suite};
+use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor};
+use counterfoil_note::VerifierKey;
+use counterfoil_verify::Evidence;
+use support::{FakeLog, FakeServer, bundle_of, entry, now_ms};
+use tempfile::TempDir;
+
+/// A configuration and the state that a monitor keeps under it.
+struct Desk {
+    directory: TempDir,
+    log: FakeLog,
+}
+
+impl Desk {
+    fn new(log: &FakeLog, sources: &[&FakeServer]) -> Self {
+        let desk = Self {
+            directory: TempDir::with_prefix("counterfoil-monitor-").unwrap(),
+            log: log.clone(),
+        };
+        fs::write(desk.path("policy"), log.policy()).unwrap();
+        desk.configure(sources, &[]);
+        desk
+    }
+
+    fn configure(&self, sources: &[&FakeServer], observers: &[&FakeServer]) {
+        let tiles: Vec<String> = sources
+            .iter()
+            .map(|server| format!("{{ tiles = {:?} }}", server.url()))
+            .collect();
+        let observers: Vec<String> = observers
+            .iter()
+            .map(|server| format!("{:?}", server.url()))
+            .collect();
+        let config = format!(
+            "state_dir = \"state\"\n[[log]]\nname = \"main\"\npolicy = \"policy\"\nmax_head_age_seconds = 60\n\
+             sources = [{}]\nobservers = [{}]\n",
+            tiles.join(", "),
+            observers.join(", ")
+        );
+        fs::write(self.path("monitor.toml"), config).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor::open(Config::load(&self.path("monitor.toml")).unwrap(), |_| {}).unwrap()
+    }
+
+    fn keys(&self) -> Vec<VerifierKey> {
+        self.log
+            .signer
+            .keys()
+            .iter()
+            .map(|key| key.verifier_key().clone())
+            .collect()
+    }
+
+    /// Asserts that a finding's evidence holds before who has the log's key only.
+    fn assert_evidence(&self, finding: &Finding, name: &str) {
+        let path = finding
+            .evidence
+            .as_ref()
+            .unwrap_or_else(|| panic!("no evidence: {finding:?}"));
+        let evidence = Evidence::from_text(&fs::read_to_string(Path::new(path)).unwrap()).unwrap();
+        assert_eq!(evidence.fact.name(), name);
+        evidence.check(&self.keys()).unwrap();
+    }
+}
+
+async fn round(monitor: &mut Monitor) -> LogRound {
+    let mut rounds = monitor.run_round().await;
+    assert_eq!(rounds.len(), 1);
+    let round = rounds.remove(0);
+    assert_eq!(round.error, None);
+    round
+}
+
+fn opened(round: &LogRound) -> Vec<FindingKind> {
+    let opened = round.events.iter().filter(|event| event.change == Change::Opened);
+    opened.map(|event| event.finding.kind).collect()
+}
+
+fn resolved(round: &LogRound) -> Vec<FindingKind> {
+    let resolved = round
+        .events
+        .iter()
+        .filter(|event| event.change == Change::Resolved);
+    resolved.map(|event| event.finding.kind).collect()
+}
+
+#[tokio::test]
+async fn an_honest_log_is_followed_to_its_end_and_from_where_it_was_left() {
+    for suite in Suite::ALL {
+        let log = FakeLog::with_entries(suite, 70_000);
+        let server = FakeServer::start(log.clone()).await;
+        let desk = Desk::new(&log, &[&server]);
+        let mut monitor = desk.monitor();
+        let first = round(&mut monitor).await;
+        assert_eq!((first.verified_entries, first.tree_size), (70_000, Some(70_000)));
+        assert_eq!(first.open, []);
+
+        for grown in [1, 255, 256, 300] {
+            server.grow(grown);
+            let next = round(&mut monitor).await;
+            assert_eq!((next.new_entries, next.is_behind()), (grown, false));
+            assert_eq!(next.open, []);
+        }
+        drop(monitor);
+        server.grow(1000);
+        let mut monitor = desk.monitor();
+        assert_eq!(round(&mut monitor).await.new_entries, 1000);
+        assert_eq!(round(&mut monitor).await.new_entries, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_fork_is_found_once_with_evidence_also_after_a_restart() {
+    let common = FakeLog::with_entries(Suite::Blake3, 300);
+    let (mut one, mut other) = (common.clone(), common.clone());
+    one.grow_as("one", 10);
+    other.grow_as("other", 10);
+    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let desk = Desk::new(&common, &[&a, &b]);
+    let mut monitor = desk.monitor();
+    let first = round(&mut monitor).await;
+    assert_eq!(opened(&first), [FindingKind::Fork]);
+    assert_eq!(first.events[0].finding.source, Some(b.url()));
+    desk.assert_evidence(&first.events[0].finding, "fork");
+    // The history that was there first is still followed.
+    assert_eq!(first.verified_entries, 310);
+
+    assert_eq!(round(&mut monitor).await.events, []);
+    drop(monitor);
+    let again = round(&mut desk.monitor()).await;
+    assert_eq!(again.events, []);
+    assert_eq!(again.open, [first.events[0].finding.clone()]);
+}
+
+#[tokio::test]
+async fn rewritten_history_convicts_whatever_the_sizes() {
+    // Of a power of two the consistency proof alone proves nothing.
+    for (suite, common, first, second) in [
+        (Suite::Blake3, 300, 310, 1000),
+        (Suite::Sha256, 1, 256, 1000),
+        (Suite::Blake3, 200, 256, 257),
+        (Suite::Sha256, 100, 70_000, 70_001),
+    ] {
+        let common = FakeLog::with_entries(suite, common);
+        let (mut one, mut other) = (common.clone(), common.clone());
+        one.grow_as("one", first - common.size());
+        other.grow_as("other", second - common.size());
+        let server = FakeServer::start(one).await;
+        let desk = Desk::new(&common, &[&server]);
+        let mut monitor = desk.monitor();
+        assert_eq!(round(&mut monitor).await.open, []);
+        server.show(other);
+        let found = round(&mut monitor).await;
+        assert_eq!(opened(&found), [FindingKind::Inconsistency]);
+        desk.assert_evidence(&found.events[0].finding, "inconsistency");
+        assert_eq!(found.verified_entries, first);
+    }
+}
+
+#[tokio::test]
+async fn a_smaller_tree_signed_later_is_a_rollback_and_an_old_head_a_replay() {
+    let small = FakeLog::with_entries(Suite::Blake3, 100);
+    let mut large = small.clone();
+    large.grow(50);
+    let before = small.head_at(now_ms() - 1000);
+    let server = FakeServer::start(large.clone()).await;
+    let desk = Desk::new(&small, &[&server]);
+    let mut monitor = desk.monitor();
+    assert_eq!(round(&mut monitor).await.open, []);
+
+    server.change(|served| served.head = before);
+    let replayed = round(&mut monitor).await;
+    assert_eq!(opened(&replayed), [FindingKind::ReplayedHead]);
+    assert_eq!(replayed.verified_entries, 150);
+
+    server.change(|served| served.head = small.head_at(now_ms() + 1000));
+    let rolled_back = round(&mut monitor).await;
+    assert_eq!(opened(&rolled_back), [FindingKind::Rollback]);
+    desk.assert_evidence(&rolled_back.events[0].finding, "rollback");
+
+    server.show(large);
+    let better = round(&mut monitor).await;
+    assert_eq!(resolved(&better), [FindingKind::ReplayedHead]);
+    assert_eq!(better.open.len(), 1, "a rollback is not undone");
+}
+
+#[tokio::test]
+async fn an_altered_entry_is_named_and_another_source_goes_on() {
+    let log = FakeLog::with_entries(Suite::Sha256, 1000);
+    let (bad, good) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    let altered = {
+        let mut entries: Vec<Bytes> = (512..768).map(|index| log.entry(index)).collect();
+        entries[88] = entry(Suite::Sha256, "altered", 600, 1_000_600);
+        bundle_of(&entries)
+    };
+    bad.hook(move |path, answer| match path {
+        "tile/entries/002" => Ok(altered.clone().into()),
+        _ => answer,
+    });
+    let desk = Desk::new(&log, &[&bad, &good]);
+    let found = round(&mut desk.monitor()).await;
+    assert_eq!(opened(&found), [FindingKind::EntryMismatch]);
+    let finding = &found.events[0].finding;
+    assert_eq!(finding.source, Some(bad.url()));
+    assert!(finding.detail.contains("Leaf 600 "), "{}", finding.detail);
+    desk.assert_evidence(finding, "entry_mismatch");
+    assert_eq!(found.verified_entries, 1000);
+}
+
+#[tokio::test]
+async fn entries_that_break_the_rules_are_found_and_do_not_stop_the_monitor() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 500);
+    log.append(Bytes::from_static(b"no entry"));
+    log.grow(10);
+    let size = log.size();
+    log.append(entry(Suite::Blake3, "late", size, 5));
+    log.grow(10);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    let mut monitor = desk.monitor();
+    let found = round(&mut monitor).await;
+    assert_eq!(
+        opened(&found),
+        [FindingKind::InvalidEntry, FindingKind::DecreasingTime]
+    );
+    desk.assert_evidence(&found.events[0].finding, "invalid_entry");
+    desk.assert_evidence(&found.events[1].finding, "decreasing_time");
+    assert_eq!((found.verified_entries, found.is_behind()), (522, false));
+    server.grow(10);
+    assert_eq!(round(&mut monitor).await.events, []);
+}
+
+#[tokio::test]
+async fn withheld_entries_are_found_and_the_gap_is_filled_from_elsewhere() {
+    let log = FakeLog::with_entries(Suite::Blake3, 3000);
+    let (gap, whole) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    gap.hook(|path, answer| {
+        if path == "tile/entries/005" {
+            Err(404)
+        } else {
+            answer
+        }
+    });
+
+    let desk = Desk::new(&log, &[&gap]);
+    let mut monitor = desk.monitor();
+    let found = round(&mut monitor).await;
+    assert_eq!(opened(&found), [FindingKind::Withheld]);
+    assert_eq!(
+        found.verified_entries, 1280,
+        "what came before the gap is verified"
+    );
+    assert_eq!(round(&mut monitor).await.events, []);
+    drop(monitor);
+
+    desk.configure(&[&gap, &whole], &[]);
+    let mut monitor = desk.monitor();
+    assert_eq!(round(&mut monitor).await.verified_entries, 3000);
+    gap.honest();
+    assert_eq!(resolved(&round(&mut monitor).await), [FindingKind::Withheld]);
+}
+
+#[tokio::test]
+async fn heads_that_nobody_can_believe_are_refused() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    let mut monitor = desk.monitor();
+    let head = |head: Bytes| server.change(|served| served.head = head);
+
+    let mut forged = log.head().to_vec();
+    let middle = forged.len() - 10;
+    forged[middle] ^= 1;
+    head(forged.into());
+    assert_eq!(opened(&round(&mut monitor).await), [FindingKind::BadSignature]);
+    head(log.head_at(now_ms() - 100_000));
+    let old = round(&mut monitor).await;
+    assert_eq!(
+        (opened(&old), resolved(&old)),
+        (vec![FindingKind::StaleHead], vec![FindingKind::BadSignature])
+    );
+    head(log.head_at(now_ms() + 100_000));
+    let early = round(&mut monitor).await;
+    assert_eq!(
+        (opened(&early), resolved(&early)),
+        (vec![FindingKind::FutureHead], vec![FindingKind::StaleHead])
+    );
+
+    server.hook(|_, _| Err(403));
+    assert_eq!(opened(&round(&mut monitor).await), [FindingKind::InvalidAnswer]);
+    server.hook(|_, _| Ok(vec![b'x'; 100_000].into()));
+    assert_eq!(round(&mut monitor).await.events, []);
+    server.hook(|_, _| Err(503));
+    assert_eq!(opened(&round(&mut monitor).await), [FindingKind::Unreachable]);
+}
+
+#[tokio::test]
+async fn a_head_of_absurd_size_costs_nothing() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    let mut monitor = desk.monitor();
+    // First contact: nothing is there to compare with.
+    server.change(|served| served.head = served.log.sign(1 << 62, Digest::from([1; 32]), now_ms()));
+    let found = round(&mut monitor).await;
+    assert_eq!((found.verified_entries, found.tree_size), (0, Some(1 << 62)));
+    assert_eq!(opened(&found), [FindingKind::Withheld]);
+
+    let requests = server.change(|served| served.requests);
+    assert!(requests < 200, "{requests} requests");
+}
+
+#[tokio::test]
+async fn a_witness_that_saw_another_history_or_fell_behind_is_found() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let mut other = FakeLog::with_entries(Suite::Blake3, 290);
+    other.grow_as("other", 10);
+    let (server, witness) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    let desk = Desk::new(&log, &[&server]);
+    desk.configure(&[&server], &[&witness]);
+    let mut monitor = desk.monitor();
+    assert_eq!(round(&mut monitor).await.open, []);
+
+    let small = FakeLog::with_entries(Suite::Blake3, 200);
+    witness.change(|served| served.head = small.head_at(now_ms() - 100_000));
+    let behind = round(&mut monitor).await;
+    assert!(
+        opened(&behind).contains(&FindingKind::WitnessBehind),
+        "{behind:?}"
+    );
+    witness.hook(|_, _| Err(404));
+    assert_eq!(round(&mut monitor).await.events, []);
+    witness.honest();
+    witness.show(other);
+    assert!(opened(&round(&mut monitor).await).contains(&FindingKind::Fork));
+}
