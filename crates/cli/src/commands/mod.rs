@@ -26,13 +26,13 @@ pub(crate) enum Command {
     Prove(prove::Prove),
     Receipt(receipt::Arguments),
     Verify(verify::Arguments),
-    Monitor(monitor::Arguments),
     #[command(subcommand)]
     Policy(policy::Policy),
     #[command(subcommand)]
     Import(import::Import),
     #[command(subcommand)]
     Witness(witness::Witness),
+    Monitor(monitor::Arguments),
     #[command(subcommand)]
     Bench(bench::Bench),
 }
@@ -47,9 +47,9 @@ impl Command {
             Self::Receipt(arguments) => receipt::run(arguments, common, output).await,
             Self::Verify(arguments) => verify::run(arguments, common, output).await,
             Self::Policy(policy) => policy::run(&policy, output),
-            Self::Monitor(arguments) => monitor::run(arguments, common, output).await,
             Self::Import(import) => import::run(import, common, output).await,
             Self::Witness(witness) => witness::run(witness, output).await,
+            Self::Monitor(arguments) => monitor::run(arguments, common, output).await,
             Self::Bench(bench) => bench::run(bench, common, output).await,
         }
     }

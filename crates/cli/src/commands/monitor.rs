@@ -1,13 +1,17 @@
 //! `counterfoil monitor`
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::Args;
 use counterfoil_monitor::{Change, Config, ConfigError, FindingKind, LogRound, Monitor, MonitorError};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
+use super::witness::stop_signal;
 use crate::{
     failure::{Exit, Failure},
     options::Common,
@@ -55,8 +59,9 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     }
     // What is wrong with the monitor itself, such as a webhook that is down. Findings go to standard output.
     tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(io::stderr)
-        .with_max_level(LevelFilter::WARN)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     let printer = Output::new(common.json);
     let monitor = Monitor::open(config, move |event| printer.print(event.to_json(), event))?;
@@ -74,7 +79,9 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     if arguments.once {
         once(monitor, common.json).await
     } else {
-        Ok(monitor.run(stopped()?).await?)
+        let stop =
+            stop_signal().map_err(|error| Failure::usage(format!("can't wait for signals: {error}")))?;
+        Ok(monitor.run(stop).await?)
     }
 }
 
@@ -126,19 +133,6 @@ fn summarise(round: &LogRound) {
         "{}: {} entries verified, {size}{more}",
         round.log, round.verified_entries
     );
-}
-
-/// Resolves when the process is asked to end.
-fn stopped() -> Result<impl Future<Output = ()>, Failure> {
-    let catch =
-        |kind| signal(kind).map_err(|error| Failure::usage(format!("can't wait for signals: {error}")));
-    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 fn count(number: usize, thing: &str) -> String {

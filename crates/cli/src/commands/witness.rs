@@ -133,7 +133,7 @@ fn tls(arguments: &Serve) -> Result<Option<TlsConfig>, Failure> {
 }
 
 /// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
