@@ -11,7 +11,7 @@ use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry}
 use counterfoil_merkle::{
     Digest, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
 };
-use counterfoil_note::{KeyKind, LogSigner, SignerKey, UnixMillis, VerifierKey};
+use counterfoil_note::{CosignerSigner, KeyKind, LogSigner, SignerKey, UnixMillis, UnixSeconds, VerifierKey};
 use counterfoil_proto::{
     digest_field, proof_field,
     v1::{
@@ -37,6 +37,10 @@ pub(crate) enum Lie {
     OtherKey,
     /// Breaks the signature of heads.
     BrokenSignature,
+    /// Streams its first head before the witnesses cosigned it.
+    LateWitnesses,
+    /// Breaks the signature of the last witness.
+    BrokenCosignature,
     /// Shows the head of a smaller tree than asked for.
     OldHead(u64),
     /// Gives consistency proofs with a changed hash.
@@ -99,6 +103,8 @@ struct State {
     leaves: Vec<Stored>,
     lie: Lie,
     time_unix_ms: u64,
+    /// The witnesses that cosign each head, by number.
+    witnesses: Vec<u8>,
 }
 
 /// The log; clones share it.
@@ -118,6 +124,11 @@ fn signer(suite: Suite, seed: u8) -> LogSigner {
     LogSigner::new(keys.collect()).unwrap()
 }
 
+pub(crate) fn witness(number: u8) -> CosignerSigner {
+    let name = format!("witness.example/w{number}").parse().unwrap();
+    CosignerSigner::generate(name, [200 + number; 32])
+}
+
 pub(crate) fn event(number: u64) -> Event {
     Event::try_from(EventParts {
         id: format!("run-{number}"),
@@ -135,6 +146,7 @@ impl FakeLog {
             leaves: vec![],
             lie: Lie::Nothing,
             time_unix_ms: 1_700_000_000_000,
+            witnesses: vec![],
         };
         Self {
             suite,
@@ -161,6 +173,11 @@ impl FakeLog {
 
     pub(crate) fn lie(&self, lie: Lie) {
         self.state().lie = lie;
+    }
+
+    /// Has these witnesses cosign each head from now on.
+    pub(crate) fn cosigned_by(&self, witnesses: &[u8]) {
+        self.state().witnesses = witnesses.to_vec();
     }
 
     /// Records events without telling anyone.
@@ -246,6 +263,20 @@ impl FakeLog {
         let mut note = signer.sign_head(tree_size, root, UnixMillis::new(state.time_unix_ms));
         if state.lie == Lie::BrokenSignature {
             // The last character but the padding and the newline: it stays base64.
+            let place = note.len() - 6;
+            note[place] = if note[place] == b'A' { b'B' } else { b'A' };
+        }
+        if !state.witnesses.is_empty() {
+            let head = signer.keys()[0].verifier_key().verify_head(&note).unwrap();
+            let time = UnixSeconds::new(state.time_unix_ms / 1000).unwrap();
+            let lines = state
+                .witnesses
+                .iter()
+                .map(|&number| witness(number).cosign(&head, time));
+            note = head.with_signatures(lines).unwrap().note_bytes().to_vec();
+        }
+        if state.lie == Lie::BrokenCosignature {
+            // The same place in the last line.
             let place = note.len() - 6;
             note[place] = if note[place] == b'A' { b'B' } else { b'A' };
         }
@@ -494,9 +525,13 @@ impl ReadService for FakeLog {
                 Lie::OldHead(size) if turn == 1 => size,
                 _ => state.leaves.len() as u64,
             };
-            Ok(v1::WatchTreeHeadsResponse {
-                tree_head: Some(log.head(&mut state, size)),
-            })
+            let witnesses = state.witnesses.clone();
+            if turn == 0 && state.lie == Lie::LateWitnesses {
+                state.witnesses.clear();
+            }
+            let tree_head = Some(log.head(&mut state, size));
+            state.witnesses = witnesses;
+            Ok(v1::WatchTreeHeadsResponse { tree_head })
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(heads))))
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod log;
+mod witnesses;
 
 use counterfoil_client::{
     Action, Client, Error, Leaf, Misbehaviour, Options, Reason, StateDir, UnprovenConsistency,
