@@ -249,7 +249,7 @@ pub enum HeadError {
         id: KeyId,
     },
     /// A line claims to be by a listed witness and is not.
-    #[error("the tree head is refused: {0}")]
+    #[error(transparent)]
     Cosignature(#[from] CosignatureError),
     /// The log signed an empty tree with a root that an empty tree does not have.
     #[error("the tree head is of an empty tree but has another root")]

@@ -1,8 +1,11 @@
-//! Golden vectors, made by a second implementation in another language. `vectors/note.json` is for anyone's use.
+//! Golden vectors, made by a second implementation in another language. `vectors/*.json` are for anyone's use.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use counterfoil_merkle::{Digest, TreeSize};
-use counterfoil_note::{HeadError, KeyError, KeyKind, LogSigner, SignerKey, UnixMillis, VerifierKey};
+use counterfoil_note::{
+    CosignedHeadError, CosignerKey, CosignerSigner, HeadError, KeyError, KeyKind, LogSigner, Policy,
+    SignerKey, UnixMillis, VerifierKey,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -58,6 +61,48 @@ struct BadHead {
     vkey: String,
     note: String,
     error: String,
+}
+
+#[derive(Deserialize)]
+struct WitnessVectors {
+    keys: Vec<WitnessKey>,
+    heads: Vec<CosignedHead>,
+    bad_policies: Vec<BadPolicy>,
+}
+
+#[derive(Deserialize)]
+struct WitnessKey {
+    name: String,
+    seed: String,
+    key_id: String,
+    vkey: String,
+    secret_text: String,
+}
+
+#[derive(Deserialize)]
+struct CosignedHead {
+    why: String,
+    policy: String,
+    note: String,
+    cosignatures: Option<Vec<Cosignature>>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize, Debug, PartialEq)]
+struct Cosignature {
+    name: String,
+    time: String,
+}
+
+#[derive(Deserialize)]
+struct BadPolicy {
+    why: String,
+    policy: String,
+    line: usize,
+}
+
+fn witness_vectors() -> WitnessVectors {
+    serde_json::from_str(include_str!("vectors/cosignatures.json")).unwrap()
 }
 
 fn vectors() -> Vectors {
@@ -149,6 +194,48 @@ fn bad_heads_are_refused_for_the_reason_given() {
             Err(HeadError::EmptyTreeRoot) => "empty_tree_root",
         };
         assert_eq!(reason, vector.error, "{}: {:?}", vector.why, vector.note);
+    }
+}
+
+#[test]
+fn seeds_give_the_witness_keys_of_the_vectors_and_texts_read_back() {
+    for vector in witness_vectors().keys {
+        let seed = hex::decode(&vector.seed).unwrap().try_into().unwrap();
+        let key = CosignerSigner::generate(vector.name.parse().unwrap(), seed);
+        assert_eq!(key.verifier_key().id().to_string(), vector.key_id);
+        assert_eq!(key.verifier_key().to_string(), vector.vkey);
+        assert_eq!(*key.to_secret_text(), vector.secret_text);
+        assert_eq!(vector.vkey.parse::<CosignerKey>().unwrap(), *key.verifier_key());
+    }
+}
+
+#[test]
+fn policies_judge_the_heads_of_the_vectors_alike() {
+    for vector in witness_vectors().heads {
+        let policy = Policy::parse(vector.policy.as_bytes()).unwrap();
+        let (found, error) = match policy.verify_cosigned(vector.note.as_bytes()) {
+            Ok(cosigned) => (Some(cosigned), None),
+            Err(CosignedHeadError::Head(_)) => (None, Some("head")),
+            Err(CosignedHeadError::NoQuorum(_)) => (None, Some("no_quorum")),
+        };
+        assert_eq!(error, vector.error.as_deref(), "{}", vector.why);
+        let found = found.map(|cosigned| {
+            let each = cosigned.cosignatures().iter();
+            each.map(|by| Cosignature {
+                name: by.name().to_string(),
+                time: by.time().to_string(),
+            })
+            .collect::<Vec<_>>()
+        });
+        assert_eq!(found, vector.cosignatures, "{}", vector.why);
+    }
+}
+
+#[test]
+fn bad_policies_are_refused_at_the_line_given() {
+    for vector in witness_vectors().bad_policies {
+        let error = Policy::parse(vector.policy.as_bytes()).expect_err(&vector.why);
+        assert_eq!(error.line, vector.line, "{}: {error}", vector.why);
     }
 }
 

@@ -160,9 +160,12 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
         proved.add("quorum", learnt.policy.quorum());
     }
     let mut open = Vec::new();
-    if cosigned.is_empty() {
-        open.push("that everyone is shown the same history: no witness vouches for it; --policy FILE can ask for some");
-    }
+    open.push(match cosigned.is_empty() {
+        true => {
+            "that everyone is shown the same history: no witness vouches for it; --policy FILE can ask for some"
+        }
+        false => "that the witnesses are independent of the log and of each other: whoever wrote the policy says so",
+    });
     if arguments.payload.is_none() {
         open.push("what the payload is: compare it with --payload FILE");
     }
