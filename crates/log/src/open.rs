@@ -130,9 +130,7 @@ pub(crate) struct Recovered {
 /// the log.
 pub(crate) fn recover(store: &Store, suite: Suite) -> Result<Recovered, OpenError> {
     let state = store.tree_state()?.ok_or(OpenError::Empty)?;
-    let partials = TileId::right_edge(state.size)
-        .map(|(tile, width)| right_edge_tile(store, suite, tile, width))
-        .collect::<Result<Vec<_>, _>>()?;
+    let partials = right_edge(store, suite, state.size)?;
     let frontier = Frontier::from_tiles(suite, state.size, partials)
         .map_err(|problem| OpenError::DataLoss(problem.to_string()))?;
     if frontier.compact_range() != state.compact_range {
@@ -148,6 +146,13 @@ pub(crate) fn recover(store: &Store, suite: Suite) -> Result<Recovered, OpenErro
         frontier,
         last_time_unix_ns: state.last_time_unix_ns,
     })
+}
+
+/// The partial tile of each level that the tree had at `size`, level 0 first.
+pub(crate) fn right_edge(store: &Store, suite: Suite, size: TreeSize) -> Result<Vec<Tile>, OpenError> {
+    TileId::right_edge(size)
+        .map(|(tile, width)| right_edge_tile(store, suite, tile, width))
+        .collect()
 }
 
 /// The first `width` hashes of a tile that is not full yet: leaf hashes, or the roots of the full tiles below.
@@ -174,27 +179,33 @@ fn leaf_hash(store: &Store, suite: Suite, index: u64) -> Result<Digest, OpenErro
     Ok(suite.leaf_hash(&entry))
 }
 
-/// Checks that entry 0 names this origin, suite and keys.
-pub(crate) fn check_genesis(store: &Store, keys: &LogSigner) -> Result<(), OpenError> {
-    let wrong = |problem: &str| OpenError::Genesis(problem.to_owned());
+/// What entry 0 says of the log, its commitment opened.
+pub(crate) fn read_genesis(store: &Store) -> Result<Genesis, OpenError> {
+    let wrong = |problem: &dyn ToString| OpenError::Genesis(problem.to_string());
     let bytes = store
         .entry(LeafIndex::ZERO)?
-        .ok_or_else(|| wrong("it is missing"))?;
-    let entry = Entry::decode(&bytes).map_err(|problem| wrong(&problem.to_string()))?;
+        .ok_or_else(|| wrong(&"it is missing"))?;
+    let entry = Entry::decode(&bytes).map_err(|problem| wrong(&problem))?;
     let payload = store
         .payload(LeafIndex::ZERO)?
-        .ok_or_else(|| wrong("its payload is missing"))?;
+        .ok_or_else(|| wrong(&"its payload is missing"))?;
+    let genesis = Genesis::parse(&payload.data).map_err(|problem| wrong(&problem))?;
     entry
-        .commits_to_payload(keys.suite(), &payload.salt, &payload.data)
-        .map_err(|problem| wrong(&problem.to_string()))?;
-    let genesis = Genesis::parse(&payload.data).map_err(|problem| wrong(&problem.to_string()))?;
+        .commits_to_payload(genesis.suite, &payload.salt, &payload.data)
+        .map_err(|problem| wrong(&problem))?;
+    Ok(genesis)
+}
+
+/// Checks that entry 0 names this origin, suite and keys.
+pub(crate) fn check_genesis(store: &Store, keys: &LogSigner) -> Result<(), OpenError> {
+    let genesis = read_genesis(store)?;
     let vkeys: Vec<String> = keys
         .keys()
         .iter()
         .map(|key| key.verifier_key().to_string())
         .collect();
     if genesis.origin != keys.origin().as_str() || genesis.suite != keys.suite() || genesis.keys != vkeys {
-        return Err(wrong(&format!(
+        return Err(OpenError::Genesis(format!(
             "it names the origin {:?}, the suite {} and other keys",
             genesis.origin, genesis.suite
         )));

@@ -189,7 +189,7 @@ pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId) -> Result<Tile,
 }
 
 /// Reads the 256 hashes of a full tile.
-fn read_tile_bytes(store: &Store, id: TileId) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn read_tile_bytes(store: &Store, id: TileId) -> Result<Vec<u8>, ReadError> {
     let bytes = store
         .tile(id)?
         .ok_or_else(|| ReadError::DataLoss(format!("{id:?} is missing")))?;
@@ -213,12 +213,18 @@ pub(crate) fn read_bundle(store: &Store, bundle: u64, width: TileWidth) -> Resul
     }
     let mut bytes = Vec::new();
     for StoredEntry { index, entry, .. } in entries {
-        let length = u16::try_from(entry.len())
-            .map_err(|_| ReadError::DataLoss(format!("entry {index} is longer than an entry can be")))?;
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&entry);
+        push_entry(&mut bytes, index, &entry)?;
     }
     Ok(bytes)
+}
+
+/// Adds an entry to a bundle.
+pub(crate) fn push_entry(bundle: &mut Vec<u8>, index: LeafIndex, entry: &[u8]) -> Result<(), ReadError> {
+    let length = u16::try_from(entry.len())
+        .map_err(|_| ReadError::DataLoss(format!("entry {index} is longer than an entry can be")))?;
+    bundle.extend_from_slice(&length.to_be_bytes());
+    bundle.extend_from_slice(entry);
+    Ok(())
 }
 
 /// Reads an entry that the tree has, and the salt that a receipt carries with it.

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Check logs offline: every leaf, payload commitment, tile, head and index row
     Fsck(Fsck),
+    /// Write logs as static files for any web server: the same tree that `serve` serves over HTTP
+    Export(Export),
 }
 
 /// Makes a log with new keys, and prints on standard output what verifies it: one verifier key a line, the first for
@@ -115,4 +117,26 @@ pub(crate) struct Fsck {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Writes each log at its newest published head as static files, DIR/NAME/checkpoint and DIR/NAME/tile/..., as C2SP
+/// tlog-tiles has them. A server may be running. What is there already is kept; the checkpoint is replaced last, so that
+/// whoever reads it finds its tiles.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild export --data ./data --to /var/www/logs
+
+Run it again, from a timer, to bring the files up to date. It verifies what it writes, and refuses a directory that holds
+another log, or more of this one than the data directory.")]
+pub(crate) struct Export {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where to write, a directory for each log; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Only this log; all of them otherwise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) log: Option<LogName>,
 }

@@ -1,6 +1,6 @@
 //! `counterfoild fsck`.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use counterfoil_log::{DataDirectory, FsckReport, LogName, fsck};
@@ -33,17 +33,10 @@ struct FindingJson<'a> {
 
 pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
     let data = DataDirectory::new(&arguments.data);
-    let names = match &arguments.log {
-        Some(name) => vec![name.clone()],
-        None => data
-            .logs()
-            .with_context(|| format!("can't list the logs of {}", arguments.data.display()))?,
-    };
-    anyhow::ensure!(!names.is_empty(), "{} holds no logs", arguments.data.display());
-
+    let names = log_names(&arguments.data, arguments.log.as_ref())?;
     let mut reports = Vec::new();
     for name in names {
-        let bar = progress_bar(&name);
+        let bar = progress_bar(format!("checking {name}"));
         let report = fsck(&data, &name, |progress| {
             bar.set_length(progress.entries);
             bar.set_position(progress.checked);
@@ -70,7 +63,20 @@ pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn progress_bar(name: &LogName) -> ProgressBar {
+/// The log named, or all logs of a data directory.
+pub(crate) fn log_names(data: &Path, log: Option<&LogName>) -> anyhow::Result<Vec<LogName>> {
+    let names = match log {
+        Some(name) => vec![name.clone()],
+        None => DataDirectory::new(data)
+            .logs()
+            .with_context(|| format!("can't list the logs of {}", data.display()))?,
+    };
+    anyhow::ensure!(!names.is_empty(), "{} holds no logs", data.display());
+    Ok(names)
+}
+
+/// On a terminal; else nothing.
+pub(crate) fn progress_bar(message: String) -> ProgressBar {
     let bar = ProgressBar::new(0);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -79,7 +85,7 @@ fn progress_bar(name: &LogName) -> ProgressBar {
         "{msg} {wide_bar} {human_pos}/{human_len} entries, {per_sec}, {eta} left",
     )
     .expect("the template is well-formed");
-    bar.with_style(style).with_message(format!("checking {name}"))
+    bar.with_style(style).with_message(message)
 }
 
 fn print_report(name: &LogName, report: &FsckReport) {

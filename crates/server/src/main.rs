@@ -1,7 +1,8 @@
-//! `counterfoild`: makes, serves and checks transparency logs.
+//! `counterfoild`: makes, serves, checks and exports transparency logs.
 
 mod cli;
 mod connections;
+mod export;
 mod fsck;
 mod grpc;
 mod http;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         cli::Command::Init(arguments) => init::run(&arguments),
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Fsck(arguments) => fsck::run(&arguments),
+        cli::Command::Export(arguments) => export::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("counterfoild: {error:#}");

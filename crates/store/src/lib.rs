@@ -77,6 +77,19 @@ impl Store {
         .of_known_format()
     }
 
+    /// Opens a database for reading that another process may have open for writing. It sees what was written before it was
+    /// opened, and changes nothing in `path`; RocksDB's own notes go to `scratch`, a directory.
+    pub fn open_beside(path: &Path, scratch: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let (mut database, families) = options.build();
+        // The writer deletes files that it has merged into others. Those that are open stay readable.
+        database.set_max_open_files(-1);
+        Self::from_opened(
+            DB::open_cf_descriptors_as_secondary(&database, path, scratch, families),
+            path,
+        )?
+        .of_known_format()
+    }
+
     fn from_opened(opened: Result<DB, rocksdb::Error>, path: &Path) -> Result<Self, StoreError> {
         let db = opened.map_err(|error| StoreError::from_open(error, path))?;
         Ok(Self {
