@@ -4,6 +4,7 @@ use std::{io, path::Path, process::ExitCode};
 
 use counterfoil_client::{Action, Error, Misbehaviour, NotCosigned, Reason, Refusal};
 use counterfoil_note::{NoQuorum, PolicyName, SignedHead};
+use counterfoil_verify::Fact;
 use serde_json::{Map, Value, json};
 
 use crate::output::{self, TreeHead, printable};
@@ -50,6 +51,8 @@ pub(crate) struct Failure {
     details: Map<String, Value>,
     /// Signed notes that show what a log did.
     evidence: Vec<String>,
+    /// What others can be shown.
+    fact: Option<Fact>,
 }
 
 impl Failure {
@@ -67,6 +70,7 @@ impl Failure {
             hints: vec![],
             details: Map::new(),
             evidence: vec![],
+            fact: None,
         };
         failure.detail("kind", kind)
     }
@@ -87,6 +91,25 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What was met that evidence can be made of.
+    pub(crate) fn fact(&self) -> Option<&Fact> {
+        self.fact.as_ref()
+    }
+
+    /// Says where the evidence is.
+    pub(crate) fn with_evidence(self, path: &Path) -> Self {
+        let path = path.display().to_string();
+        self.hint(format!("the evidence is in {path}"))
+            .hint(format!(
+                "anyone can check it: counterfoil verify --evidence {path}"
+            ))
+            .detail("evidence_file", path)
     }
 
     /// Puts what went well before into the message.
@@ -122,7 +145,7 @@ impl Failure {
     }
 
     fn misbehaviour(misbehaviour: &Misbehaviour) -> Self {
-        let heads = misbehaviour.evidence();
+        let heads = misbehaviour.heads();
         let mut failure = Self::untrusted(misbehaviour.to_string())
             .detail("kind", "misbehaviour")
             .detail("misbehaviour", misbehaviour.name())
@@ -134,6 +157,7 @@ impl Failure {
                     .collect::<Vec<_>>(),
             );
         failure.evidence = heads.iter().map(|head| output::note_text(head)).collect();
+        failure.fact = misbehaviour.fact();
         failure.hints = heads.iter().map(|head| seen(head)).collect();
         match misbehaviour {
             Misbehaviour::UnverifiedHead { .. } => failure.hint(

@@ -36,6 +36,7 @@ async fn main() -> ExitCode {
     match command.run(&common, &output).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let failure = commands::evidence::keep(failure, &common);
             failure.report(common.json);
             failure.exit.into()
         }

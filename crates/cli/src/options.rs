@@ -98,7 +98,7 @@ impl Common {
             .map_err(|error| Failure::usage(format!("{SERVER_VARIABLE}: {error}")))
     }
 
-    fn state(&self) -> Result<StateDir, Failure> {
+    pub(crate) fn state(&self) -> Result<StateDir, Failure> {
         match &self.state_dir {
             Some(path) => Ok(StateDir::new(path)),
             None => StateDir::of_user().ok_or_else(|| {

@@ -5,20 +5,21 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use counterfoil_merkle::{Suite, TreeSize, verify_consistency};
-use counterfoil_note::{Origin, Policy, SignedHead};
+use counterfoil_merkle::{Digest, Suite, TreeSize, verify_consistency};
+use counterfoil_note::{Origin, Policy, SignedHead, UnixMillis};
 use counterfoil_proto::v1::{
     self, Reason, read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
 };
+use counterfoil_verify::{Evidence, Fact, Inconsistency};
 use tokio::{
     sync::Mutex,
     task::{self, JoinSet},
 };
-use tonic::transport::Channel;
+use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    Error, InvalidAnswer, Misbehaviour, Options, StateDir, Unavailable, Unverified, error::with_causes,
-    heads::Heads, misbehaviour::UnprovenConsistency, state::Saved,
+    Error, InvalidAnswer, Leaf, Misbehaviour, Options, StateDir, Timeouts, Unavailable, Unverified,
+    error::with_causes, heads::Heads, limits, misbehaviour::UnprovenConsistency, state::Saved,
 };
 
 /// Largest message to accept: a payload of 25 MiB and its attributes, or a good many smaller ones.
@@ -36,6 +37,7 @@ struct Shared {
     channels: Vec<Channel>,
     next_channel: AtomicUsize,
     log: String,
+    timeouts: Timeouts,
     origin: Origin,
     suite: Suite,
     heads: Heads,
@@ -59,13 +61,15 @@ impl Client {
             })?;
             channels.push(channel);
         }
-        let (policy, origin) = choose_log(options.policy, &channels[0], &options.log).await?;
+        let (policy, origin) =
+            choose_log(options.policy, &channels[0], &options.log, options.timeouts).await?;
         let saved = load(options.state.clone(), policy.clone(), origin.clone()).await?;
         Ok(Self {
             shared: Arc::new(Shared {
                 channels,
                 next_channel: AtomicUsize::new(0),
                 log: options.log,
+                timeouts: options.timeouts,
                 suite: policy.logs()[0].key.suite(),
                 origin,
                 heads: Heads::new(policy, saved.clone()),
@@ -158,12 +162,7 @@ impl Client {
 
     /// Has the log prove that the tree of `newer` begins with that of `older`.
     async fn link(&self, older: &SignedHead, newer: &SignedHead) -> Result<(), Error> {
-        let unproven = |problem| Misbehaviour::UnprovenConsistency {
-            older: older.clone(),
-            newer: newer.clone(),
-            problem,
-        };
-        let proof = match self.fetch_consistency(older.size(), newer.size()).await {
+        let (problem, proof) = match self.fetch_consistency(older.size(), newer.size()).await {
             // The log signed both sizes: that it knows neither now, or can't read them, is its own fault.
             Err(Error::Refused(refusal))
                 if matches!(
@@ -171,19 +170,61 @@ impl Client {
                     Reason::OutOfRange | Reason::NotFound | Reason::DataLoss
                 ) =>
             {
-                return Err(unproven(UnprovenConsistency::Refused(refusal)).into());
+                (UnprovenConsistency::Refused(refusal), Vec::new())
             }
-            fetched => fetched?,
+            fetched => {
+                let proof = fetched?;
+                let checked = verify_consistency(
+                    older.suite(),
+                    older.size(),
+                    older.root(),
+                    newer.size(),
+                    newer.root(),
+                    &proof,
+                );
+                match checked {
+                    Ok(()) => return Ok(()),
+                    Err(problem) => (problem.into(), proof),
+                }
+            }
         };
-        verify_consistency(
-            older.suite(),
-            older.size(),
-            older.root(),
-            newer.size(),
-            newer.root(),
-            &proof,
-        )
-        .map_err(|problem| unproven(problem.into()).into())
+        let (older, newer) = (older.clone(), newer.clone());
+        Err(match self.inconsistency(&older, &newer, &proof).await {
+            Some(proof) => Misbehaviour::Inconsistency { older, newer, proof },
+            None => Misbehaviour::UnprovenConsistency {
+                older,
+                newer,
+                problem,
+            },
+        }
+        .into())
+    }
+
+    /// Tries to make evidence of two heads that the log could not link: from the proof that it gave, or else from an
+    /// inclusion proof that it gives now.
+    async fn inconsistency(
+        &self,
+        older: &SignedHead,
+        newer: &SignedHead,
+        proof: &[Digest],
+    ) -> Option<Inconsistency> {
+        let given = Inconsistency::from_consistency(older, newer, proof);
+        if let Some(given) = given.filter(|given| self.convicts(given)) {
+            return Some(given);
+        }
+        let last = Leaf::Index(older.size().last()?);
+        let proof = self.fetch_inclusion(&last, newer.size()).await.ok()?;
+        Inconsistency::from_inclusion(older, newer, proof.leaf_hash, &proof.hashes)
+            .filter(|asked_for| self.convicts(asked_for))
+    }
+
+    fn convicts(&self, proof: &Inconsistency) -> bool {
+        let evidence = Evidence {
+            observed: UnixMillis::new(0),
+            fact: Fact::Inconsistency(proof.clone()),
+        };
+        let keys: Vec<_> = self.policy().logs().iter().map(|log| log.key.clone()).collect();
+        evidence.check(&keys).is_ok()
     }
 
     async fn save(&self, base: Option<Arc<SignedHead>>, head: Arc<SignedHead>) -> Result<Saved, Error> {
@@ -211,6 +252,18 @@ impl Client {
         self.shared.log.clone()
     }
 
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.shared.timeouts
+    }
+
+    /// The whole answer to a call.
+    pub(crate) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        limits::answer(self.timeouts().call, call).await
+    }
+
     pub(crate) fn reads(&self) -> ReadServiceClient<Channel> {
         ReadServiceClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
@@ -230,20 +283,25 @@ impl Client {
         &self,
         first: TreeSize,
         second: TreeSize,
-    ) -> Result<Vec<counterfoil_merkle::Digest>, Error> {
+    ) -> Result<Vec<Digest>, Error> {
         let request = v1::GetConsistencyProofRequest {
             log: self.log(),
             first_tree_size: first.get(),
             second_tree_size: second.get(),
         };
-        let answer = self.reads().get_consistency_proof(request).await?.into_inner();
+        let answer = self.answer(self.reads().get_consistency_proof(request)).await?;
         Ok(counterfoil_proto::digests("hashes", &answer.hashes)?)
     }
 }
 
 /// Which of the policy's logs to be a client of: the only one, or the one that the server presents. Returns the policy
 /// with that log alone, so that heads of another are refused from here on.
-async fn choose_log(policy: Policy, channel: &Channel, log: &str) -> Result<(Policy, Origin), Error> {
+async fn choose_log(
+    policy: Policy,
+    channel: &Channel,
+    log: &str,
+    timeouts: Timeouts,
+) -> Result<(Policy, Origin), Error> {
     let first = policy.logs().first().map(|log| log.key.name().clone());
     let first = first.ok_or_else(|| Error::Options("the policy lists no log".to_owned()))?;
     if policy.logs().iter().all(|log| *log.key.name() == first) {
@@ -253,10 +311,9 @@ async fn choose_log(policy: Policy, channel: &Channel, log: &str) -> Result<(Pol
         log: log.to_owned(),
         known_tree_size: 0,
     };
-    let answer = ReadServiceClient::new(channel.clone())
-        .get_tree_head(request)
-        .await?;
-    let head = answer.into_inner().tree_head;
+    let mut reads = ReadServiceClient::new(channel.clone());
+    let answer = limits::answer(timeouts.call, reads.get_tree_head(request)).await?;
+    let head = answer.tree_head;
     let note = head
         .ok_or_else(|| InvalidAnswer::new("it has no tree head"))?
         .checkpoint;

@@ -5,9 +5,12 @@ use counterfoil_event::{Attributes, CommitmentError, Entry, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, ProofError, verify_inclusion};
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
+use counterfoil_verify::{EntryProof, LeafProof};
 use tonic::Streaming;
 
-use crate::{Client, Error, InvalidAnswer, Leaf, Misbehaviour, range::root_of_range, read::unproven};
+use crate::{
+    Client, Error, InvalidAnswer, Leaf, Misbehaviour, limits::within, range::root_of_range, read::unproven,
+};
 
 /// Most entries that are gathered before they are checked together.
 const MAX_PAGE_ENTRIES: usize = 1024;
@@ -50,23 +53,34 @@ impl Client {
             leaf: Some(leaf.into()),
             with_payload,
         };
-        let answer = self.reads().get_entry(request).await?.into_inner();
+        let answer = self.answer(self.reads().get_entry(request)).await?;
         let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
         let leaf_hash = self.suite().leaf_hash(&answer.entry);
 
         let head = self.head_covering(index.size_after().get()).await?;
         let proof = self.fetch_inclusion(&Leaf::Index(index), head.size()).await?;
-        verify_inclusion(
-            head.suite(),
-            leaf_hash,
-            index,
-            head.size(),
-            &proof.hashes,
-            head.root(),
-        )
-        .map_err(|problem| unproven(&head, index, problem))?;
-
-        let entry = check_entry(answer, index, leaf_hash, &head)?;
+        let included = |leaf_hash| {
+            let (size, root) = (head.size(), head.root());
+            verify_inclusion(head.suite(), leaf_hash, index, size, &proof.hashes, root)
+        };
+        if let Err(problem) = included(leaf_hash) {
+            // The log may prove that it has another leaf there than the one it served.
+            return Err(match included(proof.leaf_hash) {
+                Ok(()) => Misbehaviour::EntryMismatch {
+                    leaf_index: index,
+                    served: answer.entry.to_vec(),
+                    leaf: LeafProof {
+                        head: head.note_bytes().to_vec(),
+                        leaf_hash: proof.leaf_hash,
+                        inclusion_proof: proof.hashes,
+                    },
+                    head,
+                },
+                Err(_) => unproven(&head, index, problem),
+            }
+            .into());
+        }
+        let entry = check_entry(answer, index, leaf_hash, &head, &proof.hashes)?;
         expect_leaf(leaf, &entry)?;
         Ok((entry, head))
     }
@@ -94,7 +108,7 @@ impl Client {
                 limit: remaining,
                 with_payload,
             };
-            Some(self.reads().read_entries(request).await?.into_inner())
+            Some(self.answer(self.reads().read_entries(request)).await?)
         };
         Ok(EntryRange {
             client: self.clone(),
@@ -148,16 +162,36 @@ impl EntryRange {
         if root != self.head.root() {
             return Err(unproven(&self.head, first, ProofError::RootMismatch).into());
         }
-        page.into_iter()
-            .map(|(index, leaf_hash, answer)| check_entry(answer, index, leaf_hash, &self.head))
-            .collect()
+        let mut entries = Vec::with_capacity(page.len());
+        for (index, leaf_hash, answer) in page {
+            match check_entry(answer, index, leaf_hash, &self.head, &[]) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => return Err(self.with_proof(error).await),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Asks for the proof of a leaf that is no entry: the range was proved as a whole.
+    async fn with_proof(&self, mut error: Error) -> Error {
+        if let Error::Misbehaviour(fact) = &mut error
+            && let Misbehaviour::InvalidEntry { leaf, .. } = &mut **fact
+        {
+            let index = Leaf::Index(leaf.index);
+            // Without it the fact stays one, but for others to believe.
+            if let Ok(proof) = self.client.fetch_inclusion(&index, self.head.size()).await {
+                leaf.inclusion_proof = proof.hashes;
+            }
+        }
+        error
     }
 
     async fn receive_page(&mut self) -> Result<Vec<(LeafIndex, Digest, v1::GetEntryResponse)>, Error> {
         let mut page = Vec::new();
         let mut bytes = 0;
+        let timeout = self.client.timeouts().call;
         while self.next < self.end && page.len() < MAX_PAGE_ENTRIES && bytes < MAX_PAGE_BYTES {
-            let answer = self.receive().await?;
+            let answer = within(timeout, "entry", self.receive()).await?;
             if answer.leaf_index != self.next {
                 let problem = format!("leaf {} where leaf {} was due", answer.leaf_index, self.next);
                 return Err(InvalidAnswer::new(problem).into());
@@ -192,10 +226,15 @@ fn check_entry(
     leaf_index: LeafIndex,
     leaf_hash: Digest,
     head: &SignedHead,
+    inclusion_proof: &[Digest],
 ) -> Result<VerifiedEntry, Error> {
     let entry = Entry::decode(&answer.entry).map_err(|problem| Misbehaviour::InvalidEntry {
         head: head.clone(),
-        leaf_index,
+        leaf: EntryProof {
+            index: leaf_index,
+            entry: answer.entry.to_vec(),
+            inclusion_proof: inclusion_proof.to_vec(),
+        },
         problem,
     })?;
     let payload = match answer.payload {

@@ -3,13 +3,14 @@
 use counterfoil_event::{CommitmentError, EntryError};
 use counterfoil_merkle::{LeafIndex, ProofError};
 use counterfoil_note::{HeadError, SignedHead};
+use counterfoil_verify::{EntryProof, Fact, Inconsistency, LeafProof};
 
 use crate::Refusal;
 
 /// Something that an honest log never does. Do not trust the log; keep what is in here and show it to others.
 ///
-/// [`Fork`](Self::Fork) convicts the log by itself: both heads bear its signature. The others convict it before
-/// whoever believes the client about the answer it got.
+/// Some convict the log by its own signatures: those of which [`fact`](Self::fact) makes evidence. The others convict
+/// it before whoever believes the client about the answer it got.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Misbehaviour {
     /// A head that the log's key did not sign, or with a cosignature that its witness did not make. Or the client was
@@ -40,6 +41,19 @@ pub enum Misbehaviour {
         /// The head presented as the newest.
         presented: SignedHead,
     },
+    /// Two heads that the log signed, and proof that the larger tree does not begin with the smaller.
+    #[error(
+        "the log rewrote its history: its tree of size {} does not begin with its tree of size {}",
+        newer.size(), older.size()
+    )]
+    Inconsistency {
+        /// The smaller head.
+        older: SignedHead,
+        /// The larger head.
+        newer: SignedHead,
+        /// The proof.
+        proof: Inconsistency,
+    },
     /// Two heads that the log signed, and no proof that one tree begins with the other.
     #[error(
         "the log can't prove that its tree of size {} begins with its tree of size {}: {problem}",
@@ -63,13 +77,25 @@ pub enum Misbehaviour {
         /// What is wrong with the proof.
         problem: ProofError,
     },
+    /// The log served other bytes as an entry than those that it proves to have there.
+    #[error("the log served something else as entry {leaf_index} than what its tree of size {} has there", head.size())]
+    EntryMismatch {
+        /// The head that covers the leaf.
+        head: SignedHead,
+        /// The leaf asked for.
+        leaf_index: LeafIndex,
+        /// What was served.
+        served: Vec<u8>,
+        /// The leaf that is there.
+        leaf: LeafProof,
+    },
     /// A leaf under a signed head that is no entry.
-    #[error("leaf {leaf_index} of the log is not a valid entry: {problem}")]
+    #[error("leaf {} of the log is not a valid entry: {problem}", leaf.index)]
     InvalidEntry {
         /// The head that covers it.
         head: SignedHead,
-        /// The leaf.
-        leaf_index: LeafIndex,
+        /// The leaf. Its proof is empty if the log would not give one.
+        leaf: EntryProof,
         /// What is wrong with it.
         problem: EntryError,
     },
@@ -97,28 +123,67 @@ pub enum UnprovenConsistency {
 }
 
 impl Misbehaviour {
-    /// A stable name, for labels and scripts.
+    /// A stable name, for labels and scripts. Where evidence can be made, it has the same.
     pub fn name(&self) -> &'static str {
         match self {
             Self::UnverifiedHead { .. } => "unverified_head",
             Self::Fork { .. } => "fork",
             Self::Rollback { .. } => "rollback",
+            Self::Inconsistency { .. } => "inconsistency",
             Self::UnprovenConsistency { .. } => "unproven_consistency",
             Self::UnprovenInclusion { .. } => "unproven_inclusion",
+            Self::EntryMismatch { .. } => "entry_mismatch",
             Self::InvalidEntry { .. } => "invalid_entry",
             Self::OtherContent { .. } => "other_content",
         }
     }
 
     /// The signed heads that show it, the one known first before the one that contradicts it.
-    pub fn evidence(&self) -> Vec<&SignedHead> {
+    pub fn heads(&self) -> Vec<&SignedHead> {
         match self {
             Self::UnverifiedHead { .. } => vec![],
             Self::Fork { known, presented } | Self::Rollback { known, presented } => vec![known, presented],
-            Self::UnprovenConsistency { older, newer, .. } => vec![older, newer],
+            Self::Inconsistency { older, newer, .. } | Self::UnprovenConsistency { older, newer, .. } => {
+                vec![older, newer]
+            }
             Self::UnprovenInclusion { head, .. }
+            | Self::EntryMismatch { head, .. }
             | Self::InvalidEntry { head, .. }
             | Self::OtherContent { head, .. } => vec![head],
+        }
+    }
+
+    /// What evidence can be made of. It may still not hold: a smaller head is a rollback for everyone only if it was
+    /// signed later than the larger.
+    pub fn fact(&self) -> Option<Fact> {
+        let note = |head: &SignedHead| head.note_bytes().to_vec();
+        match self {
+            Self::Fork { known, presented } => Some(Fact::Fork {
+                heads: [note(known), note(presented)],
+            }),
+            Self::Rollback { known, presented } => Some(Fact::Rollback {
+                larger: note(known),
+                smaller: note(presented),
+            }),
+            Self::Inconsistency { proof, .. } => Some(Fact::Inconsistency(proof.clone())),
+            Self::EntryMismatch {
+                leaf_index,
+                served,
+                leaf,
+                ..
+            } => Some(Fact::EntryMismatch {
+                index: *leaf_index,
+                served: served.clone(),
+                leaf: leaf.clone(),
+            }),
+            Self::InvalidEntry { head, leaf, .. } => Some(Fact::InvalidEntry {
+                head: note(head),
+                leaf: leaf.clone(),
+            }),
+            Self::UnverifiedHead { .. }
+            | Self::UnprovenConsistency { .. }
+            | Self::UnprovenInclusion { .. }
+            | Self::OtherContent { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
 use counterfoil_note::Policy;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Uri};
 
-use crate::{Error, StateDir};
+use crate::{Error, StateDir, Timeouts};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,6 +16,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// What a server may send ahead of being read: on one stream, and on all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Longest headers of an answer. The details of a refusal are among them.
+const MAX_HEADER_BYTES: u32 = 256 << 10;
 
 /// What a [`Client`](crate::Client) needs to know.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub struct Options {
     pub tls_ca: Option<Vec<u8>>,
     /// How many HTTP/2 connections to spread calls over. One saturates before a fast server does.
     pub connections: NonZeroUsize,
+    /// How long a server may take.
+    pub timeouts: Timeouts,
 }
 
 impl Options {
@@ -46,6 +51,7 @@ impl Options {
             state: None,
             tls_ca: None,
             connections: NonZeroUsize::MIN,
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -62,6 +68,7 @@ impl Options {
             .timeout(ANSWER_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
     }

@@ -8,7 +8,9 @@ use counterfoil_proto::v1::{self, leaf_selector};
 use counterfoil_verify::{Receipt, ReceiptVerifier, VerifiedReceipt};
 use tonic::Streaming;
 
-use crate::{Client, Error, InvalidAnswer, Misbehaviour, range::root_of_range, submit::check_receipt};
+use crate::{
+    Client, Error, InvalidAnswer, Misbehaviour, limits::within, range::root_of_range, submit::check_receipt,
+};
 
 /// A leaf by any of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,7 @@ impl Client {
             log: self.log(),
             known_tree_size: known_size.max(least),
         };
-        let answer = self.reads().get_tree_head(request).await?.into_inner();
+        let answer = self.answer(self.reads().get_tree_head(request)).await?;
         let head = self.accept_head(answer.tree_head, known.as_deref()).await?;
         self.heads().check_quorum(&head)?;
         Ok(head)
@@ -89,7 +91,7 @@ impl Client {
             log: self.log(),
             known_tree_size,
         };
-        let heads = self.reads().watch_tree_heads(request).await?.into_inner();
+        let heads = self.answer(self.reads().watch_tree_heads(request)).await?;
         Ok(HeadStream {
             client: self.clone(),
             heads,
@@ -237,7 +239,7 @@ impl Client {
             log: self.log(),
             leaf: Some((&leaf).into()),
         };
-        let answer = self.reads().get_receipt(request).await?.into_inner();
+        let answer = self.answer(self.reads().get_receipt(request)).await?;
         let receipt = answer
             .receipt
             .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
@@ -262,7 +264,7 @@ impl Client {
             leaf: Some(leaf.into()),
             tree_size: Some(tree_size.get()),
         };
-        let answer = self.reads().get_inclusion_proof(request).await?.into_inner();
+        let answer = self.answer(self.reads().get_inclusion_proof(request)).await?;
         let leaf_index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
         if matches!(leaf, Leaf::Index(index) if *index != leaf_index) {
             return Err(InvalidAnswer::new("it is about another leaf than the one asked for").into());
@@ -341,7 +343,8 @@ pub struct HeadStream {
 impl HeadStream {
     /// The next head. None when the server ends the stream. After [`Error::NotCosigned`] the stream goes on.
     pub async fn next(&mut self) -> Result<Option<SignedHead>, Error> {
-        let Some(message) = self.heads.message().await? else {
+        let message = async { Ok(self.heads.message().await?) };
+        let Some(message) = within(self.client.timeouts().head, "head", message).await? else {
             return Ok(None);
         };
         let head = self

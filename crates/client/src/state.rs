@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead};
+use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead, UnixMillis};
+use counterfoil_verify::{Evidence, EvidenceTextError};
 
 /// Most characters of an origin that stand in a file's name; a digest makes it unique.
 const READABLE_ORIGIN_CHARS: usize = 64;
@@ -32,6 +33,9 @@ pub enum StateError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Evidence that is too long for a file.
+    #[error("the evidence can't be written: {0}")]
+    Evidence(#[from] EvidenceTextError),
     /// The file holds something else than a head that a key of the log signed: it is damaged, or the log has another key
     /// now.
     #[error(
@@ -123,6 +127,23 @@ impl StateDir {
         }
         self.replace(&self.file(head.origin(), "head"), head.note_bytes())?;
         Ok(Saved::Yes)
+    }
+
+    /// Writes evidence into `evidence/`, and returns where. The same fact is kept once, as it was observed first.
+    pub fn keep_evidence(&self, origin: &Origin, evidence: &Evidence) -> Result<PathBuf, StateError> {
+        let timeless = Evidence {
+            observed: UnixMillis::new(0),
+            ..evidence.clone()
+        };
+        let digest = blake3::hash(timeless.to_text()?.as_bytes()).to_hex();
+        let name = format!("{}-{}.evidence", evidence.fact.name(), &digest[..16]);
+        let directory = Self(self.0.join("evidence"));
+        let path = directory.file(origin, &name);
+        if !path.exists() {
+            directory.create()?;
+            directory.replace(&path, evidence.to_text()?.as_bytes())?;
+        }
+        Ok(path)
     }
 
     /// After a crash at any point the file holds the old head or the new one, whole.

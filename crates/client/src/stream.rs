@@ -8,13 +8,13 @@ use counterfoil_proto::v1;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
-    time,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use crate::{
     Client, Error, InvalidAnswer, Unavailable,
+    limits::within,
     submit::{MessageHeads, Outcome},
 };
 
@@ -22,8 +22,6 @@ use crate::{
 const MAX_BYTES_IN_FLIGHT: u32 = 64 << 20;
 /// Requests that wait between the sender and the connection.
 const SEND_AHEAD: usize = 32;
-/// How long to wait for a result that is due.
-const RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends events down a stream. Dropping it ends the stream once all results are in.
 pub struct SubmitSender {
@@ -46,6 +44,8 @@ pub struct SubmitResults {
 pub(crate) struct Incoming {
     responses: Responses,
     pending: mpsc::Receiver<Pending>,
+    /// How long to wait for a result that is due.
+    timeout: Duration,
     /// What is left of the last message.
     results: std::vec::IntoIter<v1::SubmitResult>,
 }
@@ -95,6 +95,7 @@ impl Client {
             Incoming {
                 responses,
                 pending: awaited,
+                timeout: self.timeouts().call,
                 results: Vec::new().into_iter(),
             },
         )
@@ -172,7 +173,7 @@ impl Incoming {
         let (result, heads) = match self.results.next() {
             Some(result) => (result, None),
             None => {
-                let (result, heads) = self.receive().await?;
+                let (result, heads) = within(self.timeout, "result", self.receive()).await?;
                 (result, Some(heads))
             }
         };
@@ -189,10 +190,10 @@ impl Incoming {
     /// Takes the next message that has results; returns the first of them, and the heads.
     async fn receive(&mut self) -> Result<(v1::SubmitResult, Vec<v1::TreeHead>), Error> {
         loop {
-            let message = time::timeout(RESULT_TIMEOUT, self.responses.message())
-                .await
-                .map_err(|_| Unavailable::new(format!("no result within {} s", RESULT_TIMEOUT.as_secs())))??
-                .ok_or_else(|| Unavailable::new("the server ended the stream before all results were in"))?;
+            let message =
+                self.responses.message().await?.ok_or_else(|| {
+                    Unavailable::new("the server ended the stream before all results were in")
+                })?;
             self.results = message.results.into_iter();
             if let Some(result) = self.results.next() {
                 return Ok((result, message.tree_heads));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use counterfoil_event::Event;
 use counterfoil_proto::v1::{self, submit_result::Outcome as WireOutcome};
-use counterfoil_verify::{Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
+use counterfoil_verify::{EntryProof, Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
 
 use crate::{Client, Error, InvalidAnswer, Misbehaviour, NotCosigned, Refusal};
 
@@ -32,7 +32,7 @@ impl Client {
             log: self.log(),
             event: Some(event.into()),
         };
-        let answer = self.submits().submit(request).await?.into_inner();
+        let answer = self.answer(self.submits().submit(request)).await?;
         let receipt = answer
             .receipt
             .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
@@ -51,7 +51,7 @@ impl Client {
             log: self.log(),
             events: events.iter().map(v1::Event::from).collect(),
         };
-        let answer = self.submits().submit_batch(request).await?.into_inner();
+        let answer = self.answer(self.submits().submit_batch(request)).await?;
         if answer.results.len() != events.len() {
             let problem = format!("{} results for {} events", answer.results.len(), events.len());
             return Err(InvalidAnswer::new(problem).into());
@@ -142,7 +142,11 @@ pub(crate) fn check_receipt(
             .into(),
             ReceiptError::Entry(problem) => Misbehaviour::InvalidEntry {
                 head,
-                leaf_index,
+                leaf: EntryProof {
+                    index: leaf_index,
+                    entry: receipt.entry.clone(),
+                    inclusion_proof: receipt.inclusion_proof.clone(),
+                },
                 problem,
             }
             .into(),

@@ -37,7 +37,7 @@ impl Unverified {
             log: self.client.log(),
             event: Some(event.into()),
         };
-        let answer = self.client.submits().submit(request).await?.into_inner();
+        let answer = self.client.answer(self.client.submits().submit(request)).await?;
         let receipt = answer
             .receipt
             .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
@@ -54,7 +54,10 @@ impl Unverified {
             log: self.client.log(),
             events,
         };
-        let answer = self.client.submits().submit_batch(request).await?.into_inner();
+        let answer = self
+            .client
+            .answer(self.client.submits().submit_batch(request))
+            .await?;
         answer.results.into_iter().map(acknowledged).collect()
     }
 
@@ -71,7 +74,9 @@ impl Unverified {
             leaf: Some((&Leaf::Index(index)).into()),
             tree_size: Some(tree_size.get()),
         };
-        self.client.reads().get_inclusion_proof(request).await?;
+        self.client
+            .answer(self.client.reads().get_inclusion_proof(request))
+            .await?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+pub(crate) mod evidence;
 mod get;
 mod head;
 mod import;

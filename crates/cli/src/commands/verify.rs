@@ -10,27 +10,40 @@ use counterfoil_verify::{MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, Verified
 use serde_json::json;
 
 use crate::{
+    commands::evidence,
     failure::{Exit, Failure},
     files,
     options::Common,
     output::{self, Facts, Output, TreeHead},
 };
 
-/// Check a receipt offline; with --server, also that the log still says the same
+/// Check a receipt, or evidence, offline; with --server, also that the log still says what the receipt says
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   counterfoil verify run-42.tlog-proof --payload run.json --policy trust.policy
   counterfoil verify run-42.tlog-proof --payload run.json --log-key @log.vkey
   counterfoil verify run-42.tlog-proof --server http://127.0.0.1:7480
+  counterfoil verify --evidence fork.evidence --log-key @log.vkey
 
 Nothing is sent anywhere unless --server is typed: the variable COUNTERFOIL_SERVER does not count here.")]
 pub(crate) struct Arguments {
-    /// The receipt (.tlog-proof)
-    receipt: PathBuf,
+    #[command(flatten)]
+    what: What,
     /// What was recorded, or - for standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "evidence")]
     payload: Option<PathBuf>,
+}
+
+/// What to check.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// The receipt (.tlog-proof)
+    receipt: Option<PathBuf>,
+    /// Evidence that a log misbehaved (.evidence) instead of a receipt
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
 }
 
 /// What the live log added to an offline check.
@@ -41,11 +54,16 @@ struct Live {
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
+    if let Some(path) = &arguments.what.evidence {
+        return evidence::run(path, common, output);
+    }
+    let path = arguments.what.receipt.as_ref();
+    let path = path.expect("the command line has a receipt or evidence");
     let policy = common.policy()?;
-    let receipt = read(&arguments.receipt, &policy)?;
+    let receipt = read(path, &policy)?;
     let witnessed = receipt
         .verify_by(&policy)
-        .map_err(|error| refused(&arguments.receipt, &receipt, &error))?;
+        .map_err(|error| refused(path, &receipt, &error))?;
     let verified = witnessed.receipt();
     if let Some(path) = &arguments.payload {
         let payload = files::read(path, MAX_DATA_BYTES)?;

@@ -9,8 +9,8 @@ use counterfoil_client::{
 };
 use counterfoil_event::{CommitmentError, EntryError};
 use counterfoil_merkle::{LeafIndex, ProofError, Suite, TreeSize};
-use counterfoil_note::{HeadError, Policy};
-use counterfoil_verify::Receipt;
+use counterfoil_note::{HeadError, Policy, UnixMillis};
+use counterfoil_verify::{Basis, Evidence, Receipt};
 use tempfile::TempDir;
 
 use crate::log::{FakeLog, Lie, event};
@@ -188,7 +188,7 @@ async fn going_back_is_caught_across_processes_with_both_heads() {
         panic!("{fact:?}")
     };
     assert_eq!((known.size(), presented.size()), (size(7), size(5)));
-    for head in fact.evidence() {
+    for head in fact.heads() {
         log.key().verify_head(head.note_bytes()).unwrap();
     }
     // Nothing was forgotten over it.
@@ -229,33 +229,40 @@ async fn another_history_of_the_same_size_is_a_fork() {
     assert_eq!(known.size(), presented.size());
     assert_ne!(known.root(), presented.root());
     // Whoever has the key alone can judge it.
-    for head in fact.evidence() {
-        assert_eq!(log.key().verify_head(head.note_bytes()).unwrap(), *head);
+    assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures));
+}
+
+/// The proof that the log gives convicts it. From a size that is a power of two it does not, and the client asks for one
+/// that does.
+#[tokio::test]
+async fn another_history_that_grew_convicts_the_log() {
+    for suite in Suite::ALL {
+        for known in [7, 8] {
+            let (log, address) = log(suite).await;
+            log.record(7..known);
+            let state = tempfile::tempdir().unwrap();
+            client(&log, &address, Some(&state)).await.head().await.unwrap();
+
+            log.forget(5);
+            log.record(100..110);
+            let fact = fact(client(&log, &address, Some(&state)).await.head().await);
+            let Misbehaviour::Inconsistency { older, newer, .. } = &fact else {
+                panic!("{fact:?}")
+            };
+            assert_eq!((older.size(), newer.size()), (size(known), size(15)));
+            assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures));
+        }
     }
 }
 
-#[tokio::test]
-async fn another_history_that_grew_is_unproven() {
-    let (log, address) = log(Suite::Blake3).await;
-    let state = tempfile::tempdir().unwrap();
-    client(&log, &address, Some(&state)).await.head().await.unwrap();
-
-    log.forget(5);
-    log.record(100..110);
-    let fact = fact(client(&log, &address, Some(&state)).await.head().await);
-    let Misbehaviour::UnprovenConsistency {
-        older,
-        newer,
-        problem,
-    } = fact
-    else {
-        panic!("{fact:?}")
+/// What evidence of a fact rests on, if others can be shown any.
+fn proves(log: &FakeLog, fact: &Misbehaviour) -> Option<Basis> {
+    let evidence = Evidence {
+        observed: UnixMillis::new(0),
+        fact: fact.fact()?,
     };
-    assert_eq!((older.size(), newer.size()), (size(7), size(15)));
-    assert!(
-        matches!(problem, UnprovenConsistency::Proof(ProofError::FirstRootMismatch)),
-        "{problem:?}"
-    );
+    assert_eq!(evidence.fact.name(), fact.name());
+    evidence.check(&[log.key()]).ok().map(|verdict| verdict.basis())
 }
 
 /// The first history is gone from the server; the receipt is all there is.
@@ -267,12 +274,14 @@ async fn a_receipt_of_another_history_is_caught_when_it_is_linked() {
         .receipt(index(6))
         .await
         .unwrap();
-    for (regrown, name) in [(107, "fork"), (120, "unproven_consistency")] {
+    for (regrown, name) in [(107, "fork"), (120, "inconsistency")] {
         log.forget(5);
         log.record(105..regrown);
         let client = client(&log, &address, None).await;
         client.take_in_head(&receipt.checkpoint).unwrap();
-        assert_eq!(fact(client.head().await).name(), name);
+        let fact = fact(client.head().await);
+        assert_eq!(fact.name(), name);
+        assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures));
     }
     log.forget(6);
     let client = client(&log, &address, None).await;
@@ -297,7 +306,7 @@ async fn a_receipt_under_an_unlinked_head_is_not_the_end_of_it() {
     assert!(
         matches!(
             fact,
-            Misbehaviour::Fork { .. } | Misbehaviour::UnprovenConsistency { .. }
+            Misbehaviour::Fork { .. } | Misbehaviour::Inconsistency { .. }
         ),
         "{fact:?}"
     );
@@ -330,7 +339,7 @@ async fn consistency_is_proved_or_the_head_is_not_saved() {
             }
             _ => assert!(matches!(problem, UnprovenConsistency::Proof(_))),
         }
-        assert_eq!(fact.evidence().len(), 2);
+        assert_eq!(fact.heads().len(), 2);
         // It stays so for as long as the client lives.
         assert!(client.link_heads().await.is_err());
         let reopened = self::client(&log, &address, Some(&state)).await;
@@ -547,7 +556,11 @@ async fn entries_and_payloads_are_checked() {
             let result = client.entry(&leaf, true).await;
             match lie {
                 Lie::OtherLeaf => assert!(is_invalid(result), "{leaf:?}"),
-                Lie::ServedEntry => assert_eq!(fact(result).name(), "unproven_inclusion"),
+                Lie::ServedEntry => {
+                    let fact = fact(result);
+                    assert_eq!(fact.name(), "entry_mismatch");
+                    assert_eq!(proves(&log, &fact), Some(Basis::ObserversWord));
+                }
                 _ => assert_eq!(fact(result).name(), "other_content"),
             }
         }

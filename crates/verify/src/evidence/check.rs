@@ -124,7 +124,7 @@ impl Evidence {
         let basis = self.fact.basis();
         proved.push(match basis {
             Basis::LogSignatures => "no honest log signs this: whoever held the log's key did".to_owned(),
-            Basis::ObserversWord => "those bytes are no part of this log".to_owned(),
+            Basis::ObserversWord => "those bytes are not what the log has at that place".to_owned(),
         });
         not_proved.push("when it was observed: that is the observer's word");
         not_proved.push("why: an attack, a stolen key and an operator's mistake look alike");
