@@ -42,7 +42,7 @@ fn main() -> Result<(), Failure> {
     let mut arguments = env::args().skip(1);
     let suite: Suite = arguments.next().ok_or("blake3 or sha256?")?.parse()?;
     let mut number = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
-    let (seconds, connections) = (number(5)?, usize::try_from(number(128)?)?);
+    let (seconds, connections) = (number(5)?, usize::try_from(number(512)?)?);
     let steps = seconds * RUNS * MAX_RATE / LOGS as u64 + 1;
 
     let logs: Vec<_> = (0..LOGS)

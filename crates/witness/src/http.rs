@@ -111,3 +111,32 @@ fn text(status: StatusCode, body: impl Into<Body>) -> Response {
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_merkle::TreeSize;
+
+    use super::*;
+
+    /// What no test over the network can bring about at will; the others are tested there.
+    #[test]
+    fn refusals_that_are_the_witnesss_own_fault_say_when_to_come_back() {
+        for (refusal, status, retry) in [
+            (Refusal::QueueFull, 503, true),
+            (Refusal::ClockNotSet, 503, true),
+            (Refusal::State, 500, false),
+            (Refusal::BodyBroken, 400, false),
+            (
+                Refusal::Conflict {
+                    newest: TreeSize::ZERO,
+                },
+                409,
+                false,
+            ),
+        ] {
+            let response = refusal.into_response();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry);
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! The compare-and-set, model-checked: many schedules of clients that race for one log, with a fork among them.
+//! The way of an update, without a network: clients that race for one log, a fork among them, model-checked over many
+//! schedules; and more updates than may wait.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use crate::{
     logs::LogList,
     refusal::Refusal,
     state::{OriginHash, State},
-    witness::Witness,
+    witness::{MAX_WAITING, Witness},
 };
 
 const SCHEDULES: usize = 500;
@@ -114,4 +115,56 @@ fn race() {
 fn however_requests_interleave_one_history_is_cosigned_and_never_goes_back() {
     shuttle::check_random(race, SCHEDULES);
     shuttle::check_pct(race, SCHEDULES, 3);
+}
+
+#[test]
+fn past_the_limit_requests_are_turned_away_and_those_that_wait_are_served() {
+    use std::task::{Context, Poll, Waker};
+
+    let signer = CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32]);
+    let log = MemoryLog::new(ORIGIN, Suite::Sha256, 1);
+    let key = log.keys().next().unwrap();
+    let logs = LogList::parse(format!("log {key}\n").as_bytes(), signer.verifier_key()).unwrap();
+    let state = Arc::new(State::in_memory(signer.verifier_key()));
+    let (witness, updates) = Witness::new(signer, state.clone(), logs);
+    let now = UnixSeconds::new(1_795_000_000).unwrap();
+    let body = log.request(0, 8);
+
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waiting: Vec<_> = (0..MAX_WAITING)
+        .map(|_| Box::pin(witness.add_checkpoint(body.as_bytes(), now)))
+        .collect();
+    for request in &mut waiting {
+        assert!(request.as_mut().poll(&mut context).is_pending());
+    }
+    let mut late = Box::pin(witness.add_checkpoint(body.as_bytes(), now));
+    assert!(matches!(
+        late.as_mut().poll(&mut context),
+        Poll::Ready(Err(Refusal::QueueFull))
+    ));
+    drop(late);
+
+    // All waiting ask for the same step: the first takes it, in the same batch as the others lose it.
+    let mut committer = Box::pin(committer::run(state, updates));
+    assert!(committer.as_mut().poll(&mut context).is_pending());
+    let outcomes = waiting
+        .iter_mut()
+        .map(|request| match request.as_mut().poll(&mut context) {
+            Poll::Ready(Ok(_)) => 200,
+            Poll::Ready(Err(refusal)) => refusal.status(),
+            Poll::Pending => 0,
+        });
+    let outcomes: Vec<_> = outcomes.collect();
+    assert_eq!(outcomes[0], 200);
+    assert!(outcomes[1..].iter().all(|status| *status == 409), "{outcomes:?}");
+
+    // A committer that is gone answers nobody, and nothing is cosigned.
+    drop(committer);
+    drop(waiting);
+    let body = log.request(8, 9);
+    let mut orphan = Box::pin(witness.add_checkpoint(body.as_bytes(), now));
+    assert!(matches!(
+        orphan.as_mut().poll(&mut context),
+        Poll::Ready(Err(Refusal::State))
+    ));
 }
