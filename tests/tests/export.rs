@@ -100,7 +100,11 @@ fn audit(server: &Server, log: &TestLog, to: &Path) -> Option<SignedHead> {
     for path in paths(head.size()) {
         let served = http_get(server.address(), &format!("/logs/{}/{path}", log.name));
         assert_eq!(served.status, 200, "{path}");
-        assert_eq!(files.get(&path.to_string()), Some(&served.body), "{path}");
+        // Not with what they hold: that would fill the screen.
+        assert!(
+            files.get(&path.to_string()) == Some(&served.body),
+            "{path} is not what is served"
+        );
     }
     Some(head)
 }
@@ -139,7 +143,8 @@ async fn an_export_is_what_the_server_serves() {
     let (before, first_inodes) = (files(&to), inodes());
     let said = assert_exported(&data, &to);
     assert_eq!(said.matches(" 0 files written").count(), 2, "{said}");
-    assert_eq!((files(&to), inodes()), (before, first_inodes));
+    assert!(files(&to) == before);
+    assert_eq!(inodes(), first_inodes);
 
     // The log grows: what was full stays, a partial tile that is full now goes, one that is not stays for slow readers.
     fill(&server, &log, 800, "more").await;

@@ -62,7 +62,7 @@ pub(crate) struct Init {
     pub(crate) log: LogName,
 }
 
-/// Serves every log of a data directory over gRPC. Prints `listening on ADDR` when it is ready. SIGTERM or SIGINT drains and
+/// Serves every log of a data directory on one port: over gRPC, and as C2SP tlog-tiles over HTTP under /logs/NAME/. Prints `listening on ADDR` when it is ready. SIGTERM or SIGINT drains and
 /// stops.
 #[derive(Debug, Args)]
 #[command(after_help = "\
