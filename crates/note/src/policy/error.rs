@@ -127,7 +127,7 @@ pub enum PolicyProblem {
 /// A head without the cosignatures that the policy asks for. The log may just be slow to gather them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoQuorum {
-    /// What the policy asks for, as [`Quorum`] writes it.
+    /// What the policy asks for, as [`Quorum`](super::Quorum) writes it.
     pub quorum: String,
     /// The witnesses of the quorum that cosigned.
     pub cosigned: Vec<PolicyName>,
