@@ -87,15 +87,18 @@ impl Witness {
         Self::try_start_with(data, logs, &[])
     }
 
-    /// As [`try_start`](Self::try_start), with more options.
+    /// As [`try_start`](Self::try_start), with more options. A `--listen` among them replaces the free port.
     pub fn try_start_with(data: &WitnessData, logs: &Path, options: &[&str]) -> Result<Self, Refused> {
         let mut command = counterfoil();
         command
-            .args(["witness", "serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["witness", "serve", "--data"])
             .arg(data.path())
             .arg("--logs")
             .arg(logs)
             .args(options);
+        if !options.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let mut process = Process::spawn(command, data.errors_path());
         let address = process.listening()?;
         Ok(Self { process, address })

@@ -33,7 +33,7 @@ use std::{
 
 use counterfoil_event::Event;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
-use counterfoil_note::{NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
+use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
 use tokio::sync::{oneshot, watch};
 
@@ -120,6 +120,26 @@ struct Threads {
     publisher: JoinHandle<()>,
 }
 
+/// What verifies the heads of a log that is not open, the key to hand out first.
+///
+/// # Errors
+/// [`OpenError::Keys`].
+pub fn verifier_keys(data: &DataDirectory, name: &LogName) -> Result<Vec<VerifierKey>, OpenError> {
+    Ok(keys_of(&signer(&data.log(name))?))
+}
+
+fn signer(directory: &LogDirectory) -> Result<LogSigner, OpenError> {
+    keys::read_key_file(&directory.keys()).map_err(|problem| OpenError::Keys {
+        path: directory.keys(),
+        problem,
+    })
+}
+
+fn keys_of(signer: &LogSigner) -> Vec<VerifierKey> {
+    let keys = signer.keys().iter();
+    keys.map(|key| key.verifier_key().clone()).collect()
+}
+
 impl Log {
     /// Opens a log, recovering it first, and starts its commit path. Blocks for less than a second.
     ///
@@ -128,10 +148,7 @@ impl Log {
     /// [`OpenError`]. Nothing was signed or changed then.
     pub fn open(data: &DataDirectory, name: &LogName, options: LogOptions) -> Result<Self, OpenError> {
         let directory = data.log(name);
-        let keys = keys::read_key_file(&directory.keys()).map_err(|problem| OpenError::Keys {
-            path: directory.keys(),
-            problem,
-        })?;
+        let keys = signer(&directory)?;
         // A quarter of the memory for tiles, which serve proofs; the rest for the database.
         let tiles = TileCache::new(options.memory_bytes / 4);
         let store = Store::open(
@@ -220,12 +237,7 @@ impl Log {
 
     /// What verifies its heads, the key to hand out first.
     pub fn verifier_keys(&self) -> Vec<VerifierKey> {
-        self.shared
-            .keys
-            .keys()
-            .iter()
-            .map(|key| key.verifier_key().clone())
-            .collect()
+        keys_of(&self.shared.keys)
     }
 
     /// Prepares an event for [`submit`](Self::submit): hashing and compression, some microseconds for each KiB.

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
-use counterfoil_log::LogName;
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser as _};
+use counterfoil_log::{LogName, WithoutQuorum};
 use counterfoil_merkle::Suite;
 use counterfoil_note::Origin;
 
@@ -68,6 +68,7 @@ pub(crate) struct Init {
 #[command(after_help = "\
 Example:
   counterfoild serve --data ./data --anchor /mnt/other-disk/anchors
+  counterfoild serve --data ./data --witness-policy ./witnesses.policy
 
 Whoever can reach the port can submit and read: this version asks nobody for a name.
 RUST_LOG sets what is logged to standard error, such as RUST_LOG=debug.")]
@@ -99,6 +100,26 @@ pub(crate) struct Serve {
     /// Publish a head this often if the log grew, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) publish_interval_ms: u32,
+    /// A C2SP tlog-policy with the witnesses to ask, each with its URL, and the quorum that a head needs to be published. One
+    /// for all logs; if it has `log` lines, all of them must be there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness_policy: Option<PathBuf>,
+    /// How long a witness may take to answer, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000, requires = "witness_policy",
+          value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub(crate) witness_timeout_ms: u32,
+    /// What to do with a head that no quorum cosigns: `hold` it back, so that readers keep the one before, or `publish` it
+    /// with the cosignatures that there are
+    #[arg(long, value_name = "hold|publish", default_value = "hold", requires = "witness_policy",
+          value_parser = PossibleValuesParser::new(["hold", "publish"]).map(|word| without_quorum(&word)))]
+    pub(crate) without_quorum: WithoutQuorum,
+}
+
+fn without_quorum(word: &str) -> WithoutQuorum {
+    match word {
+        "publish" => WithoutQuorum::Publish,
+        _ => WithoutQuorum::Hold,
+    }
 }
 
 /// Recomputes everything that a log stores and compares. The server must not be running on the directory. Exit code 1 if

@@ -8,6 +8,7 @@ mod grpc;
 mod http;
 mod init;
 mod serve;
+mod witnessing;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use counterfoil_log::{DataDirectory, Log, LogName, LogOptions};
+use counterfoil_log::{DataDirectory, Log, LogOptions, verifier_keys};
 use counterfoil_proto::{
     DESCRIPTORS,
     v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
@@ -18,6 +18,7 @@ use counterfoil_proto::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
     task,
@@ -34,6 +35,7 @@ use crate::{
     connections,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
     http,
+    witnessing::{Witnesses, gather},
 };
 
 /// How long calls may take to end once the server was told to stop.
@@ -47,12 +49,18 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .init();
     let tls = tls_acceptor(arguments)?;
     raise_file_limit();
-    let logs = open_logs(arguments)?;
-    let result = tokio::runtime::Builder::new_multi_thread()
+    let witnesses = Witnesses::from_arguments(arguments)?.map(Arc::new);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("can't start the runtime")?
-        .block_on(serve(arguments, tls, logs.clone()));
+        .context("can't start the runtime")?;
+    let logs = open_logs(arguments, witnesses.as_deref(), &runtime)?;
+    for (log, witnesses) in logs.values().zip(witnesses.iter().cycle()) {
+        runtime.spawn(gather(log.clone(), witnesses.clone()));
+    }
+    let result = runtime.block_on(serve(arguments, tls, logs.clone()));
+    // With it ends whoever would publish.
+    drop(runtime);
     for log in logs.values() {
         log.stop();
         info!(log = %log.name(), size = %log.commit_head().size, "closed");
@@ -87,7 +95,7 @@ fn tls_acceptor(arguments: &Serve) -> anyhow::Result<Option<TlsAcceptor>> {
     Ok(Some(acceptor))
 }
 
-fn open_logs(arguments: &Serve) -> anyhow::Result<Logs> {
+fn open_logs(arguments: &Serve, witnesses: Option<&Witnesses>, runtime: &Runtime) -> anyhow::Result<Logs> {
     let data = DataDirectory::new(&arguments.data);
     let names = data.logs().with_context(|| {
         format!(
@@ -117,16 +125,25 @@ fn open_logs(arguments: &Serve) -> anyhow::Result<Logs> {
     };
     let mut logs = BTreeMap::new();
     for name in names {
-        logs.insert(name.clone(), open_log(&data, &name, options.clone())?);
+        let shut = || format!("the log `{name}` stays shut");
+        let witnessing = witnesses
+            .map(|witnesses| {
+                let keys = verifier_keys(&data, &name)?;
+                // Before it is opened: an open log has signed.
+                runtime.block_on(witnesses.witnessing(&name, &keys))
+            })
+            .transpose()
+            .with_context(shut)?;
+        let options = LogOptions {
+            witnessing,
+            ..options.clone()
+        };
+        let log = Log::open(&data, &name, options).with_context(shut)?;
+        let head = log.commit_head();
+        info!(log = %name, origin = %head.origin, suite = %log.suite(), size = %head.size, root = %head.root, "open");
+        logs.insert(name, Arc::new(log));
     }
     Ok(Arc::new(logs))
-}
-
-fn open_log(data: &DataDirectory, name: &LogName, options: LogOptions) -> anyhow::Result<Arc<Log>> {
-    let log = Log::open(data, name, options).with_context(|| format!("the log `{name}` stays shut"))?;
-    let head = log.commit_head();
-    info!(log = %name, origin = %head.origin, suite = %log.suite(), size = %head.size, root = %head.root, "open");
-    Ok(Arc::new(log))
 }
 
 fn mebibytes(count: u32) -> usize {

@@ -5,12 +5,15 @@
 //! verified against the newest checkpoint that was cosigned; one thread then compares again, writes, syncs, and only
 //! after that lets the cosignature out. What was cosigned for a log is never forgotten, whatever the configuration says.
 //!
+//! The module [`client`] is the other side: a log that asks a witness.
+//!
 //! Paths are `POST /add-checkpoint` and `GET /<hex SHA-256 of the origin>/checkpoint`.
 //!
 //! [tlog-witness]: https://c2sp.org/tlog-witness
 //! [tlog-cosignature]: https://c2sp.org/tlog-cosignature
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod client;
 mod clock;
 mod committer;
 mod directory;

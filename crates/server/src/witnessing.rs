@@ -1,0 +1,109 @@
+//! Witnesses of the logs of this server: whom to ask, and what they remember at the start.
+//!
+//! One policy serves all logs. `gather` asks while the server runs.
+
+mod gather;
+mod round;
+
+use std::{fs::File, io::Read as _, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use counterfoil_log::{LogName, RememberedHead, WithoutQuorum, Witnessing};
+use counterfoil_note::{MAX_POLICY_BYTES, Policy, VerifierKey};
+use counterfoil_witness::client::{HttpClient, WitnessClient};
+use futures_util::future::join_all;
+use tracing::warn;
+
+use crate::cli::Serve;
+pub(crate) use gather::gather;
+
+/// The witnesses of a policy, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Witnesses {
+    policy: Arc<Policy>,
+    without_quorum: WithoutQuorum,
+    /// How long a witness has for an answer.
+    timeout: Duration,
+    /// In the order of the policy, with the name that it gives them.
+    clients: Vec<(String, WitnessClient)>,
+}
+
+impl Witnesses {
+    /// The witnesses that the command line asks for, if any.
+    pub(crate) fn from_arguments(arguments: &Serve) -> anyhow::Result<Option<Self>> {
+        let Some(path) = &arguments.witness_policy else {
+            return Ok(None);
+        };
+        let timeout = Duration::from_millis(arguments.witness_timeout_ms.into());
+        let context = || format!("the witness policy {}", path.display());
+        let policy = read_policy(path).with_context(context)?;
+        let clients = clients(&policy, timeout).with_context(context)?;
+        Ok(Some(Self {
+            policy: Arc::new(policy),
+            without_quorum: arguments.without_quorum,
+            timeout,
+            clients,
+        }))
+    }
+
+    /// What the log `name`, verified by `keys`, has to know of its witnesses before it is opened: also what they remember of
+    /// it. A witness that does not tell can't keep the log shut.
+    ///
+    /// # Errors
+    /// If the policy lists logs, and this one is not among them: it was written for others.
+    pub(crate) async fn witnessing(
+        &self,
+        name: &LogName,
+        keys: &[VerifierKey],
+    ) -> anyhow::Result<Witnessing> {
+        let listed = self.policy.logs();
+        anyhow::ensure!(
+            listed.is_empty() || listed.iter().any(|log| keys.contains(&log.key)),
+            "the witness policy lists logs, and `{name}` is not among them. Add a line `log {}`, or remove all `log` lines",
+            keys[0]
+        );
+        let asked = self.clients.iter().map(async |(witness, client)| {
+            let note = match client.newest(keys[0].name()).await {
+                Ok(note) => note?,
+                Err(problem) => {
+                    warn!(log = %name, witness, %problem, "can't compare the log with what this witness remembers");
+                    return None;
+                }
+            };
+            let witness = witness.clone();
+            Some(RememberedHead { witness, note })
+        });
+        Ok(Witnessing {
+            policy: self.policy.clone(),
+            without_quorum: self.without_quorum,
+            remembered: join_all(asked).await.into_iter().flatten().collect(),
+        })
+    }
+}
+
+fn read_policy(path: &Path) -> anyhow::Result<Policy> {
+    let mut bytes = Vec::new();
+    // One byte more than is allowed, so that the parser sees that it is too long.
+    File::open(path)?
+        .take(MAX_POLICY_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(Policy::parse(&bytes)?)
+}
+
+fn clients(policy: &Policy, timeout: Duration) -> anyhow::Result<Vec<(String, WitnessClient)>> {
+    anyhow::ensure!(
+        !policy.witnesses().is_empty(),
+        "it names no witness. Add lines `witness NAME VKEY URL`"
+    );
+    let http = HttpClient::new(timeout).context("HTTP can't be set up")?;
+    let client = |witness: &counterfoil_note::PolicyWitness| {
+        let name = witness.name.to_string();
+        let url = witness.url.as_deref().with_context(|| {
+            format!("the witness {name} has no URL. The log has to reach it: write `witness {name} VKEY URL`")
+        })?;
+        let client = WitnessClient::new(http.clone(), url, witness.key.clone())
+            .with_context(|| format!("the witness {name}"))?;
+        Ok((name, client))
+    };
+    policy.witnesses().iter().map(client).collect()
+}

@@ -1,0 +1,273 @@
+//! Collects cosignatures for the heads of one log and hands them back to it.
+//!
+//! Each witness has a task that asks it about the newest round, one request at a time; so a slow or broken witness keeps
+//! nobody waiting but itself. One task more counts what they bring and decides when a head is shown.
+
+use std::{
+    mem::{Discriminant, discriminant},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use counterfoil_log::{Candidate, Log, PublishError, WithoutQuorum};
+use counterfoil_note::VerifierKey;
+use counterfoil_witness::client::{ClientError, Cosigned, WitnessClient};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    Witnesses,
+    round::{Round, Tally},
+};
+
+/// A witness that failed is left alone for so long, then ever longer, each time with as much again of random delay at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause, before what is random.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a witness said.
+struct Answer {
+    /// Its place in the policy.
+    witness: usize,
+    /// Of which round.
+    round: u64,
+    /// `None`: it failed, and is not to be waited for until it answers again.
+    cosigned: Option<Cosigned>,
+}
+
+/// Collects cosignatures for the heads of `log` until it is dropped. Needs a runtime with time and network.
+///
+/// A crash at any await in here costs at most the cosignatures of one candidate. Witnesses may have recorded it; the log has
+/// stored it, so the next start offers a head that follows from it, and a witness that is ahead of what is known here says so.
+pub(crate) async fn gather(log: Arc<Log>, witnesses: Arc<Witnesses>) {
+    let (rounds, _) = watch::channel(None);
+    let (answer, answers) = mpsc::channel(witnesses.clients.len());
+    let mut tasks = JoinSet::new();
+    for (place, (name, client)) in witnesses.clients.iter().cloned().enumerate() {
+        let asker = Asker {
+            log: log.clone(),
+            place,
+            health: Health {
+                witness: name,
+                last: None,
+            },
+            client,
+        };
+        tasks.spawn(asker.run(rounds.subscribe(), answer.clone()));
+    }
+    let mut candidates = log.candidates();
+    // One was offered when the log was opened.
+    candidates.mark_changed();
+    let counter = Counter {
+        candidates,
+        key: log.verifier_keys().into_iter().next().expect("a log has a key"),
+        is_up: vec![true; witnesses.clients.len()],
+        lacks_quorum: false,
+        log,
+        witnesses,
+        rounds,
+        answers,
+    };
+    counter.run().await;
+}
+
+/// Counts answers and decides.
+struct Counter {
+    log: Arc<Log>,
+    key: VerifierKey,
+    witnesses: Arc<Witnesses>,
+    candidates: watch::Receiver<Option<Candidate>>,
+    rounds: watch::Sender<Option<Arc<Round>>>,
+    answers: mpsc::Receiver<Answer>,
+    /// Which witnesses answered when last asked.
+    is_up: Vec<bool>,
+    /// Whether that is what was said last.
+    lacks_quorum: bool,
+}
+
+impl Counter {
+    async fn run(mut self) {
+        let mut tally = None;
+        loop {
+            let now = Instant::now();
+            if let Some(tally) = &mut tally {
+                self.tell_of_quorum(tally, now);
+                self.show_what_is_due(tally, now).await;
+            }
+            let may_start = tally
+                .as_ref()
+                .is_none_or(|tally: &Tally| tally.may_go(&self.is_up, now));
+            let wakes_at = tally.as_ref().and_then(|tally| tally.wakes_at(now));
+            tokio::select! {
+                Some(answer) = self.answers.recv() => self.take(answer, tally.as_mut()),
+                () = until(wakes_at) => {}
+                offered = self.candidates.changed(), if may_start => match offered {
+                    Ok(()) => tally = self.start_round().or(tally),
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    fn start_round(&mut self) -> Option<Tally> {
+        let candidate = self.candidates.borrow_and_update().clone()?;
+        let head = self
+            .key
+            .verify_head(&candidate.head().note)
+            .expect("the log signed its candidate");
+        let number = self.rounds.borrow().as_ref().map_or(0, |round| round.number) + 1;
+        let round = Arc::new(Round {
+            number,
+            candidate,
+            head,
+        });
+        self.rounds.send_replace(Some(round.clone()));
+        let Witnesses { policy, timeout, .. } = &*self.witnesses;
+        Some(Tally::new(
+            round,
+            self.is_up.len(),
+            policy,
+            Instant::now(),
+            *timeout,
+        ))
+    }
+
+    fn take(&mut self, answer: Answer, tally: Option<&mut Tally>) {
+        self.is_up[answer.witness] = answer.cosigned.is_some();
+        if let (Some(cosigned), Some(tally)) = (answer.cosigned, tally)
+            && answer.round == tally.round().number
+        {
+            tally.count(answer.witness, cosigned, &self.witnesses.policy, Instant::now());
+        }
+    }
+
+    async fn show_what_is_due(&self, tally: &mut Tally, now: Instant) {
+        let Some(due) = tally.due(&self.is_up, self.witnesses.without_quorum, now) else {
+            return;
+        };
+        tally.set_shown(due);
+        match self
+            .log
+            .publish(tally.round().candidate.clone(), tally.lines())
+            .await
+        {
+            Ok(()) | Err(PublishError::Stopping) => {}
+            Err(problem) => {
+                error!(log = %self.log.name(), %problem, "can't publish a head; readers keep the one before")
+            }
+        }
+    }
+
+    /// Says when a quorum comes and goes, not how each round ended.
+    fn tell_of_quorum(&mut self, tally: &Tally, now: Instant) {
+        let is_lacking = !tally.has_quorum();
+        if is_lacking == self.lacks_quorum || (is_lacking && !tally.is_settled(&self.is_up, now)) {
+            return;
+        }
+        self.lacks_quorum = is_lacking;
+        let (log, size) = (self.log.name(), tally.round().head.size());
+        match (is_lacking, self.witnesses.without_quorum) {
+            (false, _) => info!(%log, %size, "a quorum of witnesses cosigns again"),
+            (true, WithoutQuorum::Hold) => {
+                warn!(%log, %size, "no quorum of witnesses: readers keep the head before, until there is one")
+            }
+            (true, WithoutQuorum::Publish) => {
+                warn!(%log, %size, "no quorum of witnesses: heads are published without, until there is one")
+            }
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks one witness.
+struct Asker {
+    log: Arc<Log>,
+    place: usize,
+    client: WitnessClient,
+    health: Health,
+}
+
+impl Asker {
+    async fn run(mut self, mut rounds: watch::Receiver<Option<Arc<Round>>>, answers: mpsc::Sender<Answer>) {
+        let mut pauses = pauses();
+        while rounds.changed().await.is_ok() {
+            loop {
+                // The newest: those that passed while it was busy are of no use to anybody.
+                let Some(round) = rounds.borrow_and_update().clone() else {
+                    break;
+                };
+                let size = round.head.size();
+                let prove = |old| {
+                    let log = self.log.clone();
+                    async move { log.consistency_proof(old, size).await }
+                };
+                let outcome = self.client.cosign(&round.head, prove).await;
+                self.health.note(&outcome, &self.log);
+                let cosigned = outcome.ok();
+                let has_cosigned = cosigned.is_some();
+                let answer = Answer {
+                    witness: self.place,
+                    round: round.number,
+                    cosigned,
+                };
+                if answers.send(answer).await.is_err() {
+                    return;
+                }
+                if has_cosigned {
+                    pauses = self::pauses();
+                    break;
+                }
+                sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+            }
+        }
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Says when a witness comes, goes, or fails in another way; not each time that it does as before.
+struct Health {
+    witness: String,
+    /// `None` before the first answer.
+    last: Option<Result<(), Discriminant<ClientError>>>,
+}
+
+impl Health {
+    fn note(&mut self, outcome: &Result<Cosigned, ClientError>, log: &Log) {
+        let now = outcome.as_ref().map(drop).map_err(discriminant);
+        if self.last.replace(now) == Some(now) {
+            return;
+        }
+        let (witness, log_size, log) = (&self.witness, log.commit_head().size, log.name());
+        match outcome {
+            Ok(_) => info!(%log, witness, "the witness cosigns"),
+            // Nobody's signature is on it, so a witness can't stop the log with it. But it is what a rollback looks like.
+            Err(problem @ ClientError::Ahead { witness: there, .. }) if *there > log_size => error!(
+                %log, witness, %problem, %log_size,
+                "a witness knows a larger log than this. If the data directory may be an old copy, stop the server now; if not, \
+                 the witness is wrong"
+            ),
+            Err(problem) => {
+                warn!(%log, witness, %problem, "the witness does not cosign; it is asked again, ever more seldom")
+            }
+        }
+    }
+}

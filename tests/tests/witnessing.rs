@@ -1,0 +1,317 @@
+//! A log and its witnesses, all of them processes: heads are published with cosignatures, some witnesses fail and come back,
+//! and what they remember keeps a log shut that lost it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use counterfoil_note::{CosignedHead, CosignedHeadError, Policy, SignedHead};
+use counterfoil_proto::v1::leaf_selector::Leaf;
+use counterfoil_tests::{
+    Data, Replica, Server, TestLog, Witness, WitnessData, event, head, receipt_of, submit,
+};
+use counterfoil_verify::VerifiedReceipt;
+use tokio::time::sleep;
+
+const SUITES: [&str; 2] = ["blake3", "sha256"];
+
+/// A witness that comes back where it was before, with what it remembers.
+struct Post {
+    name: &'static str,
+    data: WitnessData,
+    address: SocketAddr,
+    running: Option<Witness>,
+}
+
+impl Post {
+    fn new(name: &'static str, log: &TestLog) -> Self {
+        let data = WitnessData::init(&format!("witness.example/{name}"));
+        data.set_logs(&log.keys.iter().collect::<Vec<_>>());
+        let running = Witness::start(&data);
+        Self {
+            name,
+            data,
+            address: running.address(),
+            running: Some(running),
+        }
+    }
+
+    fn kill(&mut self) {
+        self.running.take().unwrap().kill();
+    }
+
+    fn start_again(&mut self) {
+        let options = ["--listen", &self.address.to_string()];
+        self.running = Some(Witness::try_start_with(&self.data, &self.data.logs_path(), &options).unwrap());
+    }
+
+    fn policy_line(&self) -> String {
+        format!(
+            "witness {} {} http://{}/\n",
+            self.name,
+            self.data.key(),
+            self.address
+        )
+    }
+}
+
+/// A log with three witnesses, of which two make a quorum.
+struct Cast {
+    data: Data,
+    log: TestLog,
+    witnesses: Vec<Post>,
+    policy_file: PathBuf,
+    policy: Policy,
+}
+
+impl Cast {
+    fn new(suite: &str) -> Self {
+        let data = Data::temporary();
+        let log = data.init("main", suite);
+        let witnesses: Vec<_> = ["w1", "w2", "w3"].map(|name| Post::new(name, &log)).into();
+        let mut policy: String = log.keys.iter().map(|key| format!("log {key}\n")).collect();
+        policy.extend(witnesses.iter().map(Post::policy_line));
+        policy += "group two-of-them 2 w1 w2 w3\nquorum two-of-them\n";
+        let policy_file = data.beside("policy");
+        fs::write(&policy_file, &policy).unwrap();
+        Self {
+            policy: Policy::parse(policy.as_bytes()).unwrap(),
+            data,
+            log,
+            witnesses,
+            policy_file,
+        }
+    }
+
+    fn options(&self, without_quorum: &'static str) -> [&str; 8] {
+        let policy = self.policy_file.to_str().unwrap();
+        let mut options = [
+            "--witness-policy",
+            policy,
+            "--without-quorum",
+            without_quorum,
+            "",
+            "",
+            "",
+            "",
+        ];
+        options[4..].copy_from_slice(&["--publish-interval-ms", "50", "--witness-timeout-ms", "3000"]);
+        options
+    }
+
+    fn serve(&self, without_quorum: &'static str) -> Server {
+        Server::start(&self.data, &self.options(without_quorum))
+    }
+
+    async fn submit(&self, server: &Server, id: &str) -> u64 {
+        let (receipt, _) = submit(&mut server.submitter(), &self.log, event(id, ""))
+            .await
+            .unwrap();
+        receipt.index().get() + 1
+    }
+
+    /// The newest published head of at least `known` leaves.
+    async fn head(&self, server: &Server, known: u64) -> SignedHead {
+        head(&mut server.reader(), &self.log, known).await
+    }
+
+    async fn receipt(&self, server: &Server, index: u64) -> VerifiedReceipt {
+        let leaf = Leaf::LeafIndex(index);
+        receipt_of(&mut server.reader(), &self.log, leaf).await.unwrap()
+    }
+
+    fn cosigned(&self, head: &SignedHead) -> CosignedHead {
+        self.policy.verify_cosigned(head.note_bytes()).unwrap()
+    }
+}
+
+/// Waits until the server has said something on standard error, after what it said before `since`.
+async fn wait_for_word(server: &Server, since: usize, word: &str) {
+    for _ in 0..3_000 {
+        if server.errors()[since..].contains(word) {
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the server never said {word:?}: {}", server.errors());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_are_held_back_until_a_quorum_cosigned_them() {
+    for suite in SUITES {
+        let mut cast = Cast::new(suite);
+        let server = cast.serve("hold");
+        let size = cast.submit(&server, "all three are there").await;
+        let first = cast.head(&server, size).await;
+        assert_eq!(cast.cosigned(&first).cosignatures().len(), 3);
+
+        cast.witnesses[0].kill();
+        let size = cast.submit(&server, "one is gone").await;
+        let held = cast.head(&server, size).await;
+        assert_eq!(cast.cosigned(&held).cosignatures().len(), 2);
+        assert_eq!(held.size().get(), size);
+
+        cast.witnesses[1].kill();
+        let said = server.errors().len();
+        let size = cast.submit(&server, "two are gone").await;
+        wait_for_word(&server, said, "no quorum of witnesses: readers keep").await;
+        let still = cast.head(&server, 0).await;
+        assert_eq!(still.note_bytes(), held.note_bytes());
+        // What is recorded can be proved all the same, by a receipt with a commit head.
+        let receipt = cast.receipt(&server, size - 1).await;
+        assert_eq!(receipt.head().size().get(), size);
+
+        // After a restart without a quorum, too, readers are shown what they saw last.
+        server.kill();
+        let server = cast.serve("hold");
+        assert_eq!(cast.head(&server, 0).await.note_bytes(), held.note_bytes());
+
+        // This process does not know how far they are; they say so.
+        for witness in &mut cast.witnesses[..2] {
+            witness.start_again();
+        }
+        let caught_up = cast.head(&server, size).await;
+        assert!(cast.cosigned(&caught_up).cosignatures().len() >= 2);
+        cast.cosigned(cast.receipt(&server, size - 1).await.head());
+        wait_for_word(&server, 0, "a quorum of witnesses cosigns again").await;
+        let mut replica = Replica::new(&cast.log);
+        replica.catch_up(&mut server.reader(), &cast.log, size).await;
+        for head in [&first, &held, &caught_up] {
+            replica.assert_head(head.size(), head.root());
+        }
+        server.stop();
+        cast.data.assert_sound();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_are_published_without_a_quorum_where_that_is_wanted() {
+    let mut cast = Cast::new("sha256");
+    let server = cast.serve("publish");
+    let size = cast.submit(&server, "all three are there").await;
+    cast.cosigned(&cast.head(&server, size).await);
+    for witness in &mut cast.witnesses[1..] {
+        witness.kill();
+    }
+    let size = cast.submit(&server, "two are gone").await;
+    let alone = cast.head(&server, size).await;
+    let refused = cast.policy.verify_cosigned(alone.note_bytes());
+    assert!(
+        matches!(refused, Err(CosignedHeadError::NoQuorum(_))),
+        "{refused:?}"
+    );
+    assert_eq!(cast.policy.cosignatures(&alone).unwrap().len(), 1);
+
+    for witness in &mut cast.witnesses[1..] {
+        witness.start_again();
+    }
+    let mut size = size;
+    for number in 0.. {
+        assert!(number < 1_000, "{}", server.errors());
+        size = cast.submit(&server, &format!("they are back {number}")).await;
+        let head = cast.head(&server, size).await;
+        if cast.policy.verify_cosigned(head.note_bytes()).is_ok() {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(size > 3);
+    server.stop();
+    cast.data.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_remembers_what_a_backup_forgot() {
+    for suite in SUITES {
+        let mut cast = Cast::new(suite);
+        let server = cast.serve("hold");
+        cast.submit(&server, "kept").await;
+        server.stop();
+        let (backup, newest) = (cast.data.beside("backup"), cast.data.beside("newest"));
+        cast.data.copy_to(&backup);
+        let server = cast.serve("hold");
+        let size = cast.submit(&server, "lost").await;
+        cast.head(&server, size).await;
+        server.stop();
+        cast.data.copy_to(&newest);
+
+        // One that can't be asked hides nothing that another knows.
+        cast.witnesses[0].kill();
+        cast.data.restore_from(&backup);
+        let refused = Server::try_start(&cast.data, &cast.options("publish"))
+            .err()
+            .unwrap();
+        assert_eq!(refused.code, Some(3));
+        for word in [
+            "can't compare the log with what this witness remembers",
+            "rolled back",
+            "a tree of size 3 was signed",
+            "the witness w",
+            "holds 2 entries",
+        ] {
+            assert!(
+                refused.errors.contains(word),
+                "{word:?} is not in {}",
+                refused.errors
+            );
+        }
+        cast.data.assert_sound();
+        cast.data.restore_from(&newest);
+        let server = cast.serve("hold");
+        let size = cast.submit(&server, "goes on").await;
+        cast.cosigned(&cast.head(&server, size).await);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_policy_that_can_not_be_used_is_refused() {
+    let (data, log) = Data::with_main_log();
+    let other = Data::temporary().init("other", "blake3");
+    let witness = Post::new("w1", &log);
+    let line = witness.policy_line();
+    let without_url = line.rsplit_once(' ').unwrap().0;
+    let with_url = |url: &str| format!("{without_url} {url}\nquorum w1\n");
+    let policy = data.beside("policy");
+    let start = |text: &str| {
+        fs::write(&policy, text).unwrap();
+        Server::try_start(&data, &["--witness-policy", policy.to_str().unwrap()])
+    };
+    for (text, words) in [
+        (
+            "quorum none\n".to_owned(),
+            ["names no witness", "witness NAME VKEY URL"],
+        ),
+        (
+            format!("{without_url}\nquorum w1\n"),
+            ["the witness w1 has no URL", "w1"],
+        ),
+        (
+            with_url("ftp://w1.example"),
+            ["the witness w1", "submission prefix"],
+        ),
+        (
+            with_url("https://w1.example/?a"),
+            ["the witness w1", "submission prefix"],
+        ),
+        (format!("{line}quorum w2\n"), ["line 2 of the policy", "w2"]),
+        (
+            format!("log {}\n{line}quorum w1\n", other.key()),
+            ["`main` is not among them", "Add a line `log test.example/main+"],
+        ),
+    ] {
+        let refused = start(&text).err().unwrap();
+        assert_eq!(refused.code, Some(3), "{text}");
+        for word in words {
+            assert!(
+                refused.errors.contains(word),
+                "{word:?} is not in {}",
+                refused.errors
+            );
+        }
+        fs::remove_file(data.beside("server.log")).unwrap();
+    }
+    start(&format!("log {}\n{line}quorum w1\n", log.key()))
+        .unwrap()
+        .stop();
+    start(&format!("{line}quorum none\n")).unwrap().stop();
+}
