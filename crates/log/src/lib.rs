@@ -162,29 +162,10 @@ impl Log {
         open::check_genesis(&store, &keys)?;
         let recovered = open::recover(&store, keys.suite())?;
         let anchors = Anchors::new(&directory, options.anchor.as_deref(), name);
-        let mut signed = Vec::new();
-        if let Some((_, note)) = store.newest_head()? {
-            signed.push(open::check_signed(
-                &store,
-                &keys,
-                &recovered.frontier,
-                &note,
-                "the newest published head",
-            )?);
-        }
-        signed.extend(anchors.check(&store, &keys, &recovered.frontier)?);
+        let signed = open::check_all_signed(&store, &keys, &recovered.frontier, &anchors, &options)?;
         let shown = match &options.witnessing {
             None => None,
-            Some(witnessing) => {
-                let remembered = &witnessing.remembered;
-                signed.extend(open::check_remembered(
-                    &store,
-                    &keys,
-                    &recovered.frontier,
-                    remembered,
-                )?);
-                publish::shown_at_start(&store, &keys, &recovered.frontier, witnessing)?
-            }
+            Some(witnessing) => publish::shown_at_start(&store, &keys, &recovered.frontier, witnessing)?,
         };
 
         // From here on this process is the only one that signs for the log.

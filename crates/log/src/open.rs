@@ -13,8 +13,8 @@ use counterfoil_store::{Store, StoreError};
 use tracing::warn;
 
 use crate::{
-    ReadError, RememberedHead,
-    anchor::AnchorError,
+    LogOptions, ReadError, RememberedHead,
+    anchor::{AnchorError, Anchors},
     keys::KeyFileError,
     read::{Nodes, TileCache, read_tile},
 };
@@ -213,6 +213,26 @@ pub(crate) fn check_genesis(store: &Store, keys: &LogSigner) -> Result<(), OpenE
     Ok(())
 }
 
+/// Checks that the recovered tree has grown from every head that is known to be signed, and returns these.
+pub(crate) fn check_all_signed(
+    store: &Store,
+    keys: &LogSigner,
+    frontier: &Frontier,
+    anchors: &Anchors,
+    options: &LogOptions,
+) -> Result<Vec<SignedHead>, OpenError> {
+    let mut signed = Vec::new();
+    if let Some((_, note)) = store.newest_head()? {
+        let stored = check_signed(store, keys, frontier, &note, "the newest published head")?;
+        signed.push(stored);
+    }
+    signed.extend(anchors.check(store, keys, frontier)?);
+    if let Some(witnessing) = &options.witnessing {
+        signed.extend(check_remembered(store, keys, frontier, &witnessing.remembered)?);
+    }
+    Ok(signed)
+}
+
 /// Checks that the recovered tree has grown from a head signed earlier.
 pub(crate) fn check_signed(
     store: &Store,
@@ -231,7 +251,7 @@ pub(crate) fn check_signed(
 
 /// Compares the recovered tree with what witnesses remember, and returns that. What the log did not sign can't keep it shut: whoever is asked
 /// could send that.
-pub(crate) fn check_remembered(
+fn check_remembered(
     store: &Store,
     keys: &LogSigner,
     frontier: &Frontier,

@@ -1,4 +1,5 @@
 //! `counterfoild`: makes, serves, checks and exports transparency logs.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;
 mod connections;

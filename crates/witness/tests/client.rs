@@ -64,10 +64,13 @@ fn conflict(body: &str) -> Reply {
     Reply::Answer("409 Conflict", body.into())
 }
 
+/// The first line of a request, and its body.
+type Request = (String, Vec<u8>);
+
 /// A witness that gives these answers in turn, the last one for ever.
 struct Double {
     url: String,
-    requests: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Double {
@@ -110,12 +113,12 @@ impl Double {
         WitnessClient::new(http, &self.url, signer().verifier_key().clone()).unwrap()
     }
 
-    fn requests(&self) -> Vec<(String, Vec<u8>)> {
+    fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn read_request(stream: &mut TcpStream) -> Option<Request> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -11,7 +11,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use counterfoil_log::{Candidate, Log, PublishError, WithoutQuorum};
-use counterfoil_note::VerifierKey;
+use counterfoil_note::{SignedHead, VerifierKey};
 use counterfoil_witness::client::{ClientError, Cosigned, WitnessClient};
 use tokio::{
     sync::{mpsc, watch},
@@ -20,15 +20,27 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{
-    Witnesses,
-    round::{Round, Tally},
-};
+use super::{Witnesses, round::Tally};
 
 /// A witness that failed is left alone for so long, then ever longer, each time with as much again of random delay at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause, before what is random.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A candidate that all witnesses are asked about.
+struct Round {
+    /// Counted from 1, to tell late answers from others.
+    number: u64,
+    candidate: Candidate,
+    /// The same, verified.
+    head: SignedHead,
+}
+
+/// The round that answers are counted for.
+struct Current {
+    round: Arc<Round>,
+    tally: Tally,
+}
 
 /// What a witness said.
 struct Answer {
@@ -92,29 +104,28 @@ struct Counter {
 
 impl Counter {
     async fn run(mut self) {
-        let mut tally = None;
+        let mut current: Option<Current> = None;
         loop {
             let now = Instant::now();
-            if let Some(tally) = &mut tally {
-                self.tell_of_quorum(tally, now);
-                self.show_what_is_due(tally, now).await;
+            if let Some(current) = &mut current {
+                self.tell_of_quorum(current, now);
+                self.show_what_is_due(current, now).await;
             }
-            let may_start = tally
-                .as_ref()
-                .is_none_or(|tally: &Tally| tally.may_go(&self.is_up, now));
-            let wakes_at = tally.as_ref().and_then(|tally| tally.wakes_at(now));
+            let tally = current.as_ref().map(|current| &current.tally);
+            let may_start = tally.is_none_or(|tally| tally.may_go(&self.is_up, now));
+            let wakes_at = tally.and_then(|tally| tally.wakes_at(now));
             tokio::select! {
-                Some(answer) = self.answers.recv() => self.take(answer, tally.as_mut()),
+                Some(answer) = self.answers.recv() => self.take(answer, current.as_mut()),
                 () = until(wakes_at) => {}
                 offered = self.candidates.changed(), if may_start => match offered {
-                    Ok(()) => tally = self.start_round().or(tally),
+                    Ok(()) => current = self.start_round().or(current),
                     Err(_) => return,
                 },
             }
         }
     }
 
-    fn start_round(&mut self) -> Option<Tally> {
+    fn start_round(&mut self) -> Option<Current> {
         let candidate = self.candidates.borrow_and_update().clone()?;
         let head = self
             .key
@@ -128,34 +139,25 @@ impl Counter {
         });
         self.rounds.send_replace(Some(round.clone()));
         let Witnesses { policy, timeout, .. } = &*self.witnesses;
-        Some(Tally::new(
-            round,
-            self.is_up.len(),
-            policy,
-            Instant::now(),
-            *timeout,
-        ))
+        let tally = Tally::new(self.is_up.len(), policy, Instant::now(), *timeout);
+        Some(Current { round, tally })
     }
 
-    fn take(&mut self, answer: Answer, tally: Option<&mut Tally>) {
+    fn take(&mut self, answer: Answer, current: Option<&mut Current>) {
         self.is_up[answer.witness] = answer.cosigned.is_some();
-        if let (Some(cosigned), Some(tally)) = (answer.cosigned, tally)
-            && answer.round == tally.round().number
+        if let (Some(cosigned), Some(Current { round, tally })) = (answer.cosigned, current)
+            && answer.round == round.number
         {
             tally.count(answer.witness, cosigned, &self.witnesses.policy, Instant::now());
         }
     }
 
-    async fn show_what_is_due(&self, tally: &mut Tally, now: Instant) {
+    async fn show_what_is_due(&self, Current { round, tally }: &mut Current, now: Instant) {
         let Some(due) = tally.due(&self.is_up, self.witnesses.without_quorum, now) else {
             return;
         };
         tally.set_shown(due);
-        match self
-            .log
-            .publish(tally.round().candidate.clone(), tally.lines())
-            .await
-        {
+        match self.log.publish(round.candidate.clone(), tally.lines()).await {
             Ok(()) | Err(PublishError::Stopping) => {}
             Err(problem) => {
                 error!(log = %self.log.name(), %problem, "can't publish a head; readers keep the one before")
@@ -164,13 +166,13 @@ impl Counter {
     }
 
     /// Says when a quorum comes and goes, not how each round ended.
-    fn tell_of_quorum(&mut self, tally: &Tally, now: Instant) {
+    fn tell_of_quorum(&mut self, Current { round, tally }: &Current, now: Instant) {
         let is_lacking = !tally.has_quorum();
         if is_lacking == self.lacks_quorum || (is_lacking && !tally.is_settled(&self.is_up, now)) {
             return;
         }
         self.lacks_quorum = is_lacking;
-        let (log, size) = (self.log.name(), tally.round().head.size());
+        let (log, size) = (self.log.name(), round.head.size());
         match (is_lacking, self.witnesses.without_quorum) {
             (false, _) => info!(%log, %size, "a quorum of witnesses cosigns again"),
             (true, WithoutQuorum::Hold) => {

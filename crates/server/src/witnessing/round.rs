@@ -1,26 +1,14 @@
 //! One candidate and who has cosigned it: when to show it, and when to let go of it. No I/O and no clock.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use counterfoil_log::{Candidate, WithoutQuorum};
-use counterfoil_note::{NoteSignature, Policy, SignedHead};
+use counterfoil_log::WithoutQuorum;
+use counterfoil_note::{NoteSignature, Policy};
 use counterfoil_witness::client::Cosigned;
 
 /// How long a head that has its quorum waits for the witnesses that are usually there: their cosignatures are worth having,
 /// and not worth much of a delay.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
-
-/// A candidate that all witnesses are asked about.
-pub(super) struct Round {
-    /// Counted from 1, to tell late answers from others.
-    pub(super) number: u64,
-    pub(super) candidate: Candidate,
-    /// The same, verified.
-    pub(super) head: SignedHead,
-}
 
 /// How far a candidate has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +20,6 @@ pub(super) enum Shown {
 
 /// What the witnesses said of one candidate.
 pub(super) struct Tally {
-    round: Arc<Round>,
     /// By place of the witness in the policy.
     cosigned: Vec<Option<Cosigned>>,
     /// When no more is waited for, quorum or not.
@@ -43,15 +30,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(
-        round: Arc<Round>,
-        witnesses: usize,
-        policy: &Policy,
-        now: Instant,
-        timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(witnesses: usize, policy: &Policy, now: Instant, timeout: Duration) -> Self {
         let mut tally = Self {
-            round,
             cosigned: vec![None; witnesses],
             deadline: now + timeout,
             quorum_since: None,
@@ -60,10 +40,6 @@ impl Tally {
         // `quorum none` is met from the start.
         tally.look_for_quorum(policy, now);
         tally
-    }
-
-    pub(super) fn round(&self) -> &Arc<Round> {
-        &self.round
     }
 
     /// Counts a cosignature of this candidate.
@@ -138,5 +114,148 @@ impl Tally {
             .iter()
             .zip(is_up)
             .all(|(cosigned, is_up)| cosigned.is_some() || !is_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_merkle::{Digest, Suite, TreeSize};
+    use counterfoil_note::{CosignerSigner, KeyKind, SignedHead, SignerKey, UnixMillis, UnixSeconds};
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    const ALL_UP: [bool; 3] = [true; 3];
+
+    fn head() -> SignedHead {
+        let kind = KeyKind::TimestampedHead(Suite::Blake3);
+        let key = SignerKey::generate("log.example/test".parse().unwrap(), kind, [7; 32]);
+        let signer = counterfoil_note::LogSigner::new(vec![key]).unwrap();
+        let note = signer.sign_head(
+            TreeSize::new(5).unwrap(),
+            Digest::from([1; 32]),
+            UnixMillis::new(1_800_000_000_000),
+        );
+        signer.keys()[0].verifier_key().verify_head(&note).unwrap()
+    }
+
+    fn signer(number: u8) -> CosignerSigner {
+        let name = format!("witness.example/w{number}").parse().unwrap();
+        CosignerSigner::generate(name, [number + 1; 32])
+    }
+
+    fn cosigned(number: u8) -> Cosigned {
+        let (signer, head) = (signer(number), head());
+        let line = signer.cosign(&head, UnixSeconds::new(1_800_000_000).unwrap());
+        let with_line = head.with_signatures([line.clone()]).unwrap();
+        let cosignature = signer
+            .verifier_key()
+            .verify_cosignature(&with_line)
+            .unwrap()
+            .unwrap();
+        Cosigned { line, cosignature }
+    }
+
+    fn policy(quorum: &str) -> Policy {
+        let lines: String = (0..3)
+            .map(|number| format!("witness w{number} {}\n", signer(number).verifier_key()))
+            .collect();
+        Policy::parse(format!("{lines}group two 2 w0 w1 w2\nquorum {quorum}\n").as_bytes()).unwrap()
+    }
+
+    struct Case {
+        policy: Policy,
+        start: Instant,
+        tally: Tally,
+    }
+
+    impl Case {
+        fn new(quorum: &str) -> Self {
+            let (policy, start) = (policy(quorum), Instant::now());
+            let tally = Tally::new(3, &policy, start, TIMEOUT);
+            Self { policy, start, tally }
+        }
+
+        fn count(&mut self, number: u8, after: Duration) {
+            let now = self.start + after;
+            self.tally
+                .count(number.into(), cosigned(number), &self.policy, now);
+        }
+
+        fn due(&self, is_up: [bool; 3], without_quorum: WithoutQuorum, after: Duration) -> Option<Shown> {
+            self.tally.due(&is_up, without_quorum, self.start + after)
+        }
+    }
+
+    #[test]
+    fn a_quorum_is_shown_after_the_grace_or_once_nobody_is_missing() {
+        let (soon, later) = (Duration::from_millis(10), Duration::from_millis(300));
+        let mut case = Case::new("two");
+        case.count(0, soon);
+        assert_eq!(case.due(ALL_UP, WithoutQuorum::Hold, later), None);
+        case.count(1, soon);
+        assert_eq!(case.due(ALL_UP, WithoutQuorum::Hold, soon), None);
+        let wakes_at = case.tally.wakes_at(case.start + soon);
+        assert_eq!(wakes_at, Some(case.start + soon + GRACE));
+        assert_eq!(
+            case.due(ALL_UP, WithoutQuorum::Hold, soon + GRACE),
+            Some(Shown::WithQuorum)
+        );
+        // The third is known to be down: nobody waits for it.
+        assert_eq!(
+            case.due([true, true, false], WithoutQuorum::Hold, soon),
+            Some(Shown::WithQuorum)
+        );
+        // A newer candidate waits until this one is shown.
+        assert!(!case.tally.may_go(&ALL_UP, case.start + 2 * TIMEOUT));
+        case.count(2, soon);
+        assert_eq!(
+            case.due(ALL_UP, WithoutQuorum::Publish, soon),
+            Some(Shown::WithQuorum)
+        );
+        case.tally.set_shown(Shown::WithQuorum);
+        assert_eq!(case.due(ALL_UP, WithoutQuorum::Publish, later), None, "once");
+        assert!(case.tally.may_go(&ALL_UP, case.start + soon));
+        assert_eq!(case.tally.lines().len(), 3);
+    }
+
+    #[test]
+    fn without_a_quorum_it_is_held_or_shown_when_there_is_nothing_to_wait_for() {
+        for (is_up, after) in [
+            (ALL_UP, TIMEOUT),
+            ([true, false, false], Duration::from_millis(1)),
+        ] {
+            let mut case = Case::new("two");
+            case.count(0, Duration::ZERO);
+            let just_before = TIMEOUT - Duration::from_millis(1);
+            assert_eq!(case.due(ALL_UP, WithoutQuorum::Publish, just_before), None);
+            assert!(!case.tally.may_go(&ALL_UP, case.start + just_before));
+            assert_eq!(case.due(is_up, WithoutQuorum::Hold, after), None);
+            assert!(case.tally.may_go(&is_up, case.start + after));
+            assert_eq!(
+                case.due(is_up, WithoutQuorum::Publish, after),
+                Some(Shown::WithoutQuorum)
+            );
+            case.tally.set_shown(Shown::WithoutQuorum);
+            assert_eq!(case.due(is_up, WithoutQuorum::Publish, after), None);
+            // The quorum comes after all: shown again, with more lines.
+            case.count(2, TIMEOUT);
+            assert_eq!(
+                case.due(ALL_UP, WithoutQuorum::Publish, TIMEOUT + GRACE),
+                Some(Shown::WithQuorum)
+            );
+        }
+    }
+
+    #[test]
+    fn a_quorum_of_none_waits_the_grace_for_who_answers() {
+        let case = Case::new("none");
+        assert_eq!(case.due(ALL_UP, WithoutQuorum::Hold, Duration::ZERO), None);
+        for (is_up, after) in [(ALL_UP, GRACE), ([false; 3], Duration::ZERO)] {
+            assert_eq!(
+                case.due(is_up, WithoutQuorum::Hold, after),
+                Some(Shown::WithQuorum)
+            );
+        }
     }
 }
