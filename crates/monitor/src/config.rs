@@ -1,5 +1,7 @@
 //! The configuration file: TOML, strict. An unknown key is an error that names its line; a limit broken names its key.
 
+mod file;
+
 use std::{
     collections::HashSet,
     fmt, fs,
@@ -13,7 +15,6 @@ use std::{
 use counterfoil_client::Server;
 use counterfoil_note::{Origin, Policy, PolicyError};
 use reqwest::Url;
-use serde::{Deserialize, Deserializer, de};
 
 use crate::webhook::{Secret, SecretError};
 
@@ -25,11 +26,9 @@ pub const MAX_LOGS: usize = 256;
 pub const MAX_SOURCES: usize = 16;
 /// Most webhooks.
 pub const MAX_WEBHOOKS: usize = 8;
-/// Longest interval or age, in seconds: a year.
-const MAX_SECONDS: u64 = 366 * 24 * 3600;
 /// The log signs a head each minute even if it does not grow.
-const DEFAULT_MAX_HEAD_AGE: Seconds = Seconds(300);
-const DEFAULT_INTERVAL: Seconds = Seconds(30);
+const DEFAULT_MAX_HEAD_AGE: Duration = Duration::from_secs(300);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a monitor is to do; read by [`Config::load`].
 #[derive(Debug)]
@@ -246,7 +245,7 @@ impl Reader<'_> {
         }
         Ok(Config {
             state_dir: self.directory.join(file.state_dir),
-            interval: file.interval_seconds.unwrap_or(DEFAULT_INTERVAL).into(),
+            interval: file.interval_seconds.map_or(DEFAULT_INTERVAL, Duration::from),
             metrics_listen: file.metrics_listen,
             logs,
             webhooks,
@@ -280,7 +279,9 @@ impl Reader<'_> {
             name,
             origin,
             policy,
-            max_head_age: log.max_head_age_seconds.unwrap_or(DEFAULT_MAX_HEAD_AGE).into(),
+            max_head_age: log
+                .max_head_age_seconds
+                .map_or(DEFAULT_MAX_HEAD_AGE, Duration::from),
             sources: log.sources,
             observers: log.observers,
         })
@@ -328,146 +329,4 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ConfigError> {
         });
     }
     Ok(bytes)
-}
-
-/// A whole number of seconds, 1 to a year.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "u64")]
-struct Seconds(u64);
-
-impl TryFrom<u64> for Seconds {
-    type Error = String;
-
-    fn try_from(seconds: u64) -> Result<Self, String> {
-        if (1..=MAX_SECONDS).contains(&seconds) {
-            Ok(Self(seconds))
-        } else {
-            Err(format!("{seconds} is not 1 to {MAX_SECONDS} seconds"))
-        }
-    }
-}
-
-impl From<Seconds> for Duration {
-    fn from(seconds: Seconds) -> Self {
-        Self::from_secs(seconds.0)
-    }
-}
-
-/// What logs are called: 1 to 63 of `a`–`z`, `0`–`9` and `-`. It is also a file name and a metric label.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Name(String);
-
-impl TryFrom<String> for Name {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if (1..=63).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-') {
-            Ok(Self(name))
-        } else {
-            Err("a name is 1 to 63 of a-z, 0-9 and -, and does not begin with -")
-        }
-    }
-}
-
-/// Reads what has a text form, so that an error points at its line.
-fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(de::Error::custom)
-}
-
-impl<'de> Deserialize<'de> for BaseUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for SourceConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let file::Source { tiles, grpc, log } = file::Source::deserialize(deserializer)?;
-        match (tiles, grpc, log) {
-            (Some(url), None, None) => Ok(Self::Tiles(url)),
-            (None, Some(file::GrpcServer(server)), log) => Ok(Self::Grpc {
-                server,
-                log: log.map_or_else(|| "main".to_owned(), |name| name.0),
-            }),
-            _ => Err(de::Error::custom(
-                "a source is { tiles = \"URL\" } or { grpc = \"http://HOST:PORT\", log = \"NAME\" }",
-            )),
-        }
-    }
-}
-
-/// The file as it is written.
-mod file {
-    use super::*;
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Config {
-        pub(super) state_dir: PathBuf,
-        pub(super) interval_seconds: Option<Seconds>,
-        pub(super) metrics_listen: Option<SocketAddr>,
-        pub(super) log: Vec<Log>,
-        #[serde(default)]
-        pub(super) webhook: Vec<Webhook>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Log {
-        pub(super) name: Name,
-        pub(super) policy: PathBuf,
-        #[serde(default, deserialize_with = "origin")]
-        pub(super) origin: Option<Origin>,
-        pub(super) max_head_age_seconds: Option<Seconds>,
-        pub(super) sources: Vec<SourceConfig>,
-        #[serde(default)]
-        pub(super) observers: Vec<BaseUrl>,
-    }
-
-    fn origin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Origin>, D::Error> {
-        from_text(deserializer).map(Some)
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Source {
-        pub(super) tiles: Option<BaseUrl>,
-        pub(super) grpc: Option<GrpcServer>,
-        pub(super) log: Option<Name>,
-    }
-
-    pub(super) struct GrpcServer(pub(super) Server);
-
-    impl<'de> Deserialize<'de> for GrpcServer {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            from_text(deserializer).map(Self)
-        }
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Webhook {
-        pub(super) url: WebhookUrl,
-        pub(super) secret_file: PathBuf,
-    }
-
-    /// Where a webhook is posted: it may have a query, which services use to name the receiver.
-    pub(super) struct WebhookUrl(pub(super) Url);
-
-    impl<'de> Deserialize<'de> for WebhookUrl {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let url: Url = from_text(deserializer)?;
-            if matches!(url.scheme(), "http" | "https") && url.host().is_some() {
-                Ok(Self(url))
-            } else {
-                Err(de::Error::custom("a webhook's URL is http://… or https://…"))
-            }
-        }
-    }
 }

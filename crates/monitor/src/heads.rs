@@ -28,6 +28,25 @@ pub(crate) struct Shown {
     pub(crate) time_unix_ms: Option<u64>,
 }
 
+/// When a round takes place, and how old a head may be then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) unix_ms: u64,
+    pub(crate) max_age: Duration,
+}
+
+impl Now {
+    /// Whether a time is longer ago than a head may be old.
+    pub(crate) fn is_old(self, unix_ms: u64) -> bool {
+        Duration::from_millis(self.unix_ms.saturating_sub(unix_ms)) > self.max_age
+    }
+
+    /// Whether a head was signed so long ago that everyone should have it; as far as it says.
+    pub(crate) fn is_past(self, head: &SignedHead) -> bool {
+        head.time().is_none_or(|time| self.is_old(time.get()))
+    }
+}
+
 /// A witness's reading endpoint for one log.
 pub(crate) struct Observer {
     label: String,
@@ -157,23 +176,17 @@ fn verify(log: &LogConfig, note: &[u8]) -> Result<(SignedHead, Vec<Cosignature>)
 }
 
 /// How old the heads are by this machine's clock. `largest` is the largest head known.
-pub(crate) fn check_age(
-    shown: &Shown,
-    largest: Option<&SignedHead>,
-    max_age: Duration,
-    now_unix_ms: u64,
-    checks: &mut Checks,
-) {
+pub(crate) fn check_age(shown: &Shown, largest: Option<&SignedHead>, now: Now, checks: &mut Checks) {
     let Some(time_unix_ms) = shown.time_unix_ms else {
         return;
     };
-    let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
     let (label, head) = (&shown.label, &shown.head);
-    if time_unix_ms.saturating_sub(now_unix_ms) > max_age_ms {
-        let ahead_s = (time_unix_ms - now_unix_ms) / 1000;
+    let ahead = Duration::from_millis(time_unix_ms.saturating_sub(now.unix_ms));
+    if ahead > now.max_age {
         let detail = format!(
-            "Size {} is signed {ahead_s} s after this machine's now.",
-            head.size()
+            "Size {} is signed {} s after this machine's now.",
+            head.size(),
+            ahead.as_secs()
         );
         checks.fail_with(FindingKind::FutureHead, label, detail, &[head]);
     } else {
@@ -186,13 +199,12 @@ pub(crate) fn check_age(
         None if !is_behind => return checks.pass(FindingKind::WitnessBehind, label),
         None => FindingKind::WitnessBehind,
     };
-    let age_ms = now_unix_ms.saturating_sub(time_unix_ms);
-    if age_ms > max_age_ms {
+    if now.is_old(time_unix_ms) {
         let detail = format!(
             "The newest head, of size {}, is {} s old; {} s is the most.",
             head.size(),
-            age_ms / 1000,
-            max_age.as_secs()
+            (now.unix_ms - time_unix_ms) / 1000,
+            now.max_age.as_secs()
         );
         checks.fail_with(kind, label, detail, &[head]);
     } else {

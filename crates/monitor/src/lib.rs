@@ -30,6 +30,7 @@ mod follow;
 mod grpc;
 mod heads;
 mod http;
+mod kind;
 mod ledger;
 mod link;
 mod log;
@@ -46,7 +47,8 @@ pub use config::{
     BaseUrl, Config, ConfigError, InvalidUrl, LogConfig, MAX_CONFIG_BYTES, MAX_LOGS, MAX_SOURCES,
     MAX_WEBHOOKS, SourceConfig, WebhookConfig,
 };
-pub use finding::{Change, Event, Finding, FindingKind, Head, Severity, UnknownFinding};
+pub use finding::{Change, Event, Finding, Head};
+pub use kind::{FindingKind, Severity, UnknownFinding};
 pub use log::LogRound;
 pub use monitor::{Monitor, MonitorError};
 pub use state::StateError;

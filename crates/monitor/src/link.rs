@@ -9,7 +9,7 @@ use counterfoil_verify::{Fact as Proof, Inconsistency};
 use crate::{
     FindingKind,
     checks::{Checks, Fact},
-    heads::Shown,
+    heads::{Now, Shown},
     prove::{Unproved, beginning},
     source::{Source, SourceError},
     state::State,
@@ -42,7 +42,7 @@ pub(crate) async fn link(
     sources: &[Source],
     state: &mut State,
     linked: &mut Linked,
-    now_unix_ms: u64,
+    now: Now,
     checks: &mut Checks,
 ) {
     for one in shown {
@@ -52,15 +52,15 @@ pub(crate) async fn link(
         }
         let Some(anchor) = state.anchor.clone() else {
             linked.insert(&one.head);
-            move_anchor(state, &one.head, now_unix_ms);
+            move_anchor(state, &one.head, now.unix_ms);
             continue;
         };
-        if compare(one, &anchor, shown, sources, checks).await {
+        if compare(one, &anchor, shown, sources, now, checks).await {
             checks.pass(FindingKind::UnprovenConsistency, &one.label);
             linked.insert(&anchor);
             linked.insert(&one.head);
             if one.head.size() > anchor.size() {
-                move_anchor(state, &one.head, now_unix_ms);
+                move_anchor(state, &one.head, now.unix_ms);
             }
         }
     }
@@ -77,6 +77,7 @@ async fn compare(
     anchor: &SignedHead,
     shown: &[Shown],
     sources: &[Source],
+    now: Now,
     checks: &mut Checks,
 ) -> bool {
     if one.head.size() == anchor.size() {
@@ -101,6 +102,19 @@ async fn compare(
     let mut provers: Vec<usize> = (0..sources.len()).filter(knows).collect();
     provers.sort_by_key(|&place| Some(place) != one.source);
 
+    if provers.is_empty() && now.is_past(newer) {
+        let detail = format!(
+            "Nobody else shows a tree as large as size {}: entries may be hidden from those who ask the log.",
+            newer.size()
+        );
+        checks.fail_with(
+            FindingKind::UnprovenConsistency,
+            &one.label,
+            detail,
+            &[older, newer],
+        );
+        return false;
+    }
     let mut problem = Unproved::Source(SourceError::Unreachable(
         "no source shows a tree as large".to_owned(),
     ));

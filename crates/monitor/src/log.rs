@@ -16,7 +16,7 @@ use crate::{
     desk::Desk,
     finding::printable,
     follow::{Chunk, Follower, Problem, Stopped, prove_problem},
-    heads::{self, Observer, Shown},
+    heads::{self, Now, Observer, Shown},
     http::Http,
     link::{Linked, link},
     prove::Unproved,
@@ -110,25 +110,28 @@ impl FollowedLog {
     pub(crate) async fn round(&mut self, now_unix_ms: u64) -> LogRound {
         let mut checks = Checks::default();
         let before = self.state.cursor.size().get();
+        let now = Now {
+            unix_ms: now_unix_ms,
+            max_age: self.config.max_head_age,
+        };
         let shown = heads::fetch(&self.config, &self.sources, &self.observers, &mut checks).await;
         link(
             &shown,
             &self.sources,
             &mut self.state,
             &mut self.linked,
-            now_unix_ms,
+            now,
             &mut checks,
         )
         .await;
         for one in &shown {
             self.desk.metrics.answered(&self.config.name, &one.label);
             heads::check_rollback(one, &self.state, &mut checks);
-            let largest = self.state.anchor.as_ref();
-            heads::check_age(one, largest, self.config.max_head_age, now_unix_ms, &mut checks);
+            heads::check_age(one, self.state.anchor.as_ref(), now, &mut checks);
         }
         self.remember(&shown);
         let followed = self.follow(&shown, &mut checks).await;
-        self.check_withheld(now_unix_ms, &mut checks);
+        self.check_withheld(now, &mut checks);
         let finished = match followed {
             Ok(()) => self.finish(checks, now_unix_ms).await,
             Err(error) => Err(error),
@@ -290,27 +293,26 @@ impl FollowedLog {
     }
 
     /// Whether a signed head has been without its entries for too long, whoever showed it.
-    fn check_withheld(&self, now_unix_ms: u64, checks: &mut Checks) {
+    fn check_withheld(&self, now: Now, checks: &mut Checks) {
         let Some(anchor) = &self.state.anchor else { return };
         if self.state.cursor.size() >= anchor.size() {
             return checks.pass_log(FindingKind::Withheld);
         }
-        let waited = Duration::from_millis(now_unix_ms.saturating_sub(self.state.anchor_seen_unix_ms));
         let served = self.state.shown.iter().any(|(label, head)| {
             head.size() > self.state.cursor.size()
                 && self.sources.iter().any(|source| source.label() == label)
         });
         // A source that shows so large a head answers for itself.
-        if served || waited <= self.config.max_head_age {
+        if served || !now.is_old(self.state.anchor_seen_unix_ms) {
             return;
         }
         checks.add(Fact {
             kind: FindingKind::Withheld,
             subject: None,
             detail: format!(
-                "The log signed a tree of size {}, and for {} s no source shows more than {} entries.",
+                "The log signed a tree of size {}, and for {} s no source showed more than {} entries.",
                 anchor.size(),
-                waited.as_secs(),
+                (now.unix_ms - self.state.anchor_seen_unix_ms) / 1000,
                 self.state.cursor.size()
             ),
             heads: vec![anchor.clone()],

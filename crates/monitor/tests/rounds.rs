@@ -3,15 +3,22 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
-use counterfoil_merkle::{Digest, Suite};
+use counterfoil_merkle::{Digest, Suite, TilePath};
 use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor};
 use counterfoil_note::VerifierKey;
 use counterfoil_verify::Evidence;
+use flate2::{Compression, write::GzEncoder};
 use support::{FakeLog, FakeServer, bundle_of, entry, now_ms};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 /// A configuration and the state that a monitor keeps under it.
 struct Desk {
@@ -356,4 +363,98 @@ async fn a_witness_that_saw_another_history_or_fell_behind_is_found() {
     witness.honest();
     witness.show(other);
     assert!(opened(&round(&mut monitor).await).contains(&FindingKind::Fork));
+}
+
+#[tokio::test]
+async fn a_larger_tree_that_only_a_witness_was_shown_is_found_once_it_is_old() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let mut hidden = log.clone();
+    hidden.grow(100);
+    let (server, witness) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(hidden.clone()).await,
+    );
+    let desk = Desk::new(&log, &[&server]);
+    desk.configure(&[&server], &[&witness]);
+    let mut monitor = desk.monitor();
+    // The log may have published it a moment ago.
+    assert_eq!(round(&mut monitor).await.open, []);
+    witness.change(|served| served.head = hidden.head_at(now_ms() - 100_000));
+    let found = round(&mut monitor).await;
+    assert_eq!(opened(&found), [FindingKind::UnprovenConsistency]);
+    assert_eq!(found.events[0].finding.heads.len(), 2);
+
+    server.show(hidden);
+    let shown = round(&mut monitor).await;
+    assert_eq!(resolved(&shown), [FindingKind::UnprovenConsistency]);
+    assert_eq!(shown.verified_entries, 400);
+}
+
+/// The index of the bundle that a path names.
+fn bundle(path: &str) -> Option<u64> {
+    match path.parse() {
+        Ok(TilePath::Entries { bundle, .. }) => Some(bundle),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_was_verified_is_not_read_again_and_nothing_else_is_skipped() {
+    let log = FakeLog::with_entries(Suite::Blake3, 40_000);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    let reached = Arc::new(Notify::new());
+    let notify = Arc::clone(&reached);
+    server.hook(move |path, answer| match bundle(path) {
+        Some(100..) => {
+            notify.notify_one();
+            Err(503)
+        }
+        _ => answer,
+    });
+    let mut monitor = desk.monitor();
+    tokio::select! {
+        rounds = monitor.run_round() => panic!("it ended: {rounds:?}"),
+        () = reached.notified() => {}
+    }
+    drop(monitor);
+
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notebook = Arc::clone(&asked);
+    server.hook(move |path, answer| {
+        notebook.lock().unwrap().extend(bundle(path));
+        answer
+    });
+    let rest = round(&mut desk.monitor()).await;
+    // One chunk of 64 bundles was verified and saved; half of the next was read.
+    assert_eq!(
+        (rest.verified_entries, rest.new_entries),
+        (40_000, 40_000 - 64 * 256)
+    );
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort_unstable();
+    assert_eq!(asked, (64..=156).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn bodies_that_grow_without_end_are_cut_off() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    // 200 MB of zeros, compressed to 200 KB.
+    let mut bomb = GzEncoder::new(Vec::new(), Compression::fast());
+    let zeros = vec![0; 1 << 20];
+    (0..200).for_each(|_| bomb.write_all(&zeros).unwrap());
+    let bomb = Bytes::from(bomb.finish().unwrap());
+    server.hook(move |path, answer| match bundle(path) {
+        Some(_) => Ok(bomb.clone()),
+        None => answer,
+    });
+    let mut monitor = desk.monitor();
+    let found = round(&mut monitor).await;
+    assert_eq!(opened(&found), [FindingKind::InvalidAnswer]);
+    let detail = &found.events[0].finding.detail;
+    assert!(detail.contains("is longer than 16777472 bytes"), "{detail}");
+    server.honest();
+    assert_eq!(resolved(&round(&mut monitor).await), [FindingKind::InvalidAnswer]);
 }

@@ -1,0 +1,188 @@
+//! Webhooks and metrics, as who receives them sees them.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{
+    collections::VecDeque,
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use counterfoil_merkle::Suite;
+use counterfoil_monitor::{Config, Monitor};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::Value;
+use sha2::Sha256;
+use support::{FakeLog, FakeServer, now_ms};
+use tempfile::TempDir;
+
+const KEY: [u8; 32] = [9; 32];
+
+/// What a webhook's receiver got, and the statuses that it answers with before it takes anything.
+#[derive(Default)]
+struct Received {
+    statuses: VecDeque<u16>,
+    attempts: Vec<(HeaderMap, String)>,
+}
+
+type Receiver = Arc<Mutex<Received>>;
+
+async fn receiver() -> (SocketAddr, Receiver) {
+    let received = Receiver::default();
+    let app = Router::new()
+        .route("/hook", post(take))
+        .with_state(Arc::clone(&received));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, received)
+}
+
+async fn take(State(received): State<Receiver>, headers: HeaderMap, body: String) -> StatusCode {
+    let mut received = received.lock().unwrap();
+    received.attempts.push((headers, body));
+    StatusCode::from_u16(received.statuses.pop_front().unwrap_or(204)).unwrap()
+}
+
+/// Recomputes the signature from the specification: HMAC-SHA256 over id, timestamp and body.
+fn assert_signed(headers: &HeaderMap, body: &str) {
+    let header = |name: &str| headers[name].to_str().unwrap();
+    let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
+    let mut mac = Hmac::<Sha256>::new_from_slice(&KEY).unwrap();
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    let expected = BASE64_STANDARD.encode(mac.finalize().into_bytes());
+    assert_eq!(header("webhook-signature"), format!("v1,{expected}"));
+    assert_eq!(header("content-type"), "application/json");
+    assert!(now_ms() / 1000 - timestamp.parse::<u64>().unwrap() < 3600);
+}
+
+fn configure(directory: &Path, log: &FakeLog, source: &str, rest: &str) -> PathBuf {
+    fs::write(directory.join("policy"), log.policy()).unwrap();
+    fs::write(
+        directory.join("secret"),
+        format!("whsec_{}\n", BASE64_STANDARD.encode(KEY)),
+    )
+    .unwrap();
+    let path = directory.join("monitor.toml");
+    let config = format!(
+        "state_dir = \"state\"\n{rest}\n[[log]]\nname = \"main\"\npolicy = \"policy\"\n\
+         sources = [{{ tiles = {source:?} }}]\n"
+    );
+    fs::write(&path, config).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn findings_are_posted_signed_and_kept_until_they_are_taken() {
+    let log = FakeLog::with_entries(Suite::Blake3, 10);
+    let server = FakeServer::start(log.clone()).await;
+    let (address, received) = receiver().await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let hook = format!("webhook = [{{ url = \"http://{address}/hook?token=1\", secret_file = \"secret\" }}]");
+    let config = configure(directory.path(), &log, &server.url(), &hook);
+    let open = || Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap();
+
+    server.hook(|_, _| Err(403));
+    let mut monitor = open();
+    monitor.run_round().await;
+    // The process ends before anybody took the message.
+    drop(monitor);
+    assert!(received.lock().unwrap().attempts.is_empty());
+
+    received.lock().unwrap().statuses = [500, 302].into();
+    server.honest();
+    let mut monitor = open();
+    monitor.run_round().await;
+    assert_eq!(monitor.deliver(Duration::from_secs(60)).await.unwrap(), 0);
+
+    let attempts = std::mem::take(&mut received.lock().unwrap().attempts);
+    attempts
+        .iter()
+        .for_each(|(headers, body)| assert_signed(headers, body));
+    let ids: Vec<&str> = attempts
+        .iter()
+        .map(|(headers, _)| headers["webhook-id"].to_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 4);
+    assert_eq!(
+        (ids[0], ids[1]),
+        (ids[1], ids[2]),
+        "an attempt has the message's id"
+    );
+    assert_ne!(ids[2], ids[3]);
+    let bodies: Vec<Value> = attempts
+        .iter()
+        .map(|(_, body)| serde_json::from_str(body).unwrap())
+        .collect();
+    assert_eq!(
+        (&bodies[2]["type"], &bodies[3]["type"]),
+        (&"finding.opened".into(), &"finding.resolved".into())
+    );
+    assert_eq!(bodies[2]["finding"], "invalid_answer");
+    assert_eq!(bodies[2]["id"], bodies[3]["id"]);
+    for member in ["log", "origin", "source", "detail", "explanation", "advice"] {
+        assert!(
+            bodies[2][member].as_str().is_some_and(|text| !text.is_empty()),
+            "{member}"
+        );
+    }
+
+    assert_eq!(monitor.deliver(Duration::from_secs(60)).await.unwrap(), 0);
+    assert!(received.lock().unwrap().attempts.is_empty(), "delivered once");
+}
+
+#[tokio::test]
+async fn metrics_show_heads_cursor_and_findings() {
+    let log = FakeLog::with_entries(Suite::Blake3, 1234);
+    let server = FakeServer::start(log.clone()).await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = configure(
+        directory.path(),
+        &log,
+        &server.url(),
+        &format!("interval_seconds = 1\nmetrics_listen = \"{port}\""),
+    );
+    server.change(|served| served.head = served.log.head_at(now_ms() - 1_000_000));
+    let monitor = Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(monitor.run(async move { drop(stopped.await) }));
+
+    let label = format!("log=\"main\",source=\"{}\"", server.url());
+    let expected = [
+        "counterfoil_monitor_head_size{log=\"main\"} 1234".to_owned(),
+        "counterfoil_monitor_verified_size{log=\"main\"} 1234".to_owned(),
+        "counterfoil_monitor_verified_entries_total{log=\"main\"} 1234".to_owned(),
+        "counterfoil_monitor_findings_open{log=\"main\",finding=\"stale_head\"} 1".to_owned(),
+        "counterfoil_monitor_findings_open{log=\"main\",finding=\"fork\"} 0".to_owned(),
+        "counterfoil_monitor_findings_total{log=\"main\",finding=\"stale_head\"} 1".to_owned(),
+        format!("counterfoil_monitor_source_last_success_seconds{{{label}}} "),
+        "counterfoil_monitor_head_time_seconds{log=\"main\"} ".to_owned(),
+    ];
+    let url = format!("http://{port}/metrics");
+    loop {
+        let answer = reqwest::get(&url).await;
+        let text = match answer {
+            Ok(answer) => answer.text().await.unwrap(),
+            Err(_) => String::new(),
+        };
+        if expected.iter().all(|line| text.contains(line.as_str())) {
+            break;
+        }
+        assert!(!running.is_finished());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
