@@ -171,6 +171,12 @@ async fn a_split_view_is_found_and_the_evidence_convicts_the_log() {
 fn assert_convicts(path: &Path, log: &TestLog) {
     let evidence = Evidence::from_text(&fs::read_to_string(path).unwrap()).unwrap();
     evidence.check(&log.keys).unwrap();
+    let confirmed = counterfoil()
+        .args(["verify", "--log-key", &log.key().to_string(), "--evidence"])
+        .arg(path)
+        .output()
+        .unwrap();
+    assert!(confirmed.status.success(), "{confirmed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

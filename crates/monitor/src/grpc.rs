@@ -43,7 +43,7 @@ impl GrpcSource {
         second: TreeSize,
     ) -> Result<Vec<Digest>, SourceError> {
         let client = self.client().await?;
-        in_time(client.consistency_proof(first, second)).await
+        in_time(Box::pin(client.consistency_proof(first, second))).await
     }
 
     pub(crate) async fn inclusion(
@@ -52,7 +52,7 @@ impl GrpcSource {
         size: TreeSize,
     ) -> Result<(Digest, Vec<Digest>), SourceError> {
         let client = self.client().await?;
-        in_time(client.inclusion_proof(index, size)).await
+        in_time(Box::pin(client.inclusion_proof(index, size))).await
     }
 
     pub(crate) async fn entries(&self, first: u64, end: TreeSize) -> Result<Entries, SourceError> {
@@ -73,7 +73,7 @@ impl GrpcSource {
         }
         let mut options = Options::new(self.server.clone(), Policy::for_log(self.key.clone()));
         options.log.clone_from(&self.log);
-        let connected = in_time(Client::connect(options)).await?.unverified();
+        let connected = Box::pin(in_time(Client::connect(options))).await?.unverified();
         Ok(client.insert(connected).clone())
     }
 }

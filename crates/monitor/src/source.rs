@@ -38,7 +38,7 @@ pub(crate) struct Source {
 
 enum Kind {
     Tiles(TileSource),
-    Grpc(GrpcSource),
+    Grpc(Box<GrpcSource>),
 }
 
 impl Source {
@@ -46,9 +46,11 @@ impl Source {
     pub(crate) fn new(config: &SourceConfig, key: &counterfoil_note::VerifierKey, http: &Http) -> Self {
         let kind = match config {
             SourceConfig::Tiles(url) => Kind::Tiles(TileSource::new(url.clone(), http.clone())),
-            SourceConfig::Grpc { server, log } => {
-                Kind::Grpc(GrpcSource::new(server.clone(), log.clone(), key.clone()))
-            }
+            SourceConfig::Grpc { server, log } => Kind::Grpc(Box::new(GrpcSource::new(
+                server.clone(),
+                log.clone(),
+                key.clone(),
+            ))),
         };
         Self {
             label: config.to_string(),
