@@ -251,7 +251,7 @@ async fn only_the_line_of_the_configured_key_is_taken() {
         .map(|line| format!("{line}\n"))
         .collect();
 
-    let crowd = format!("{by_other}{of_the_log}{own}{by_namesake}");
+    let crowd = format!("{by_other}{of_the_log}{by_namesake}{own}");
     let cosigned = outcome(ok(crowd)).await.unwrap();
     assert_eq!(format!("{}\n", cosigned.line), own);
 
