@@ -49,6 +49,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut shell = open_shell(workspace)?;
     let receipt = record(&mut shell, workspace.root())?;
     check_offline(&shell)?;
+    witness(&mut shell, &receipt)?;
+    fork(&shell)?;
     tamper(&mut shell, &receipt)?;
     print_what_next(&shell);
     Ok(())
@@ -132,6 +134,77 @@ fn check_offline(shell: &Shell) -> Result<()> {
     shell.run("counterfoild fsck --data data")
 }
 
+/// Has the log's heads cosigned by a witness, and checks a receipt that says so.
+fn witness(shell: &mut Shell, receipt: &Receipt) -> Result<()> {
+    chapter("Somebody else watches the log: a witness cosigns heads that continue what it cosigned before");
+    shell.run("counterfoil witness init --data witness --name witness.example/w1 > witness.vkey")?;
+    shell.run("sed 's/^/log /' log.vkey > witnessed-logs")?;
+    let witness = shell.start_server(
+        "counterfoil witness serve --data witness --logs witnessed-logs --listen 127.0.0.1:0",
+        "witness.log",
+    )?;
+    chapter("Whom to trust is a file: this log, and only with the witness");
+    shell.run(&format!(
+        "printf 'log %s\\nwitness w1 %s {}\\nquorum w1\\n' \"$(cat log.vkey)\" \"$(cat witness.vkey)\" > trust.policy",
+        witness.url()
+    ))?;
+    shell.run("counterfoil policy check trust.policy")?;
+    shell.unset("COUNTERFOIL_LOG_KEY");
+    shell.export("COUNTERFOIL_POLICY", "trust.policy");
+    let server = shell.start_server(
+        "counterfoild serve --data data --witness-policy trust.policy --listen 127.0.0.1:0",
+        "witnessed.log",
+    )?;
+    shell.run(&format!(
+        "counterfoil receipt {} --server {} --output receipts/witnessed.tlog-proof",
+        receipt.leaf_index,
+        server.url()
+    ))?;
+    shell.stop_server(server)?;
+    shell.stop_server(witness)?;
+    shell.run("counterfoil verify receipts/witnessed.tlog-proof --payload events/built.json")?;
+    shell.unset("COUNTERFOIL_POLICY");
+    shell.export("COUNTERFOIL_LOG_KEY", "@log.vkey");
+    Ok(())
+}
+
+/// Lets two copies of the log go on apart, as an operator would who shows different histories to different people.
+fn fork(shell: &Shell) -> Result<()> {
+    chapter("The operator shows two histories: a copy of the log goes on by itself");
+    shell.run("cp -r data copy")?;
+    let serve = |data, log_file| {
+        shell.start_server(
+            &format!("counterfoild serve --data {data} --listen 127.0.0.1:0"),
+            log_file,
+        )
+    };
+    let (log, copy) = (serve("data", "log.log")?, serve("copy", "copy.log")?);
+    for (server, environment) in [(&log, "production"), (&copy, "staging")] {
+        shell.run(&format!(
+            "counterfoil submit --server {} --state-dir state-{environment} --source ci.example/shop \
+             --id release-18 --type deploy.succeeded --data {environment}",
+            server.url()
+        ))?;
+    }
+
+    chapter("A monitor compares what both show, and keeps what the log's own signatures prove");
+    shell.run("printf 'log %s\\nquorum none\\n' \"$(cat log.vkey)\" > monitor.policy")?;
+    shell.run(&format!(
+        "printf '%s\\n' 'state_dir = \"monitor\"' '[[log]]' 'name = \"shop\"' 'policy = \"monitor.policy\"' \
+         'sources = [{{ tiles = \"{}/logs/main/\" }}, {{ grpc = \"{}\" }}]' > monitor.toml",
+        log.url(),
+        copy.url()
+    ))?;
+    // Published heads follow the newest entries within a second.
+    shell.run("sleep 2")?;
+    shell.run_expecting_refusal("counterfoil monitor --config monitor.toml --once", &["FINDING"])?;
+    shell.stop_server(log)?;
+    shell.stop_server(copy)?;
+
+    chapter("Anyone with the log's key confirms that, without the log and without the monitor");
+    shell.run("counterfoil verify --evidence monitor/evidence/*.evidence")
+}
+
 /// Changes a stored byte in a copy of the log, and has it found from three sides.
 fn tamper(shell: &mut Shell, receipt: &Receipt) -> Result<()> {
     let index = receipt.leaf_index;
@@ -192,7 +265,10 @@ fn chapter(title: &str) {
 
 fn print_what_next(shell: &Shell) {
     let directory = quoted(shell.directory());
-    println!("\nAll went as it should: one byte was changed, and three parties noticed on their own.");
+    println!(
+        "\nAll went as it should: two histories convicted their log, and one changed byte was noticed by three parties on \
+         their own."
+    );
     println!("\nThe log is still in {directory}. To go on with it:\n");
     for line in shell.setup() {
         println!("    {line}");
