@@ -259,12 +259,14 @@ fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reas
     match status.code() {
         Code::InvalidArgument | Code::FailedPrecondition => Ok(Reason::InvalidRequest),
         Code::NotFound => Ok(Reason::NotFound),
-        Code::OutOfRange => Ok(Reason::OutOfRange),
         Code::AlreadyExists | Code::PermissionDenied | Code::Unauthenticated => Ok(Reason::Unspecified),
         Code::Unimplemented => {
             Err(InvalidAnswer::new("it does not know this call; is it a Counterfoil server?").into())
         }
-        Code::Internal | Code::DataLoss | Code::Ok => Err(InvalidAnswer::new(status.message()).into()),
+        // Out of range is also what the decoder says of a message longer than allowed.
+        Code::Internal | Code::DataLoss | Code::OutOfRange | Code::Ok => {
+            Err(InvalidAnswer::new(status.message()).into())
+        }
         Code::Unavailable
         | Code::DeadlineExceeded
         | Code::ResourceExhausted

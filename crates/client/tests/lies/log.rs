@@ -569,7 +569,7 @@ impl ReadService for FakeLog {
         match state.lie {
             Lie::ConsistencyBit => flip(&mut hashes),
             Lie::ConsistencyLength => hashes.push(digest_field(&self.suite.empty_root())),
-            Lie::ConsistencyRefused => return Err(Status::out_of_range("no such tree")),
+            Lie::ConsistencyRefused => return Err(Status::not_found("no such tree")),
             _ => {}
         }
         Ok(Response::new(v1::GetConsistencyProofResponse { hashes }))

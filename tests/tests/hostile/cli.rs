@@ -1,0 +1,140 @@
+//! `counterfoil`: its exit codes, what it calls the attack, and the evidence that it leaves.
+
+use std::path::{Path, PathBuf};
+
+use counterfoil_tests::{Attack, HostileLog, counterfoil};
+use serde_json::Value;
+
+use crate::{confirmed, run, suite_of};
+
+const MISBEHAVED: i32 = 1;
+
+/// What one command said of a log.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    /// The misbehaviour's name or, where it is none, the kind of the failure.
+    name: String,
+    evidence: Option<PathBuf>,
+}
+
+fn ask(log: &HostileLog, state: &Path, arguments: &[&str]) -> Said {
+    let ended = run(counterfoil()
+        .args(["--json", "--server", &log.server(), "--state-dir"])
+        .arg(state)
+        .args(arguments));
+    let error: Value = ended
+        .stderr
+        .lines()
+        .last()
+        .map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
+    let error = &error["error"];
+    let name = error["misbehaviour"].as_str().or(error["kind"].as_str());
+    Said {
+        code: ended.code,
+        name: name.unwrap_or_default().to_owned(),
+        evidence: error["evidence_file"].as_str().map(PathBuf::from),
+    }
+}
+
+/// Asks an honest log for its head, then the same log under attack.
+async fn attacked(attack: Attack, turn: usize, arguments: &[&str]) -> (HostileLog, Said) {
+    let log = HostileLog::start(suite_of(turn)).await;
+    let state = tempfile::tempdir().unwrap().keep();
+    let key = log.key().to_string();
+    let trusted = [&["--log-key", &key][..], arguments].concat();
+    assert_eq!(ask(&log, &state, &["--log-key", &key, "head"]).code, 0);
+    log.attack(attack);
+    let said = ask(&log, &state, &trusted);
+    (log, said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_log_signs_convicts_it_before_anyone() {
+    let attacks: [(Attack, &[&str], &str); 5] = [
+        (Attack::Fork, &["head"], "fork"),
+        (Attack::Rewrite, &["head"], "inconsistency"),
+        (Attack::Rewrite, &["get", "7"], "inconsistency"),
+        (Attack::RollBack, &["head"], "rollback"),
+        (Attack::InvalidEntry, &["get", "21"], "invalid_entry"),
+    ];
+    for (turn, (attack, arguments, name)) in attacks.into_iter().enumerate() {
+        let (log, said) = attacked(attack, turn, arguments).await;
+        assert_eq!((said.code, &said.name[..]), (MISBEHAVED, name), "{attack:?}");
+        let evidence = said.evidence.unwrap();
+        assert_eq!(confirmed(&log, &evidence, name), "log_signatures", "{attack:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_log_serves_is_caught_though_it_convicts_nobody_else() {
+    let attacks: [(Attack, &[&str], &str); 8] = [
+        (Attack::Replay, &["head"], "rollback"),
+        (Attack::WrongProofs, &["head"], "unproven_consistency"),
+        (Attack::NoProofs, &["head"], "unproven_consistency"),
+        (Attack::WrongKey, &["head"], "unverified_head"),
+        (Attack::ForeignOrigin, &["head"], "unverified_head"),
+        (Attack::OtherSuite, &["head"], "unverified_head"),
+        (Attack::Garbage, &["head"], "invalid_answer"),
+        (Attack::Huge, &["head"], "invalid_answer"),
+    ];
+    for (turn, (attack, arguments, name)) in attacks.into_iter().enumerate() {
+        let (_, said) = attacked(attack, turn, arguments).await;
+        assert_eq!((said.code, &said.name[..]), (MISBEHAVED, name), "{attack:?}");
+        assert_eq!(said.evidence, None, "{attack:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_not_the_one_recorded_is_caught_and_kept() {
+    for (turn, attack) in [Attack::AlteredEntries, Attack::ReorderedEntries]
+        .into_iter()
+        .enumerate()
+    {
+        let (log, said) = attacked(attack, turn, &["get", "26"]).await;
+        assert_eq!(
+            (said.code, &said.name[..]),
+            (MISBEHAVED, "entry_mismatch"),
+            "{said:?}"
+        );
+        let basis = confirmed(&log, &said.evidence.unwrap(), "entry_mismatch");
+        assert_eq!(basis, "observers_word");
+    }
+}
+
+/// Who asked for an entry is told that there is none; that it was there only the holder of a receipt can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_withheld_is_missed_by_who_has_a_receipt() {
+    let (log, said) = attacked(Attack::Withhold, 0, &["get", "7"]).await;
+    assert_eq!((said.code, &said.name[..]), (5, "refused"));
+
+    let scratch = tempfile::tempdir().unwrap();
+    let receipt = scratch.path().join("seven.tlog-proof");
+    let (receipt, key) = (receipt.to_str().unwrap(), log.key().to_string());
+    let state = scratch.path().join("state");
+    let fetched = ask(
+        &log,
+        &state,
+        &["--log-key", &key, "receipt", "7", "--output", receipt],
+    );
+    assert_eq!(fetched.code, 0, "{fetched:?}");
+    assert_eq!(ask(&log, &state, &["--log-key", &key, "verify", receipt]).code, 5);
+}
+
+/// Each view is consistent in itself. A quorum of witnesses lets one of them through only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_without_its_witnesses_is_refused_by_a_policy() {
+    for (attack, code, name) in [
+        (Attack::SplitView, 3, "no_quorum"),
+        (Attack::FalseCosignature, 1, "unverified_head"),
+    ] {
+        let log = HostileLog::start(suite_of(0)).await;
+        let scratch = tempfile::tempdir().unwrap();
+        let policy = scratch.path().join("trust.policy");
+        std::fs::write(&policy, log.witnessed_policy()).unwrap();
+        log.attack(attack);
+        let policy = policy.to_str().unwrap();
+        let said = ask(&log, &scratch.path().join("state"), &["--policy", policy, "head"]);
+        assert_eq!((said.code, &said.name[..]), (code, name), "{attack:?}");
+    }
+}
