@@ -52,7 +52,7 @@ pub(crate) struct Failure {
     /// Signed notes that show what a log did.
     evidence: Vec<String>,
     /// What others can be shown.
-    fact: Option<Fact>,
+    fact: Option<Box<Fact>>,
 }
 
 impl Failure {
@@ -99,7 +99,7 @@ impl Failure {
 
     /// What was met that evidence can be made of.
     pub(crate) fn fact(&self) -> Option<&Fact> {
-        self.fact.as_ref()
+        self.fact.as_deref()
     }
 
     /// Says where the evidence is.
@@ -157,7 +157,7 @@ impl Failure {
                     .collect::<Vec<_>>(),
             );
         failure.evidence = heads.iter().map(|head| output::note_text(head)).collect();
-        failure.fact = misbehaviour.fact();
+        failure.fact = misbehaviour.fact().map(Box::new);
         failure.hints = heads.iter().map(|head| seen(head)).collect();
         match misbehaviour {
             Misbehaviour::UnverifiedHead { .. } => failure.hint(

@@ -189,7 +189,7 @@ impl Client {
             }
         };
         let (older, newer) = (older.clone(), newer.clone());
-        Err(match self.inconsistency(&older, &newer, &proof).await {
+        Err(match Box::pin(self.inconsistency(&older, &newer, &proof)).await {
             Some(proof) => Misbehaviour::Inconsistency { older, newer, proof },
             None => Misbehaviour::UnprovenConsistency {
                 older,

@@ -166,7 +166,7 @@ impl EntryRange {
         for (index, leaf_hash, answer) in page {
             match check_entry(answer, index, leaf_hash, &self.head, &[]) {
                 Ok(entry) => entries.push(entry),
-                Err(error) => return Err(self.with_proof(error).await),
+                Err(error) => return Err(Box::pin(self.with_proof(error)).await),
             }
         }
         Ok(entries)

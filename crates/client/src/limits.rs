@@ -38,6 +38,8 @@ pub(crate) async fn answer<T>(
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Error> {
+    // In a box: each future around a future holds it again.
+    let call = Box::pin(call);
     within(limit, "answer", async { Ok(call.await?.into_inner()) }).await
 }
 
