@@ -25,8 +25,8 @@ pub enum EvidenceError {
     /// A head is not one that the log signed.
     #[error("a head in the evidence is refused: {0}")]
     Head(#[source] HeadError),
-    /// The two heads are of different logs, or of keys for different hash suites.
-    #[error("the two heads are not of one log")]
+    /// The heads are of different logs, or of keys for different hash suites.
+    #[error("the heads are not of one log and one hash suite")]
     OtherLog,
     /// The heads of a fork are of trees of different sizes.
     #[error("the heads are of size {} and {}: that is no fork", sizes[0], sizes[1])]
@@ -334,10 +334,15 @@ fn is_invalid_in_every_version(entry: &[u8], problem: EntryError) -> bool {
     }
 }
 
+/// None if the bytes do not begin with a varint of at most 64 bits.
 fn leading_varint(bytes: &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for (shift, byte) in (0..64).step_by(7).zip(bytes) {
-        value |= u64::from(byte & 0x7f) << shift;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return None;
+        }
+        value |= bits << shift;
         if byte & 0x80 == 0 {
             return Some(value);
         }
@@ -354,8 +359,8 @@ fn heads(keys: &[VerifierKey], first: &[u8], second: &[u8]) -> Result<[SignedHea
     Ok([first, second])
 }
 
-/// Verifies a head under all keys of its log that signed it; a line by one of them that fails refuses the note. Of two
-/// keys the one that signs a time counts.
+/// Verifies a head under all keys of its log that signed it; a line by one of them that fails refuses the note. The time
+/// is that of the first key that signs one.
 fn head(keys: &[VerifierKey], note: &[u8]) -> Result<SignedHead, EvidenceError> {
     let checkpoint = Note::parse(note)
         .map_err(HeadError::from)
@@ -368,11 +373,13 @@ fn head(keys: &[VerifierKey], note: &[u8]) -> Result<SignedHead, EvidenceError> 
     };
     for key in keys.iter().filter(|key| key.name() == origin) {
         match key.verify_head(note) {
-            Ok(head) => {
-                if verified.is_none() || head.time().is_some() {
-                    verified = Some(head);
-                }
-            }
+            Ok(head) => match &verified {
+                // One origin under keys of two suites would be two logs, and the root says nothing of which.
+                Some(other) if other.suite() != head.suite() => return Err(EvidenceError::OtherLog),
+                Some(other) if other.time().is_some() => {}
+                Some(_) if head.time().is_none() => {}
+                _ => verified = Some(head),
+            },
             Err(error @ HeadError::NotSignedByKey { .. }) => unsigned = EvidenceError::Head(error),
             Err(error) => return Err(EvidenceError::Head(error)),
         }

@@ -204,6 +204,17 @@ fn heads_of_other_logs_keys_and_suites_are_refused() {
         fork(&log.note(5), &blake3.note(5), &all),
         Err(EvidenceError::OtherLog)
     );
+    // One text under the keys of both suites says nothing of which tree its root is of.
+    let text_of = |note: Vec<u8>| String::from_utf8(note).unwrap();
+    let signed = |log: &Log| text_of(log.signer.sign_head(size(5), blake3.root(5), at(5)));
+    let lines = signed(&log);
+    let both = signed(&blake3) + lines.split_once("\n\n").unwrap().1;
+    for heads in [
+        [both.as_bytes(), &other.note(5)],
+        [&other.note(5), both.as_bytes()],
+    ] {
+        assert_eq!(fork(heads[0], heads[1], &all), Err(EvidenceError::OtherLog));
+    }
     assert!(matches!(
         fork(&blake3.note(5), &blake3.note(5), &log.keys()),
         Err(EvidenceError::Head(HeadError::NotSignedByKey { .. }))
@@ -283,7 +294,9 @@ fn a_leaf_that_is_no_entry_convicts_and_one_of_a_later_version_does_not() {
     let hidden = [&sound[..], b"\x7a\x06hidden"].concat();
     let twice = [&sound[..], b"\x08\x02"].concat();
     let long_version = [b"\x08\x81\x00", &sound[2..]].concat();
-    let invalid: [&[u8]; 9] = [
+    // 2^64 + 2: no varint of 64 bits, so no version.
+    let overflowing = b"\x08\x82\x80\x80\x80\x80\x80\x80\x80\x80\x02";
+    let invalid: [&[u8]; 10] = [
         b"",
         b"hello",
         b"\x08",
@@ -293,6 +306,7 @@ fn a_leaf_that_is_no_entry_convicts_and_one_of_a_later_version_does_not() {
         &hidden,
         &twice,
         &long_version,
+        overflowing,
     ];
     for bytes in invalid {
         assert!(check(bytes).is_ok(), "{}", hex::encode(bytes));
