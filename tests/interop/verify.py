@@ -8,9 +8,9 @@
     verify.py log URL             TRUST [--since CHECKPOINT]  a whole log, read over HTTP as C2SP tiles
     verify.py selftest DIRECTORY                              this program, on the golden vectors below DIRECTORY
 
-TRUST is whom you trust, and nothing in any file adds to it: `--key VKEY` (the log's key, or @FILE with it; may be given
-again for further keys of the same log) or `--policy FILE` (a C2SP tlog-policy: logs, witnesses and a quorum).
-A proof is a file with one base64 hash a line; without one, only the same tree is consistent with itself.
+TRUST is whom you trust, and nothing in any file adds to it: `--key VKEY` (the log's key, or @FILE with it in the first
+line; may be given again for further keys of the same log) or `--policy FILE` (a C2SP tlog-policy: logs, witnesses and a
+quorum). A proof is a file with one hash a line, in hex or base64; without one, only the same tree is consistent with itself.
 
     verify.py receipt run-42.tlog-proof --key @log.vkey --payload run.json
 
@@ -1261,9 +1261,10 @@ def read_trust(arguments):
 
 
 def read_vkey(argument):
-    raw = read_file(argument[1:], MAX_VKEY_BYTES + 1) if argument.startswith("@") else os.fsencode(argument)
-    text = decode_utf8(raw, "the vkey")
-    return text[:-1] if text.endswith("\n") else text
+    if not argument.startswith("@"):
+        return decode_utf8(os.fsencode(argument), "the vkey")
+    # A file as `counterfoild init` prints it may go on with a second key.
+    return decode_utf8(read_file(argument[1:], MAX_NOTE_BYTES), "the vkey").split("\n")[0]
 
 
 def utc(unix_ms):
@@ -1297,12 +1298,17 @@ def command_head(arguments, trust):
     return describe(verify_head(read_file(arguments.file, MAX_NOTE_BYTES), trust))
 
 
+def parse_hash(line):
+    """In hex, as people are shown hashes, or in base64, as files have them: their lengths differ."""
+    return bytes.fromhex(line) if re.fullmatch("[0-9a-f]{64}", line) else parse_base64(line, "a hash in the proof", 32)
+
+
 def command_consistency(arguments, trust):
     old, new = (verify_head(read_file(path, MAX_NOTE_BYTES), trust) for path in (arguments.old, arguments.new))
     proof = []
     if arguments.proof:
-        text = decode_utf8(read_file(arguments.proof, MAX_RECEIPT_BYTES), "the proof")
-        proof = [parse_base64(line, "a hash in the proof", 32) for line in text.splitlines()]
+        lines = decode_utf8(read_file(arguments.proof, MAX_RECEIPT_BYTES), "the proof").split("\n")
+        proof = [parse_hash(line) for line in lines if line]
     require_later(old, new)
     verify_consistency(old.suite, old.size, old.root, new.size, new.root, proof)
     return [*describe(new), f"continues size {old.size}, root {old.root.hex()}, {utc(old.unix_ms)}"]

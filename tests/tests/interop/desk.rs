@@ -102,7 +102,9 @@ impl Live {
         let options = [&["--publish-interval-ms", "20"], options].concat();
         let server = Server::start(&data, &options);
         let (desk, key) = (Desk::new(), log.key().to_string());
-        desk.file("log.vkey", format!("{key}\n"));
+        // As `counterfoild init` prints them, the one for clients first.
+        let keys: String = log.keys.iter().map(|key| format!("{key}\n")).collect();
+        desk.file("log.vkey", keys);
         desk.file("log.policy", format!("log {key}\nquorum none\n"));
         Self {
             data,

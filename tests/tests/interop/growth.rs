@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use counterfoil_tests::counterfoild;
 use tempfile::TempDir;
 
@@ -36,6 +37,13 @@ async fn growth(suite: &str) {
         |old: &Path, new: &Path| words!["consistency", old, new, "--key", &key, "--proof", &proof];
     accepts(consistency(&first, &second), &["continues size 3"]);
     refuses(consistency(&second, &first), "shrank from 300 to 3");
+    let hex: Vec<_> = fs::read_to_string(&proof)
+        .unwrap()
+        .lines()
+        .map(|line| hex::encode(BASE64_STANDARD.decode(line).unwrap()) + "\n")
+        .collect();
+    fs::write(&proof, hex.concat()).unwrap();
+    accepts(consistency(&first, &second), &["continues size 3"]);
     let proof_of_less = live.prove_consistency(2, 300).await;
     refuses(consistency(&first, &second), "consistency proof");
     fs::remove_file(proof_of_less).unwrap();
