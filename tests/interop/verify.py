@@ -602,11 +602,11 @@ MAX_PAYLOAD_BYTES = 26_214_400
 Entry = namedtuple(
     "Entry",
     "time_ns source_id event_type media_type payload_length payload_commitment attributes_commitment"
-    " authentication retention_class",
+    " authentication retention_class annotations_commitment",
 )
 
 VARINT, FIXED64, BYTES = 0, 1, 2
-ENTRY_FIELDS = {1: VARINT, 2: FIXED64, 3: BYTES, 4: BYTES, 5: BYTES, 6: VARINT, 7: BYTES, 8: BYTES, 9: VARINT, 10: BYTES}
+ENTRY_FIELDS = {tag: BYTES for tag in range(1, 12)} | {1: VARINT, 2: FIXED64, 6: VARINT, 9: VARINT}
 TOKEN = b"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
@@ -678,7 +678,7 @@ def read_entry(raw):
     if raw[:1] == b"\x08" and read_varint(raw, 1)[0] >= 2:
         raise MaybeLater("the entry is of a later version")
     fields = read_fields(raw, ENTRY_FIELDS)
-    entry = Entry(*(fields.get(tag, b"" if ENTRY_FIELDS[tag] == BYTES else 0) for tag in range(2, 11)))
+    entry = Entry(*(fields.get(tag, b"" if ENTRY_FIELDS[tag] == BYTES else 0) for tag in range(2, 12)))
     require(fields.get(1) == 1, "the entry has no version")
     require(entry.time_ns > 0, "the entry has no time")
     names = (entry.source_id, entry.retention_class)
@@ -690,8 +690,9 @@ def read_entry(raw):
     )
     commitments = (entry.payload_commitment, entry.attributes_commitment)
     require(all(len(commitment) == 32 for commitment in commitments), "a commitment in the entry is not of 32 bytes")
+    require(len(entry.annotations_commitment) in (0, 32), "a commitment in the entry is not of 32 bytes")
     require(is_int32(entry.authentication), "the entry's authentication is no number of 32 bits")
-    if entry.authentication not in (1, 2):
+    if not 1 <= entry.authentication <= 7:
         raise MaybeLater(f"the entry says authentication {entry.authentication}, which is not known here")
     return entry
 
@@ -1164,6 +1165,11 @@ def encode_attributes(event):
     return encoded
 
 
+def encode_annotations(annotations):
+    fields = [annotations[name].encode() for name in ("adapter", "normalised", "evidence")]
+    return b"".join(encode_field(tag, BYTES, field) for tag, field in enumerate(fields, 1))
+
+
 def test_entries(test, vectors):
     event_key = blake3_derive_key("counterfoil 2026-11-22 event key")
     for case in vectors:
@@ -1178,6 +1184,10 @@ def test_entries(test, vectors):
         attributes = encode_attributes(event)
         test.equal(what + ", attributes", attributes.hex(), case["attributes_hex"])
         test.equal(what + ", their commitment", suite.commitment(salt, attributes), entry.attributes_commitment)
+        annotations = encode_annotations(case["annotations"])
+        test.equal(what + ", annotations", annotations.hex(), case["annotations_hex"])
+        added = suite.commitment(salt, annotations) if annotations else b""
+        test.equal(what + ", their commitment", added, entry.annotations_commitment)
         test.equal(what + ", leaf hash", suite.leaf(raw).hex(), case["leaf_hash_hex"])
         test.equal(what + ", time", str(entry.time_ns), case["time_unix_ns"])
         source = event["source"].encode()

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use counterfoil_event::{Attributes, Entry};
+use counterfoil_event::{Annotations, Attributes, Entry};
 use counterfoil_merkle::Digest;
 use counterfoil_note::{Cosignature, Policy, SignedHead};
 use counterfoil_verify::Receipt as VerifyReceipt;
@@ -150,6 +150,7 @@ pub(crate) fn entry(entry: &Entry) -> Value {
         "attributes_commitment": entry.attributes_commitment().to_string(),
         "authentication": entry.authentication().as_str(),
         "retention_class": entry.retention_class(),
+        "annotations_commitment": entry.annotations_commitment().map(|commitment| commitment.to_string()),
     })
 }
 
@@ -163,6 +164,18 @@ pub(crate) fn attributes(attributes: &Attributes) -> Value {
         "time": attributes.time,
         "data_content_type": attributes.data_content_type,
         "extensions": attributes.extensions,
+    })
+}
+
+/// What the log added to an event; the normal form as text. Null if it added nothing.
+pub(crate) fn annotations(annotations: &Annotations) -> Value {
+    if *annotations == Annotations::default() {
+        return Value::Null;
+    }
+    json!({
+        "adapter": annotations.adapter,
+        "normalised": String::from_utf8_lossy(&annotations.normalised),
+        "evidence": annotations.evidence,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Entries and ranges of them, each proved to be under a signed head, and payloads checked against their entries.
 
 use bytes::Bytes;
-use counterfoil_event::{Attributes, CommitmentError, Entry, Salt};
+use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, ProofError, verify_inclusion};
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
@@ -32,13 +32,15 @@ pub struct VerifiedEntry {
     pub payload: Option<EntryPayload>,
 }
 
-/// What an entry commits to; both commitments are checked.
+/// What an entry commits to; its commitments are checked.
 #[derive(Debug, Clone)]
 pub struct EntryPayload {
     /// The salt of the commitments.
     pub salt: Salt,
     /// The event's attributes.
     pub attributes: Attributes,
+    /// What the log added to the event. All empty if it added nothing.
+    pub annotations: Annotations,
     /// The event's payload.
     pub data: Bytes,
 }
@@ -268,6 +270,11 @@ fn check_payload(
     entry
         .commits_to_attributes(head.suite(), &salt, &payload.attributes)
         .map_err(other)?;
+    entry
+        .commits_to_annotations(head.suite(), &salt, &payload.annotations)
+        .map_err(other)?;
+    let annotations = Annotations::decode_canonical(&payload.annotations)
+        .map_err(|problem| InvalidAnswer::new(format!("leaf {leaf_index}: {problem}")))?;
     let attributes = Attributes::decode_canonical(&payload.attributes)
         .map_err(|problem| InvalidAnswer::new(format!("leaf {leaf_index}: {problem}")))?;
     if attributes.event_type != entry.event_type() {
@@ -279,6 +286,7 @@ fn check_payload(
     Ok(EntryPayload {
         salt,
         attributes,
+        annotations,
         data: payload.data,
     })
 }

@@ -6,7 +6,7 @@ use counterfoil_merkle::{Digest, Suite};
 use prost::Message;
 
 use crate::{
-    Event,
+    Authentication, Event, Submitter,
     limits::MAX_ENTRY_BYTES,
     validate::{self, Problem},
 };
@@ -17,41 +17,7 @@ const FORMAT_VERSION: u32 = 1;
 /// Where the eight bytes of the time are in every entry: after field 1 (two bytes) and the tag of field 2.
 const TIME_OFFSET: usize = 3;
 
-/// How a log authenticated the submitter of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Authentication {
-    /// Not at all: anyone who could reach its port.
-    None,
-    /// The log itself wrote the entry.
-    Log,
-}
-
-impl Authentication {
-    /// Its name for people and for JSON: `none` or `log`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Log => "log",
-        }
-    }
-
-    fn number(self) -> i32 {
-        match self {
-            Self::None => 1,
-            Self::Log => 2,
-        }
-    }
-
-    fn from_number(number: i32) -> Result<Self, EntryError> {
-        match number {
-            1 => Ok(Self::None),
-            2 => Ok(Self::Log),
-            _ => Err(EntryError::UnknownAuthentication { number }),
-        }
-    }
-}
-
-/// The salt of an entry's two commitments: 32 random bytes, used for one entry only.
+/// The salt of an entry's commitments: 32 random bytes, used for one entry only.
 ///
 /// Whoever has it can check guesses at what the entry commits to, so its `Debug` form does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,6 +54,7 @@ pub struct Entry {
     attributes_commitment: Digest,
     authentication: Authentication,
     retention_class: String,
+    annotations_commitment: Option<Digest>,
 }
 
 /// Why bytes are not an entry, or why there can be no such entry.
@@ -158,6 +125,9 @@ pub enum CommitmentError {
     /// The entry does not commit to these attributes with this salt.
     #[error("the entry does not commit to these attributes")]
     Attributes,
+    /// The entry does not commit to these annotations with this salt, or to none where there are some, or the reverse.
+    #[error("the entry does not commit to these annotations")]
+    Annotations,
 }
 
 impl Entry {
@@ -203,8 +173,16 @@ impl Entry {
             payload_length: message.payload_length,
             payload_commitment: commitment("payload_commitment", &message.payload_commitment)?,
             attributes_commitment: commitment("attributes_commitment", &message.attributes_commitment)?,
-            authentication: Authentication::from_number(message.authentication)?,
+            authentication: Authentication::from_number(message.authentication).ok_or(
+                EntryError::UnknownAuthentication {
+                    number: message.authentication,
+                },
+            )?,
             retention_class: message.retention_class,
+            annotations_commitment: match message.annotations_commitment.as_slice() {
+                [] => None,
+                bytes => Some(commitment("annotations_commitment", bytes)?),
+            },
         })
     }
 
@@ -221,6 +199,9 @@ impl Entry {
             attributes_commitment: self.attributes_commitment.as_bytes().to_vec(),
             authentication: self.authentication.number(),
             retention_class: self.retention_class.clone(),
+            annotations_commitment: self
+                .annotations_commitment
+                .map_or(Vec::new(), |it| it.as_bytes().to_vec()),
         }
         .encode_to_vec()
     }
@@ -275,7 +256,13 @@ impl Entry {
         &self.retention_class
     }
 
-    /// Checks that this entry stands for exactly `event`: its stated fields and both commitments.
+    /// The commitment to the encoded [`Annotations`](crate::Annotations), if the log added any.
+    pub fn annotations_commitment(&self) -> Option<Digest> {
+        self.annotations_commitment
+    }
+
+    /// Checks that this entry stands for exactly `event`: its stated fields and the two commitments to it. Says nothing
+    /// of what the log added.
     pub fn commits_to(&self, suite: Suite, salt: &Salt, event: &Event) -> Result<(), CommitmentError> {
         if self.event_type != event.event_type() {
             return Err(CommitmentError::EventType);
@@ -319,6 +306,23 @@ impl Entry {
         }
         Ok(())
     }
+
+    /// Checks the commitment to encoded [`Annotations`](crate::Annotations); no bytes stand for none.
+    pub fn commits_to_annotations(
+        &self,
+        suite: Suite,
+        salt: &Salt,
+        annotations: &[u8],
+    ) -> Result<(), CommitmentError> {
+        if self.annotations_commitment != commit_to_annotations(suite, salt, annotations) {
+            return Err(CommitmentError::Annotations);
+        }
+        Ok(())
+    }
+}
+
+fn commit_to_annotations(suite: Suite, salt: &Salt, annotations: &[u8]) -> Option<Digest> {
+    (!annotations.is_empty()).then(|| suite.commitment(&salt.0, annotations))
 }
 
 fn check_label(field: &'static str, value: &str) -> Result<(), EntryError> {
@@ -337,34 +341,34 @@ fn commitment(field: &'static str, bytes: &[u8]) -> Result<Digest, EntryError> {
 pub struct UnstampedEntry(Vec<u8>);
 
 impl UnstampedEntry {
-    /// Commits to `event` with `salt`, which no other entry may use.
+    /// Commits to `event` and to the encoded `annotations` with `salt`, which no other entry may use.
     ///
-    /// `source_id` and `retention_class` are the log's own names, 1 to
-    /// [`MAX_LABEL_BYTES`](crate::limits::MAX_LABEL_BYTES) of `a`–`z`, `0`–`9`, `.`, `_` and `-`; others are the only
-    /// error.
+    /// `retention_class` is the log's own name, 1 to [`MAX_LABEL_BYTES`](crate::limits::MAX_LABEL_BYTES) of `a`–`z`,
+    /// `0`–`9`, `.`, `_` and `-`; any other is the only error.
     pub fn new(
         suite: Suite,
         event: &Event,
         salt: &Salt,
-        source_id: &str,
-        authentication: Authentication,
+        submitter: &Submitter,
+        annotations: &[u8],
         retention_class: &str,
     ) -> Result<Self, EntryError> {
-        check_label("source_id", source_id)?;
         check_label("retention_class", retention_class)?;
         let attributes = event.attributes().encode();
         let message = wire::Entry {
             format_version: FORMAT_VERSION,
             // Any value but 0 holds the place of the time; 0 would be left out.
             time_unix_ns: u64::MAX,
-            source_id: source_id.to_owned(),
+            source_id: submitter.source_id().as_str().to_owned(),
             event_type: event.event_type().to_owned(),
             media_type: event.data_content_type().to_owned(),
             payload_length: event.data().len() as u64,
             payload_commitment: suite.commitment(&salt.0, event.data()).as_bytes().to_vec(),
             attributes_commitment: suite.commitment(&salt.0, &attributes).as_bytes().to_vec(),
-            authentication: authentication.number(),
+            authentication: submitter.authentication().number(),
             retention_class: retention_class.to_owned(),
+            annotations_commitment: commit_to_annotations(suite, salt, annotations)
+                .map_or(Vec::new(), |it| it.as_bytes().to_vec()),
         };
         Ok(Self(message.encode_to_vec()))
     }
@@ -401,5 +405,7 @@ mod wire {
         pub(super) authentication: i32,
         #[prost(string, tag = "10")]
         pub(super) retention_class: String,
+        #[prost(bytes = "vec", tag = "11")]
+        pub(super) annotations_commitment: Vec<u8>,
     }
 }

@@ -8,6 +8,7 @@ use counterfoil_merkle::Digest;
 
 use crate::{
     Attributes,
+    limits::{MAX_ADAPTER_BYTES, MAX_NORMALISED_BYTES},
     validate::{self, InvalidEvent},
 };
 
@@ -21,6 +22,24 @@ pub const DEFAULT_MEDIA_TYPE: &str = "application/octet-stream";
 pub struct Event {
     attributes: Attributes,
     data: Bytes,
+    normal_form: Option<NormalForm>,
+}
+
+/// What an adapter made of an event.
+#[derive(Clone, PartialEq, Eq)]
+struct NormalForm {
+    adapter: String,
+    normalised: Vec<u8>,
+}
+
+/// A normal form, or the name of its adapter, longer than an entry's annotations have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the normal form is {actual_bytes} bytes long, more than {MAX_NORMALISED_BYTES}, or its adapter has no name or too long a one"
+)]
+pub struct NormalFormTooLong {
+    /// How long the normal form is.
+    pub actual_bytes: usize,
 }
 
 /// The parts of an event before they are checked.
@@ -95,7 +114,30 @@ impl Event {
         Self {
             attributes,
             data: parts.data,
+            normal_form: None,
         }
+    }
+
+    /// The event with what `adapter`, such as `github/1`, made of it: JSON.
+    pub fn with_normal_form(self, adapter: &str, normalised: Vec<u8>) -> Result<Self, NormalFormTooLong> {
+        let fits =
+            (1..=MAX_ADAPTER_BYTES).contains(&adapter.len()) && normalised.len() <= MAX_NORMALISED_BYTES;
+        if !fits {
+            return Err(NormalFormTooLong {
+                actual_bytes: normalised.len(),
+            });
+        }
+        let normal_form = Some(NormalForm {
+            adapter: adapter.to_owned(),
+            normalised,
+        });
+        Ok(Self { normal_form, ..self })
+    }
+
+    /// The name and version of an adapter, and what it made of the event.
+    pub fn normal_form(&self) -> Option<(&str, &[u8])> {
+        let NormalForm { adapter, normalised } = self.normal_form.as_ref()?;
+        Some((adapter, normalised))
     }
 
     /// With [`source`](Self::source), names the event.

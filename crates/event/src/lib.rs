@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::num::NonZeroU64;
-//! use counterfoil_event::{Authentication, Entry, Event, EventParts, Salt, UnstampedEntry};
+//! use counterfoil_event::{Entry, Event, EventParts, Salt, Submitter, UnstampedEntry};
 //! use counterfoil_merkle::Suite;
 //!
 //! let event = Event::try_from(EventParts {
@@ -20,7 +20,7 @@
 //! })?;
 //! let salt = Salt::from([7; 32]);
 //! let unstamped =
-//!     UnstampedEntry::new(Suite::Blake3, &event, &salt, "api", Authentication::None, "default")?;
+//!     UnstampedEntry::new(Suite::Blake3, &event, &salt, &Submitter::anonymous(), &[], "default")?;
 //! let leaf = unstamped.stamp(NonZeroU64::MIN);
 //!
 //! let entry = Entry::decode(&leaf)?;
@@ -29,15 +29,19 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod annotations;
 mod attributes;
 mod entry;
 mod event;
 pub mod limits;
 mod own;
+mod submitter;
 mod validate;
 
+pub use annotations::{Annotations, AnnotationsError};
 pub use attributes::{Attributes, AttributesError};
-pub use entry::{Authentication, CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
-pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts};
+pub use entry::{CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
+pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts, NormalFormTooLong};
 pub use own::{Genesis, GenesisError, conflict_event};
+pub use submitter::{Authentication, EvidenceTooLong, SourceId, Submitter};
 pub use validate::{FieldViolation, InvalidEvent, Problem};

@@ -24,6 +24,14 @@ pub const MAX_DATA_BYTES: usize = 25 << 20;
 pub const MAX_LABEL_BYTES: usize = 64;
 /// Longest encoded [`Attributes`](crate::Attributes).
 pub const MAX_ATTRIBUTES_BYTES: usize = 72 << 10;
+/// Longest normal form of an event, as JSON.
+pub const MAX_NORMALISED_BYTES: usize = 64 << 10;
+/// Longest name and version of an adapter.
+pub const MAX_ADAPTER_BYTES: usize = 32;
+/// Longest evidence of a submitter's identity, as JSON: tokens of a job's platform have a few KiB, certificates too.
+pub const MAX_EVIDENCE_BYTES: usize = 16 << 10;
+/// Longest encoded [`Annotations`](crate::Annotations).
+pub const MAX_ANNOTATIONS_BYTES: usize = 81 << 10;
 /// Longest encoded [`Entry`](crate::Entry): tlog-tiles bundles carry lengths of 16 bits.
 pub const MAX_ENTRY_BYTES: usize = 65_535;
 
@@ -41,7 +49,10 @@ const _: () = {
         + MAX_MEDIA_TYPE_BYTES;
     assert!(strings + 6 * FIELD_OVERHEAD_BYTES + MAX_EXTENSIONS * extension <= MAX_ATTRIBUTES_BYTES);
 
+    let annotations = MAX_NORMALISED_BYTES + MAX_ADAPTER_BYTES + MAX_EVIDENCE_BYTES;
+    assert!(annotations + 3 * FIELD_OVERHEAD_BYTES <= MAX_ANNOTATIONS_BYTES);
+
     let numbers = 4 * 10;
     let labels = 2 * MAX_LABEL_BYTES + MAX_TYPE_BYTES + MAX_MEDIA_TYPE_BYTES;
-    assert!(numbers + labels + 2 * 32 + 10 * FIELD_OVERHEAD_BYTES <= MAX_ENTRY_BYTES);
+    assert!(numbers + labels + 3 * 32 + 11 * FIELD_OVERHEAD_BYTES <= MAX_ENTRY_BYTES);
 };

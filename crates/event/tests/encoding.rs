@@ -4,8 +4,8 @@
 use std::num::NonZeroU64;
 
 use counterfoil_event::{
-    Attributes, AttributesError, Authentication, CommitmentError, Entry, EntryError, Event, EventParts,
-    Problem, Salt, UnstampedEntry, limits::*,
+    Annotations, AnnotationsError, Attributes, AttributesError, Authentication, CommitmentError, Entry,
+    EntryError, Event, EventParts, Problem, Salt, Submitter, UnstampedEntry, limits::*,
 };
 use counterfoil_merkle::Suite;
 use proptest::prelude::*;
@@ -27,12 +27,21 @@ fn event() -> Event {
     .unwrap()
 }
 
+fn submitter(source_id: &str) -> Submitter {
+    Submitter::new(
+        source_id.parse().unwrap(),
+        Authentication::Oidc,
+        "e".repeat(MAX_EVIDENCE_BYTES),
+    )
+    .unwrap()
+}
+
 fn time(unix_ns: u64) -> NonZeroU64 {
     NonZeroU64::new(unix_ns).unwrap()
 }
 
 fn leaf(suite: Suite, event: &Event, salt: &Salt, unix_ns: u64) -> Vec<u8> {
-    let unstamped = UnstampedEntry::new(suite, event, salt, "api", Authentication::None, "default").unwrap();
+    let unstamped = UnstampedEntry::new(suite, event, salt, &Submitter::anonymous(), &[], "default").unwrap();
     unstamped.stamp(time(unix_ns))
 }
 
@@ -140,13 +149,14 @@ fn assert_attributes_are_as_the_proto_file_says(attributes: &MessageDescriptor, 
 
 #[test]
 fn the_proto_file_has_no_fields_that_are_not_here() {
-    assert_eq!(descriptor("Entry").fields().count(), 10);
+    assert_eq!(descriptor("Entry").fields().count(), 11);
     assert_eq!(descriptor("Attributes").fields().count(), 7);
+    assert_eq!(descriptor("Annotations").fields().count(), 3);
     assert_eq!(descriptor("Extension").fields().count(), 2);
     let authentication = descriptor("Entry")
         .parent_pool()
         .get_enum_by_name("counterfoil.v1.Authentication");
-    assert_eq!(authentication.unwrap().values().count(), 3);
+    assert_eq!(authentication.unwrap().values().count(), 8);
 }
 
 prop_compose! {
@@ -212,9 +222,21 @@ fn the_largest_event_has_attributes_and_an_entry_within_their_limits() {
     assert!(event.attributes().encode().len() > MAX_EXTENSIONS * MAX_EXTENSION_VALUE_BYTES);
     assert_attributes_are_as_the_proto_file_says(&descriptor("Attributes"), event.attributes());
 
+    let event = event
+        .with_normal_form(&"a".repeat(MAX_ADAPTER_BYTES), vec![b'n'; MAX_NORMALISED_BYTES])
+        .unwrap();
     let (salt, label) = (Salt::from([1; 32]), "l".repeat(MAX_LABEL_BYTES));
-    let unstamped =
-        UnstampedEntry::new(Suite::Blake3, &event, &salt, &label, Authentication::Log, &label).unwrap();
+    let annotations = Annotations::new(&event, &submitter(&label)).encode();
+    assert_annotations_are_as_the_proto_file_says(&annotations);
+    let unstamped = UnstampedEntry::new(
+        Suite::Blake3,
+        &event,
+        &salt,
+        &submitter(&label),
+        &annotations,
+        &label,
+    )
+    .unwrap();
     let leaf = unstamped.stamp(NonZeroU64::MAX);
     assert_entry_is_as_the_proto_file_says(&descriptor("Entry"), &leaf);
 }
@@ -243,19 +265,20 @@ fn bytes_past_the_limits_are_refused_unread() {
 
 #[test]
 fn labels_are_short_and_plain() {
-    let new = |source_id: &str, retention_class: &str| {
+    let new = |retention_class: &str| {
         let salt = Salt::from([0; 32]);
         UnstampedEntry::new(
             Suite::Blake3,
             &event(),
             &salt,
-            source_id,
-            Authentication::None,
+            &Submitter::anonymous(),
+            &[],
             retention_class,
         )
     };
     let longest = "a".repeat(MAX_LABEL_BYTES);
-    assert!(new(&longest, "a-z_0.9").is_ok());
+    assert!(new(&longest).is_ok());
+    assert!(new("-a-z_0.9").is_ok());
     let problems = [
         (String::new(), Problem::Missing),
         (
@@ -270,19 +293,48 @@ fn labels_are_short_and_plain() {
     ];
     for (label, problem) in problems {
         assert_eq!(
-            new(&label, "a"),
-            Err(EntryError::Field {
-                field: "source_id",
-                problem
-            })
-        );
-        assert_eq!(
-            new("a", &label),
+            new(&label),
             Err(EntryError::Field {
                 field: "retention_class",
                 problem
             })
         );
+    }
+}
+
+fn assert_annotations_are_as_the_proto_file_says(encoded: &[u8]) {
+    let descriptor = descriptor("Annotations");
+    let message = DynamicMessage::decode(descriptor, encoded).unwrap();
+    assert_eq!(message.unknown_fields().count(), 0);
+    assert_eq!(message.encode_to_vec(), encoded);
+    let ours = Annotations::decode_canonical(encoded).unwrap();
+    assert_eq!(text(&message, "adapter"), ours.adapter);
+    assert_eq!(bytes(&message, "normalised"), ours.normalised);
+    assert_eq!(text(&message, "evidence"), ours.evidence);
+}
+
+#[test]
+fn annotations_have_one_encoding_and_a_limit() {
+    let least = Annotations::new(&event(), &Submitter::anonymous());
+    assert_eq!(least.encode(), b"", "a log that adds nothing says nothing");
+    let refused = |bytes: &[u8]| Annotations::decode_canonical(bytes).unwrap_err();
+    assert_eq!(refused(b"\x0a\x00"), AnnotationsError::NotCanonical);
+    assert_eq!(refused(b"\x1a\x01e\x0a\x01a"), AnnotationsError::NotCanonical);
+    assert_eq!(refused(b"\x22\x01x"), AnnotationsError::NotCanonical);
+    assert_eq!(refused(b"\x0a\x01\xff"), AnnotationsError::Malformed);
+    let too_long = vec![0xff; MAX_ANNOTATIONS_BYTES + 1];
+    let actual_bytes = too_long.len();
+    assert_eq!(refused(&too_long), AnnotationsError::TooLong { actual_bytes });
+    assert_eq!(refused(&too_long[1..]), AnnotationsError::Malformed);
+
+    let with = |adapter: &str, bytes| event().with_normal_form(adapter, vec![b'{'; bytes]);
+    assert!(with("github/1", MAX_NORMALISED_BYTES).is_ok());
+    for (adapter, bytes) in [
+        ("github/1", MAX_NORMALISED_BYTES + 1),
+        ("", 1),
+        (&*"a".repeat(MAX_ADAPTER_BYTES + 1), 1),
+    ] {
+        assert!(with(adapter, bytes).is_err(), "{adapter:?} {bytes}");
     }
 }
 
@@ -504,10 +556,18 @@ fn what_the_format_does_not_allow_is_told_by_field() {
             EntryError::UnknownAuthentication { number: 0 },
         ),
         (
-            with_field(8, b"\x48\x03"),
-            EntryError::UnknownAuthentication { number: 3 },
+            with_field(8, b"\x48\x08"),
+            EntryError::UnknownAuthentication { number: 8 },
         ),
         (with_field(9, b""), field("retention_class", Problem::Missing)),
+        (
+            [with_field(9, b"\x52\x01a"), commitment(0x5a, 31)].concat(),
+            short("annotations_commitment"),
+        ),
+        (
+            [with_field(9, b"\x52\x01a"), b"\x5a\x00".to_vec()].concat(),
+            EntryError::NotCanonical,
+        ),
         (with_field(2, b"\x1a\x01\xff"), EntryError::Malformed),
     ];
     for (bytes, error) in cases {

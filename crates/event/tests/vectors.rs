@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, num::NonZeroU64};
 
-use counterfoil_event::{Attributes, Authentication, Entry, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_event::{
+    Annotations, Attributes, Authentication, CommitmentError, Entry, Event, EventParts, Salt, Submitter,
+    UnstampedEntry,
+};
 use counterfoil_merkle::Suite;
 use serde::Deserialize;
 
@@ -13,6 +16,9 @@ struct Vector {
     suite: String,
     event: VectorEvent,
     salt_hex: String,
+    annotations: VectorAnnotations,
+    annotations_hex: String,
+    annotations_commitment_hex: String,
     source_id: String,
     authentication: String,
     retention_class: String,
@@ -37,6 +43,13 @@ struct VectorEvent {
     extensions: BTreeMap<String, String>,
 }
 
+#[derive(Deserialize)]
+struct VectorAnnotations {
+    adapter: String,
+    normalised: String,
+    evidence: String,
+}
+
 impl VectorEvent {
     fn into_event(self) -> Event {
         Event::try_from(EventParts {
@@ -56,18 +69,42 @@ impl VectorEvent {
 #[test]
 fn entries_agree_with_the_vectors() {
     let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors/entries.json")).unwrap();
-    assert_eq!(vectors.len(), 8);
+    assert_eq!(vectors.len(), 10);
     for vector in vectors {
         let name = format!("{} {}", vector.suite, vector.name);
         let suite: Suite = vector.suite.parse().unwrap();
-        let event = vector.event.into_event();
+        let VectorAnnotations {
+            adapter,
+            normalised,
+            evidence,
+        } = vector.annotations;
+        let mut event = vector.event.into_event();
+        if !adapter.is_empty() {
+            event = event.with_normal_form(&adapter, normalised.into_bytes()).unwrap();
+        }
         let salt = Salt::from(<[u8; 32]>::try_from(hex::decode(vector.salt_hex).unwrap()).unwrap());
         let time: NonZeroU64 = vector.time_unix_ns.parse().unwrap();
-        let authentication = match vector.authentication.as_str() {
-            "none" => Authentication::None,
-            "log" => Authentication::Log,
+        let submitter = match vector.authentication.as_str() {
+            "log" => Submitter::log(),
+            "none" => {
+                Submitter::new(vector.source_id.parse().unwrap(), Authentication::None, evidence).unwrap()
+            }
+            "hmac" => {
+                Submitter::new(vector.source_id.parse().unwrap(), Authentication::Hmac, evidence).unwrap()
+            }
             other => panic!("{other}"),
         };
+        let annotations = Annotations::new(&event, &submitter);
+        assert_eq!(
+            hex::encode(annotations.encode()),
+            vector.annotations_hex,
+            "{name}"
+        );
+        assert_eq!(
+            Annotations::decode_canonical(&annotations.encode()).unwrap(),
+            annotations,
+            "{name}"
+        );
 
         assert_eq!(
             hex::encode(event.key().as_bytes()),
@@ -86,8 +123,8 @@ fn entries_agree_with_the_vectors() {
             suite,
             &event,
             &salt,
-            &vector.source_id,
-            authentication,
+            &submitter,
+            &annotations.encode(),
             &vector.retention_class,
         );
         let leaf = unstamped.unwrap().stamp(time);
@@ -110,9 +147,24 @@ fn entries_agree_with_the_vectors() {
             vector.attributes_commitment_hex,
             "{name}"
         );
-        assert_eq!(entry.authentication(), authentication, "{name}");
+        assert_eq!(entry.authentication(), submitter.authentication(), "{name}");
         assert_eq!(entry.retention_class(), vector.retention_class, "{name}");
         assert_eq!(entry.encode(), leaf, "{name}");
+        assert_eq!(
+            entry
+                .annotations_commitment()
+                .map_or(String::new(), |it| it.to_string()),
+            vector.annotations_commitment_hex,
+            "{name}"
+        );
         entry.commits_to(suite, &salt, &event).unwrap();
+        entry
+            .commits_to_annotations(suite, &salt, &annotations.encode())
+            .unwrap();
+        assert_eq!(
+            entry.commits_to_annotations(suite, &salt, b"others"),
+            Err(CommitmentError::Annotations),
+            "{name}"
+        );
     }
 }

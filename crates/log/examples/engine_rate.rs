@@ -13,8 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use counterfoil_event::{Event, EventParts};
-use counterfoil_log::{Channel, DataDirectory, Log, LogName, LogOptions, create_log};
+use counterfoil_event::{Event, EventParts, Submitter};
+use counterfoil_log::{DataDirectory, Log, LogName, LogOptions, create_log};
 use counterfoil_merkle::Suite;
 
 #[global_allocator]
@@ -78,7 +78,7 @@ async fn submit_until(
         let events = (0..batch)
             .map(|_| {
                 number += 1;
-                log.prepare(event(task, number, payload_bytes), Channel::API)
+                log.prepare(event(task, number, payload_bytes), &Submitter::anonymous())
             })
             .collect();
         let submitted = log.submit(events).await.expect("the log takes what it is given");

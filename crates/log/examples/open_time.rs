@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use counterfoil_event::{Event, EventParts};
-use counterfoil_log::{Channel, CreateError, DataDirectory, Log, LogName, LogOptions, create_log};
+use counterfoil_event::{Event, EventParts, Submitter};
+use counterfoil_log::{CreateError, DataDirectory, Log, LogName, LogOptions, create_log};
 use counterfoil_merkle::Suite;
 
 #[global_allocator]
@@ -67,7 +67,7 @@ async fn grow(log: &Log, entries: u64) -> Result<(), Box<dyn Error>> {
         if next < entries && in_flight.len() < CALLS_IN_FLIGHT {
             let end = entries.min(next + EVENTS_PER_CALL);
             let events = (next..end)
-                .map(|number| log.prepare(event(number), Channel::API))
+                .map(|number| log.prepare(event(number), &Submitter::anonymous()))
                 .collect();
             in_flight.push_back(log.submit(events));
             next = end;

@@ -58,7 +58,12 @@ fn tamper(data: &str, name: &str, index: &str) -> Result<(), Box<dyn Error>> {
     // The other rows of the leaf are written as they are: the index still leads from the old hash to the entry.
     let payload = store.payload(index)?.ok_or("its payload is missing")?;
     let attributes = Attributes::decode_canonical(&payload.attributes)?;
-    let record = encode_payload(&payload.salt, &payload.attributes, &payload.data);
+    let record = encode_payload(
+        &payload.salt,
+        &payload.attributes,
+        &payload.annotations,
+        &payload.data,
+    );
     let mut batch = store.batch();
     batch.put_leaf(
         index,

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use counterfoil_event::{Genesis, Salt};
+use counterfoil_event::{Genesis, Salt, Submitter};
 use counterfoil_merkle::{Frontier, Suite};
 use counterfoil_note::{Origin, VerifierKey};
 use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
@@ -14,7 +14,7 @@ use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
 use crate::{
     DataDirectory, LogName, clock,
     directory::{LogDirectory, sync_directory},
-    event::{Channel, PreparedEvent},
+    event::PreparedEvent,
     keys::{generate, write_key_file},
 };
 
@@ -86,7 +86,7 @@ fn write_genesis(
     };
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)?;
-    let event = PreparedEvent::new(suite, genesis.to_event(), Salt::from(salt), Channel::LOG);
+    let event = PreparedEvent::new(suite, genesis.to_event(), Salt::from(salt), &Submitter::log());
 
     let time = clock::unix_ns();
     let entry = event.entry.stamp(time);

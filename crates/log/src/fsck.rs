@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use counterfoil_event::{Attributes, CommitmentError, Entry, EventKey};
+use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry, EventKey};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead};
 use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
@@ -334,6 +334,12 @@ impl<'a> Check<'a> {
             self.find("payloads", &place, problem);
         }
         if let Err(problem) = entry.commits_to_attributes(self.suite, &payload.salt, &payload.attributes) {
+            self.find("payloads", &place, problem);
+        }
+        if let Err(problem) = entry.commits_to_annotations(self.suite, &payload.salt, &payload.annotations) {
+            self.find("payloads", &place, problem);
+        }
+        if let Err(problem) = Annotations::decode_canonical(&payload.annotations) {
             self.find("payloads", &place, problem);
         }
         match Attributes::decode_canonical(&payload.attributes) {

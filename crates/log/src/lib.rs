@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::Event;
+use counterfoil_event::{Event, Submitter};
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
@@ -43,7 +43,7 @@ pub use counterfoil_store::StoredPayload;
 pub use create::{CreateError, create_log};
 pub use directory::{DataDirectory, InvalidLogName, LogDirectory, LogName};
 pub use error::{ReadError, SubmitError};
-pub use event::{Channel, PreparedEvent};
+pub use event::PreparedEvent;
 pub use export::{ExportError, ExportProgress, ExportReport, export};
 pub use fsck::{Finding, FsckError, FsckProgress, FsckReport, MAX_FINDINGS, fsck};
 pub use keys::KeyFileError;
@@ -225,8 +225,8 @@ impl Log {
     ///
     /// # Panics
     /// If the system has no random bytes to give.
-    pub fn prepare(&self, event: Event, channel: Channel) -> PreparedEvent {
-        self.shared.prepare(event, channel)
+    pub fn prepare(&self, event: Event, submitter: &Submitter) -> PreparedEvent {
+        self.shared.prepare(event, submitter)
     }
 
     /// The head of everything on record, published or not.

@@ -147,11 +147,10 @@ mod tests {
         time::Duration,
     };
 
-    use counterfoil_event::{Event, EventParts, Salt};
+    use counterfoil_event::{Event, EventParts, Salt, Submitter};
     use counterfoil_merkle::Suite;
 
     use super::*;
-    use crate::Channel;
 
     type Answer = oneshot::Receiver<Result<Placed, SubmitError>>;
 
@@ -165,7 +164,7 @@ mod tests {
                 ..EventParts::default()
             })
             .unwrap();
-            PreparedEvent::new(Suite::Blake3, event, Salt::from([0; 32]), Channel::API)
+            PreparedEvent::new(Suite::Blake3, event, Salt::from([0; 32]), &Submitter::anonymous())
         });
         let (reply, answer) = oneshot::channel();
         (Group::new(events.collect(), reply), answer)

@@ -275,9 +275,9 @@ pub(crate) fn read_range(
         }
         let payload = if with_payload { store.payload(index)? } else { None };
         bytes += entry.len()
-            + payload
-                .as_ref()
-                .map_or(0, |payload| payload.data.len() + payload.attributes.len());
+            + payload.as_ref().map_or(0, |payload| {
+                payload.data.len() + payload.attributes.len() + payload.annotations.len()
+            });
         entries.push(StoredEntry {
             index,
             entry: entry.into_vec(),

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, mpsc};
 
-use counterfoil_event::{Event, Salt};
+use counterfoil_event::{Event, Salt, Submitter};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
 use counterfoil_note::{LogSigner, UnixMillis};
 use counterfoil_store::Store;
 use tokio::{sync::watch, task};
 
 use crate::{
-    Candidate, Channel, LogName, LogOptions, PreparedEvent, ReadError, TreeHead,
+    Candidate, LogName, LogOptions, PreparedEvent, ReadError, TreeHead,
     clock::LogClock,
     publish,
     queue::Queue,
@@ -64,10 +64,10 @@ impl Shared {
     }
 
     /// See [`Log::prepare`](crate::Log::prepare).
-    pub(crate) fn prepare(&self, event: Event, channel: Channel) -> PreparedEvent {
+    pub(crate) fn prepare(&self, event: Event, submitter: &Submitter) -> PreparedEvent {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).expect("a running system has random bytes");
-        PreparedEvent::new(self.suite, event, Salt::from(salt), channel)
+        PreparedEvent::new(self.suite, event, Salt::from(salt), submitter)
     }
 
     /// Reads on a thread that may wait for the disk.

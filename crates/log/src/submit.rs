@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use counterfoil_event::{Entry, conflict_event};
+use counterfoil_event::{Annotations, Attributes, Entry, Event, Submitter, conflict_event};
 use counterfoil_merkle::LeafIndex;
+use counterfoil_store::StoredPayload;
 use tokio::sync::oneshot;
 
 use crate::{
-    Channel, Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
+    Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
     commit::{NewLeaf, Placed, PlacedEvent},
     queue::Group,
     read::read_entry,
@@ -156,7 +157,7 @@ async fn settle_known(
         outcomes.push(match same {
             Ok(leaf) => Outcome::Duplicate(leaf),
             Err((existing, event)) => {
-                conflicts.push(shared.prepare(conflict_event(existing, &event.event), Channel::LOG));
+                conflicts.push(shared.prepare(conflict_event(existing, &event.event), &Submitter::log()));
                 Outcome::Conflict { existing }
             }
         });
@@ -185,10 +186,10 @@ fn same_event(
     let payload = read_entry(&shared.store, index, true)?
         .payload
         .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
-    if entry
+    let same_as_submitted = entry
         .commits_to(shared.suite, &payload.salt, &event.event)
-        .is_err()
-    {
+        .is_ok();
+    if !same_as_submitted && !read_by_another_adapter(&payload, &event.event) {
         return Ok(None);
     }
     let inclusion_proof = shared
@@ -200,6 +201,23 @@ fn same_event(
         salt: payload.salt,
         inclusion_proof,
     }))
+}
+
+/// Whether what is stored is the event but for what its adapter read out of it, and another adapter did that. A provider
+/// that sends a delivery again after an upgrade of the log has not told two stories.
+fn read_by_another_adapter(stored: &StoredPayload, event: &Event) -> bool {
+    let (Ok(attributes), Ok(annotations)) = (
+        Attributes::decode_canonical(&stored.attributes),
+        Annotations::decode_canonical(&stored.annotations),
+    ) else {
+        return false;
+    };
+    let adapter = event.normal_form().map_or("", |(adapter, _)| adapter);
+    let new = event.attributes();
+    adapter != annotations.adapter
+        && stored.data == *event.data()
+        && attributes.data_content_type == new.data_content_type
+        && attributes.extensions == new.extensions
 }
 
 fn report(shared: &Shared, problem: &ReadError) -> SubmitError {

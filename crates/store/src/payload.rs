@@ -1,31 +1,41 @@
-//! The record kept beside an entry: `format[1] ‖ salt[32] ‖ u32be length of attributes ‖ attributes ‖ data`.
+//! The record kept beside an entry: `format[1] ‖ salt[32] ‖ u32be length of attributes ‖ u32be length of annotations ‖
+//! u32be length of data ‖ body`.
 //!
-//! Format 1 holds the data as it came. Format 2 holds `u32be length of data ‖ zstd frame`.
+//! The body is attributes ‖ annotations ‖ data: as they are in format 1, as one zstd frame in format 2. Together they
+//! compress better than the data alone, because much of an event's normal form stands in its payload too.
 
 use std::cell::RefCell;
 
-use counterfoil_event::{Salt, limits::MAX_DATA_BYTES};
+use counterfoil_event::{
+    Salt,
+    limits::{MAX_ANNOTATIONS_BYTES, MAX_ATTRIBUTES_BYTES, MAX_DATA_BYTES},
+};
 use zstd::bulk::{Compressor, Decompressor};
 
 const PLAIN: u8 = 1;
 const ZSTD: u8 = 2;
 
-/// Shorter data is kept as it came: a frame would save little.
+/// A shorter body is kept as it came: a frame would save little.
 const MIN_COMPRESSED_BYTES: usize = 512;
 
 /// The fastest level: a submitter waits for it.
 const ZSTD_LEVEL: i32 = 1;
 
-/// The longest record: data that does not compress, with the longest attributes.
-pub const MAX_RECORD_BYTES: usize = MAX_DATA_BYTES + 128 * 1024;
+const HEADER_BYTES: usize = 1 + 32 + 3 * 4;
+const MAX_BODY_BYTES: usize = MAX_ATTRIBUTES_BYTES + MAX_ANNOTATIONS_BYTES + MAX_DATA_BYTES;
+
+/// The longest record: a body that does not compress.
+pub const MAX_RECORD_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
 
 /// What an entry commits to, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPayload {
-    /// The salt of both commitments.
+    /// The salt of the commitments.
     pub salt: Salt,
     /// The encoded attributes.
     pub attributes: Vec<u8>,
+    /// The encoded annotations; empty if the log added none.
+    pub annotations: Vec<u8>,
     /// The payload as it was received.
     pub data: Vec<u8>,
 }
@@ -36,26 +46,27 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
 }
 
-/// Encodes the record of an entry, compressing `data` where that makes it smaller.
-pub fn encode_payload(salt: &Salt, attributes: &[u8], data: &[u8]) -> Vec<u8> {
-    let compressed = if data.len() >= MIN_COMPRESSED_BYTES {
-        compress(data)
-    } else {
-        None
-    };
-    let (format, body) = match &compressed {
-        Some(frame) => (ZSTD, frame.as_slice()),
-        None => (PLAIN, data),
-    };
-    let mut record = Vec::with_capacity(1 + 32 + 4 + attributes.len() + 4 + body.len());
-    record.push(format);
+/// Encodes the record of an entry, compressing its body where that makes it smaller.
+pub fn encode_payload(salt: &Salt, attributes: &[u8], annotations: &[u8], data: &[u8]) -> Vec<u8> {
+    let parts = [attributes, annotations, data];
+    let body_bytes = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut record = Vec::with_capacity(HEADER_BYTES + body_bytes);
+    record.push(PLAIN);
     record.extend_from_slice(salt.as_bytes());
-    record.extend_from_slice(&length(attributes).to_be_bytes());
-    record.extend_from_slice(attributes);
-    if format == ZSTD {
-        record.extend_from_slice(&length(data).to_be_bytes());
+    for part in parts {
+        let length = u32::try_from(part.len()).expect("events are limited to far less than 4 GiB");
+        record.extend_from_slice(&length.to_be_bytes());
     }
-    record.extend_from_slice(body);
+    for part in parts {
+        record.extend_from_slice(part);
+    }
+    if body_bytes >= MIN_COMPRESSED_BYTES
+        && let Some(frame) = compress(&record[HEADER_BYTES..])
+    {
+        record[0] = ZSTD;
+        record.truncate(HEADER_BYTES);
+        record.extend_from_slice(&frame);
+    }
     record
 }
 
@@ -72,44 +83,48 @@ fn split_salt(record: &[u8]) -> Option<(u8, Salt, &[u8])> {
 
 pub(crate) fn decode(record: &[u8]) -> Option<StoredPayload> {
     let (format, salt, rest) = split_salt(record)?;
-    let (attributes_length, rest) = rest.split_first_chunk::<4>()?;
-    let (attributes, body) =
-        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*attributes_length)).ok()?)?;
-    let data = match format {
-        PLAIN => body.to_vec(),
-        ZSTD => {
-            let (data_length, frame) = body.split_first_chunk::<4>()?;
-            decompress(frame, usize::try_from(u32::from_be_bytes(*data_length)).ok()?)?
-        }
-        _ => return None,
+    let (attributes_bytes, rest) = split_length(rest)?;
+    let (annotations_bytes, rest) = split_length(rest)?;
+    let (data_bytes, body) = split_length(rest)?;
+    let body_bytes = attributes_bytes
+        .checked_add(annotations_bytes)?
+        .checked_add(data_bytes)?;
+    let mut attributes = match format {
+        ZSTD => decompress(body, body_bytes)?,
+        _ => body.to_vec(),
     };
+    if attributes.len() != body_bytes {
+        return None;
+    }
+    let data = attributes.split_off(attributes_bytes + annotations_bytes);
+    let annotations = attributes.split_off(attributes_bytes);
     Some(StoredPayload {
         salt,
-        attributes: attributes.to_vec(),
+        attributes,
+        annotations,
         data,
     })
 }
 
+fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    Some((usize::try_from(u32::from_be_bytes(*length)).ok()?, rest))
+}
+
 /// `None` if it would not be smaller.
-fn compress(data: &[u8]) -> Option<Vec<u8>> {
+fn compress(body: &[u8]) -> Option<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|compressor| {
-        let frame = compressor.as_mut()?.compress(data).ok()?;
-        (frame.len() + 4 < data.len()).then_some(frame)
+        let frame = compressor.as_mut()?.compress(body).ok()?;
+        (frame.len() < body.len()).then_some(frame)
     })
 }
 
-/// `None` if the frame is damaged or does not hold `data_length` bytes.
-fn decompress(frame: &[u8], data_length: usize) -> Option<Vec<u8>> {
-    if data_length > MAX_DATA_BYTES {
+/// `None` if the frame is damaged or says that it holds more than a body may.
+fn decompress(frame: &[u8], body_bytes: usize) -> Option<Vec<u8>> {
+    if body_bytes > MAX_BODY_BYTES {
         return None;
     }
-    let data = DECOMPRESSOR
-        .with_borrow_mut(|decompressor| decompressor.as_mut()?.decompress(frame, data_length).ok())?;
-    (data.len() == data_length).then_some(data)
-}
-
-fn length(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("events are limited to far less than 4 GiB")
+    DECOMPRESSOR.with_borrow_mut(|decompressor| decompressor.as_mut()?.decompress(frame, body_bytes).ok())
 }
 
 #[cfg(test)]
@@ -123,37 +138,45 @@ mod tests {
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
             .collect();
         for data in [vec![], b"short".to_vec(), vec![b'a'; 100_000], noise] {
-            let record = encode_payload(&salt, b"attributes", &data);
-            assert!(
-                record.len() <= data.len() + 47 + 4,
-                "a record is never much longer than its data"
-            );
-            let stored = decode(&record).unwrap();
-            assert_eq!(
-                (stored.salt, stored.attributes.as_slice(), stored.data),
-                (salt, &b"attributes"[..], data)
-            );
-            assert_eq!(decode_salt(&record), Some(salt));
+            for annotations in [&b""[..], b"annotations", &[b'n'; 3000]] {
+                let record = encode_payload(&salt, b"attributes", annotations, &data);
+                assert!(
+                    record.len() <= HEADER_BYTES + 10 + annotations.len() + data.len(),
+                    "a record is never much longer than what it holds"
+                );
+                let stored = StoredPayload {
+                    salt,
+                    attributes: b"attributes".to_vec(),
+                    annotations: annotations.to_vec(),
+                    data: data.clone(),
+                };
+                assert_eq!(decode(&record), Some(stored));
+                assert_eq!(decode_salt(&record), Some(salt));
+            }
         }
     }
 
     #[test]
     fn damaged_records_are_refused() {
-        let record = encode_payload(&Salt::from([7; 32]), b"attributes", &[b'a'; 10_000]);
-        assert_eq!(record[0], ZSTD);
-        for length in 0..record.len() {
-            assert_eq!(decode(&record[..length]), None, "cut at {length}");
+        let salt = Salt::from([7; 32]);
+        let long = encode_payload(&salt, b"attributes", b"annotations", &[b'a'; 10_000]);
+        let short = encode_payload(&salt, b"attributes", b"annotations", b"data");
+        assert_eq!((long[0], short[0]), (ZSTD, PLAIN));
+        for record in [&long, &short] {
+            for length in 0..record.len() {
+                assert_eq!(decode(&record[..length]), None, "cut at {length}");
+            }
+            let mut bomb = record.clone();
+            bomb[41..45].copy_from_slice(&u32::MAX.to_be_bytes());
+            assert_eq!(
+                decode(&bomb),
+                None,
+                "a length past the limit is refused before anything is allocated"
+            );
+            let mut unknown = record.clone();
+            unknown[0] = 3;
+            assert_eq!(decode(&unknown), None);
+            assert_eq!(decode_salt(&unknown), None);
         }
-        let mut bomb = record.clone();
-        bomb[47..51].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert_eq!(
-            decode(&bomb),
-            None,
-            "a length past the limit is refused before anything is allocated"
-        );
-        let mut unknown = record;
-        unknown[0] = 3;
-        assert_eq!(decode(&unknown), None);
-        assert_eq!(decode_salt(&unknown), None);
     }
 }

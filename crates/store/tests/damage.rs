@@ -6,9 +6,9 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use counterfoil_event::{Event, EventParts};
+use counterfoil_event::{Event, EventParts, Submitter};
 use counterfoil_log::{
-    Channel, DataDirectory, Finding, FsckError, FsckReport, Log, LogName, LogOptions, create_log, fsck,
+    DataDirectory, Finding, FsckError, FsckReport, Log, LogName, LogOptions, create_log, fsck,
 };
 use counterfoil_merkle::{Digest, Suite, TreeSize};
 use counterfoil_note::{LogSigner, SignerKey, UnixMillis};
@@ -33,7 +33,9 @@ impl SoundLog {
             ..LogOptions::default()
         };
         let log = Log::open(&data, &name(), options).unwrap();
-        let events = (1..SIZE).map(|id| log.prepare(event(id), Channel::API)).collect();
+        let events = (1..SIZE)
+            .map(|id| log.prepare(event(id), &Submitter::anonymous()))
+            .collect();
         log.submit(events).await.unwrap();
         drop(log);
         let sound = Self { root };
@@ -270,6 +272,10 @@ async fn a_missing_or_stray_entry() {
     assert_eq!(places, ["entries scan"]);
 }
 
+/// In a payload record: format, salt, and the big-endian lengths of attributes, annotations and data.
+const LOW_BYTE_OF_ANNOTATIONS_LENGTH: usize = 1 + 32 + 4 + 3;
+const LOW_BYTE_OF_DATA_LENGTH: usize = 1 + 32 + 8 + 3;
+
 #[tokio::test]
 async fn changed_payloads() {
     for suite in SUITES {
@@ -282,11 +288,21 @@ async fn changed_payloads() {
             }
             findings.into_iter().map(|finding| finding.problem).collect()
         };
-        // A byte of the payload, one more, a bit of the salt, another format, nothing at all.
+        // A byte of the payload, one more, something that the log did not add, a bit of the salt, another format, nothing at all.
         let changed = problems(damaged(|record| *record.last_mut().unwrap() ^= 1));
         assert_eq!(changed, ["the entry does not commit to this payload"]);
-        let longer = problems(damaged(|record| record.push(b' ')));
+        let longer = problems(damaged(|record| {
+            record.push(b' ');
+            record[LOW_BYTE_OF_DATA_LENGTH] += 1;
+        }));
         assert_eq!(longer, ["the payload is 11 bytes long, and the entry is for 10"]);
+        let annotated = problems(damaged(|record| {
+            let data = record.split_off(record.len() - 10);
+            record.extend_from_slice(b"\x1a\x01x");
+            record.extend_from_slice(&data);
+            record[LOW_BYTE_OF_ANNOTATIONS_LENGTH] += 3;
+        }));
+        assert_eq!(annotated, ["the entry does not commit to these annotations"]);
         let salt = problems(damaged(|record| record[1] ^= 1));
         assert_eq!(
             salt,
@@ -506,11 +522,11 @@ async fn a_changed_state() {
         );
         let missing = sound.check_damaged(|rows| rows.delete("meta", b"tree"));
         assert!(matches!(missing, Err(FsckError::Empty)), "{missing:?}");
-        let unknown = sound.check_damaged(|rows| rows.put("meta", b"format", 2u32.to_be_bytes()));
+        let unknown = sound.check_damaged(|rows| rows.put("meta", b"format", 3u32.to_be_bytes()));
         assert!(
             matches!(
                 unknown,
-                Err(FsckError::Store(StoreError::UnknownFormat { found: 2 }))
+                Err(FsckError::Store(StoreError::UnknownFormat { found: 3 }))
             ),
             "{unknown:?}"
         );

@@ -39,6 +39,7 @@ fn fill(store: &Store) -> TreeState {
         let record = encode_payload(
             &Salt::from([number.to_le_bytes()[0]; 32]),
             &number.to_be_bytes(),
+            &[9; 40],
             &vec![7; (number % 3_000) as usize],
         );
         batch.put_leaf(
@@ -69,6 +70,7 @@ fn check(store: &Store, state: &TreeState) {
         let payload = store.payload(index(number)).unwrap().unwrap();
         assert_eq!(payload.salt.as_bytes(), &[number.to_le_bytes()[0]; 32]);
         assert_eq!(payload.attributes, number.to_be_bytes());
+        assert_eq!(payload.annotations, [9; 40]);
         assert_eq!(payload.data, vec![7; (number % 3_000) as usize]);
         assert_eq!(store.index_of_leaf(&digest(number)).unwrap(), Some(index(number)));
         assert_eq!(store.index_of_event(&event(number)).unwrap(), Some(index(number)));

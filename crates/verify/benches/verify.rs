@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, hint::black_box, num::NonZeroU64, time::Duration};
 
-use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::{Frontier, LeafIndex, Suite, TileId, inclusion_proof};
 use counterfoil_note::{CosignerSigner, KeyKind, LogSigner, Policy, SignerKey, UnixMillis, UnixSeconds};
 use counterfoil_verify::Receipt;
@@ -24,7 +24,7 @@ fn receipt(suite: Suite) -> (String, String, Vec<u8>) {
     })
     .unwrap();
     let salt = Salt::from([3; 32]);
-    let entry = UnstampedEntry::new(suite, &event, &salt, "api", Authentication::None, "default").unwrap();
+    let entry = UnstampedEntry::new(suite, &event, &salt, &Submitter::anonymous(), &[], "default").unwrap();
     let entry = entry.stamp(NonZeroU64::MIN);
     let mut frontier = Frontier::new(suite);
     let mut tiles = HashMap::new();

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use counterfoil_event::{
-    Authentication, EntryError, Event, EventParts, Salt, UnstampedEntry, limits::MAX_ENTRY_BYTES,
+    EntryError, Event, EventParts, Salt, Submitter, UnstampedEntry, limits::MAX_ENTRY_BYTES,
 };
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, ProofError, Suite, TreeSize, inclusion_proof};
 use counterfoil_note::{
@@ -82,8 +82,8 @@ fn leaf(suite: Suite, number: u64) -> Vec<u8> {
         suite,
         &event(number),
         &salt,
-        "api",
-        Authentication::None,
+        &Submitter::anonymous(),
+        &[],
         "default",
     )
     .unwrap();

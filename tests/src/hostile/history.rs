@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::{
     Digest, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
 };
@@ -45,7 +45,7 @@ impl History {
     fn leaf(&self, event: Event, time_unix_ns: u64) -> Leaf {
         let salt = Salt::from([7; 32]);
         let entry =
-            UnstampedEntry::new(self.suite, &event, &salt, "api", Authentication::None, "default").unwrap();
+            UnstampedEntry::new(self.suite, &event, &salt, &Submitter::anonymous(), &[], "default").unwrap();
         Leaf {
             entry: entry.stamp(time_unix_ns.try_into().unwrap()),
             salt,

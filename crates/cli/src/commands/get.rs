@@ -61,6 +61,7 @@ fn json(entry: &VerifiedEntry, head: &SignedHead, with_data: bool) -> Value {
         let mut json = json!({
             "salt": hex::encode(payload.salt.as_bytes()),
             "attributes": output::attributes(&payload.attributes),
+            "annotations": output::annotations(&payload.annotations),
         });
         if with_data {
             json["data"] = output::base64(&payload.data).into();
@@ -85,9 +86,15 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
         .add("leaf", entry.leaf_index)
         .add("leaf hash", entry.leaf_hash)
         .add("recorded", output::nanos(fields.time_unix_ns().get()))
+        .add("channel", fields.source_id())
         .add("submitter", fields.authentication().as_str())
         .add("type", fields.event_type());
-    if let Some(EntryPayload { attributes, .. }) = &entry.payload {
+    if let Some(EntryPayload {
+        attributes,
+        annotations,
+        ..
+    }) = &entry.payload
+    {
         facts
             .add("source", output::printable(&attributes.source))
             .add("id", output::printable(&attributes.id));
@@ -98,6 +105,14 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
         }
         for (name, value) in &attributes.extensions {
             facts.add("extension", output::printable(&format!("{name}={value}")));
+        }
+        for (name, value) in [
+            ("adapter", &annotations.adapter),
+            ("evidence", &annotations.evidence),
+        ] {
+            if !value.is_empty() {
+                facts.add(name, output::printable(value));
+            }
         }
     }
     let size = format!("{} bytes, {}", fields.payload_length(), fields.media_type());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::{
     Digest, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
 };
@@ -73,6 +73,8 @@ pub(crate) enum Lie {
     ServedPayload,
     /// Serves attributes that were not recorded.
     ServedAttributes,
+    /// Serves something that the log did not add when it recorded the entry.
+    ServedAnnotations,
     /// Serves an entry with a changed byte.
     ServedEntry,
     /// Leaves an entry out of a range.
@@ -229,8 +231,8 @@ impl FakeLog {
             self.suite,
             &recorded,
             &salt,
-            "api",
-            Authentication::None,
+            &Submitter::anonymous(),
+            &[],
             "default",
         )
         .unwrap();
@@ -405,10 +407,12 @@ impl FakeLog {
         let mut entry = stored.entry.clone();
         let mut attributes = stored.event.attributes().clone();
         let mut data = stored.event.data().clone();
+        let mut annotations = Bytes::new();
         match state.lie {
             // The highest byte of the time: the entry stays well-formed.
             Lie::ServedEntry => entry[10] ^= 1,
             Lie::ServedPayload => data = "payload ?".into(),
+            Lie::ServedAnnotations => annotations = Bytes::from_static(b"\x1a\x01x"),
             Lie::ServedAttributes => attributes.subject = "forged".into(),
             _ => {}
         }
@@ -419,6 +423,7 @@ impl FakeLog {
                 salt: Bytes::copy_from_slice(stored.salt.as_bytes()),
                 attributes: attributes.encode().into(),
                 data,
+                annotations,
             }),
         }
     }

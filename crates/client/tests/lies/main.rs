@@ -543,6 +543,7 @@ async fn entries_and_payloads_are_checked() {
         Lie::ServedEntry,
         Lie::ServedPayload,
         Lie::ServedAttributes,
+        Lie::ServedAnnotations,
         Lie::OtherLeaf,
     ] {
         let (log, address) = log(Suite::Blake3).await;

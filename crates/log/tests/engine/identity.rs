@@ -2,6 +2,7 @@
 
 use std::{slice, sync::Arc};
 
+use counterfoil_event::{Annotations, Authentication, Entry, Event, EventParts, Submitter};
 use counterfoil_log::{Log, Outcome};
 use counterfoil_merkle::Suite;
 use tokio::task::JoinSet;
@@ -203,4 +204,70 @@ async fn racing_conflicts_of_the_same_bytes_leave_one_record() {
     }
     assert!(callers.join_all().await.into_iter().all(|existing| existing == 1));
     assert_eq!(audit(&log).await.of_type("log.conflict").count(), 1);
+}
+
+/// A delivery as an adapter reads it.
+fn delivery(adapter: &str, event_type: &str, data: &str) -> Event {
+    let parts = EventParts {
+        id: "7/72d3162e".to_owned(),
+        source: "hooks/github".to_owned(),
+        event_type: event_type.to_owned(),
+        data_content_type: "application/json".to_owned(),
+        data: data.to_owned().into(),
+        extensions: vec![("nativeevent".to_owned(), "push".to_owned())],
+        ..EventParts::default()
+    };
+    let normalised = format!(r#"{{"type":"{event_type}"}}"#).into_bytes();
+    let event = Event::try_from(parts).unwrap();
+    event.with_normal_form(adapter, normalised).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_adds_is_committed_to_and_does_not_make_another_event() {
+    for suite in SUITES {
+        let place = Place::new(suite);
+        let log = place.open();
+        let submitter = |evidence: &str| {
+            let source_id = "github".parse().unwrap();
+            Submitter::new(source_id, Authentication::Hmac, evidence.to_owned()).unwrap()
+        };
+        let submit = async |event: &Event, evidence: &str| {
+            let prepared = log.prepare(event.clone(), &submitter(evidence));
+            log.submit(vec![prepared]).await.unwrap().outcomes.remove(0)
+        };
+
+        let event = delivery("github/1", "scm.push", "{}");
+        let recorded = submit(&event, "first secret").await;
+        let entry = Entry::decode(&leaf(&recorded).entry).unwrap();
+        assert_eq!(
+            (entry.source_id(), entry.authentication()),
+            ("github", Authentication::Hmac)
+        );
+        let stored = read_all(&log).await.pop().unwrap().payload.unwrap();
+        let annotations = Annotations::decode_canonical(&stored.annotations).unwrap();
+        assert_eq!(annotations.adapter, "github/1");
+        assert_eq!(annotations.normalised, br#"{"type":"scm.push"}"#);
+        assert_eq!(annotations.evidence, "first secret");
+
+        // Another credential, and another version of the adapter that reads another type out of the same bytes.
+        assert!(matches!(
+            submit(&event, "second secret").await,
+            Outcome::Duplicate(_)
+        ));
+        let upgraded = delivery("github/2", "scm.push.forced", "{}");
+        let again = submit(&upgraded, "first secret").await;
+        assert!(matches!(again, Outcome::Duplicate(_)));
+        assert_eq!(leaf(&again).index, leaf(&recorded).index);
+
+        // Other bytes, whoever read them; and what only the submitter can have changed.
+        assert_eq!(
+            conflict(&submit(&delivery("github/2", "scm.push", "[]"), "").await),
+            1
+        );
+        assert_eq!(
+            conflict(&submit(&delivery("github/1", "scm.tag", "{}"), "").await),
+            1
+        );
+        audit(&log).await;
+    }
 }

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::{Attributes, Entry, Event, EventKey, EventParts, Genesis};
+use counterfoil_event::{Attributes, Entry, Event, EventKey, EventParts, Genesis, Submitter};
 use counterfoil_log::{
-    Channel, DataDirectory, LeafName, Log, LogDirectory, LogName, LogOptions, OpenError, Outcome, ProvenLeaf,
+    DataDirectory, LeafName, Log, LogDirectory, LogName, LogOptions, OpenError, Outcome, ProvenLeaf,
     SubmitError, Submitted, TreeHead, create_log,
 };
 use counterfoil_merkle::{
@@ -130,7 +130,7 @@ pub(crate) fn submit(
 ) -> impl Future<Output = Result<Submitted, SubmitError>> + Send + use<> {
     let prepared = events
         .iter()
-        .map(|event| log.prepare(event.clone(), Channel::API))
+        .map(|event| log.prepare(event.clone(), &Submitter::anonymous()))
         .collect();
     log.submit(prepared)
 }
@@ -232,6 +232,9 @@ pub(crate) async fn audit(log: &Log) -> Audited {
         entry
             .commits_to_attributes(suite, &payload.salt, &payload.attributes)
             .unwrap();
+        entry
+            .commits_to_annotations(suite, &payload.salt, &payload.annotations)
+            .unwrap();
         assert!(
             entry.time_unix_ns().get() >= last_time,
             "time runs backwards at {place}"
@@ -267,7 +270,7 @@ pub(crate) async fn audit(log: &Log) -> Audited {
     audited
 }
 
-async fn read_all(log: &Log) -> Vec<counterfoil_log::StoredEntry> {
+pub(crate) async fn read_all(log: &Log) -> Vec<counterfoil_log::StoredEntry> {
     let mut stored = Vec::new();
     loop {
         let page = log

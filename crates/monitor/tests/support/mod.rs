@@ -17,7 +17,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::{Digest, Frontier, Suite, Tile, TileId, TilePath, TreeSize};
 use counterfoil_note::{KeyKind, LogSigner, SignerKey, UnixMillis};
 use tokio::net::TcpListener;
@@ -167,8 +167,8 @@ pub fn entry(suite: Suite, history: &str, index: u64, time_ns: u64) -> Bytes {
         suite,
         &event,
         &Salt::from(salt),
-        "api",
-        Authentication::None,
+        &Submitter::anonymous(),
+        &[],
         "default",
     );
     entry.unwrap().stamp(NonZeroU64::new(time_ns).unwrap()).into()

@@ -229,11 +229,13 @@ fn entry_message(stored: StoredEntry) -> v1::GetEntryResponse {
             |StoredPayload {
                  salt,
                  attributes,
+                 annotations,
                  data,
              }| v1::Payload {
                 salt: Bytes::copy_from_slice(salt.as_bytes()),
                 attributes: attributes.into(),
                 data: data.into(),
+                annotations: annotations.into(),
             },
         ),
     }

@@ -2,10 +2,8 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use counterfoil_event::Event;
-use counterfoil_log::{
-    Channel, Log, MAX_CALL_EVENTS, Outcome, PreparedEvent, ProvenLeaf, SubmitError, Submitted,
-};
+use counterfoil_event::{self as event, Event};
+use counterfoil_log::{Log, MAX_CALL_EVENTS, Outcome, PreparedEvent, ProvenLeaf, SubmitError, Submitted};
 use counterfoil_proto::{
     proof_field,
     v1::{self, submit_result, submit_service_server::SubmitService},
@@ -49,7 +47,7 @@ impl SubmitService for Submitter {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log)?;
-        let group = Group::new(&log, vec![(0, request.event)]);
+        let group = Group::new(&log, vec![(0, request.event)], &event::Submitter::anonymous());
         if let Some(refusal) = group.refusals().next() {
             return Err(refusal.clone().into());
         }
@@ -83,7 +81,10 @@ impl SubmitService for Submitter {
             .zip(events)
             .map(|(place, event)| (place, Some(event)))
             .collect();
-        let (tree_heads, results) = Group::new(&log, events).results().await.map_err(Refusal::from)?;
+        let (tree_heads, results) = Group::new(&log, events, &event::Submitter::anonymous())
+            .results()
+            .await
+            .map_err(Refusal::from)?;
         Ok(Response::new(v1::SubmitBatchResponse { tree_heads, results }))
     }
 
@@ -174,7 +175,7 @@ impl SubmitStream {
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .collect();
-        Ok(Some(Group::new(log, events)))
+        Ok(Some(Group::new(log, events, &event::Submitter::anonymous())))
     }
 }
 
@@ -205,15 +206,15 @@ struct Group {
 }
 
 impl Group {
-    fn new(log: &Log, events: Vec<(u64, Option<v1::Event>)>) -> Self {
+    fn new(log: &Log, events: Vec<(u64, Option<v1::Event>)>, submitter: &event::Submitter) -> Self {
         let bytes: usize = events
             .iter()
             .map(|(_, event)| event.as_ref().map_or(0, |event| event.data.len()))
             .sum();
         let (items, prepared) = if bytes > INLINE_BYTES {
-            task::block_in_place(|| prepare(log, events))
+            task::block_in_place(|| prepare(log, events, submitter))
         } else {
-            prepare(log, events)
+            prepare(log, events, submitter)
         };
         let submitted: SubmittedFuture = if prepared.is_empty() {
             let head = log.commit_head();
@@ -273,6 +274,7 @@ impl Group {
 fn prepare(
     log: &Log,
     events: Vec<(u64, Option<v1::Event>)>,
+    submitter: &event::Submitter,
 ) -> (Vec<(u64, Option<Refusal>)>, Vec<PreparedEvent>) {
     let mut prepared = Vec::with_capacity(events.len());
     let items = events
@@ -284,7 +286,7 @@ fn prepare(
             (
                 sequence,
                 event
-                    .map(|event| prepared.push(log.prepare(event, Channel::API)))
+                    .map(|event| prepared.push(log.prepare(event, submitter)))
                     .err(),
             )
         })

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use counterfoil_event::{Authentication, Event, EventParts, Salt, UnstampedEntry};
+use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::{
     Digest, Frontier, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
 };
@@ -44,8 +44,8 @@ pub(crate) fn leaf(suite: Suite, number: usize, time_unix_ns: u64) -> Vec<u8> {
         suite,
         &event.unwrap(),
         &salt,
-        "api",
-        Authentication::None,
+        &Submitter::anonymous(),
+        &[],
         "default",
     );
     entry.unwrap().stamp(NonZeroU64::new(time_unix_ns).unwrap())
