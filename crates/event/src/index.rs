@@ -1,0 +1,175 @@
+//! The search index: which attributes of an event lead to its entry, and by which key.
+
+use std::{fmt, str::FromStr, sync::LazyLock};
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+
+/// An attribute by which entries can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IndexAttribute {
+    /// A repository: its full name, such as `acme/widgets`, or the provider's id of it.
+    Repository,
+    /// A commit, in hex.
+    Commit,
+    /// A run of a workflow or pipeline: the provider's id of it.
+    Run,
+    /// Who did it: a login, or the provider's id of it.
+    Actor,
+    /// What was built: a digest, such as `sha256:…`.
+    Artifact,
+    /// Where it was deployed to.
+    Environment,
+}
+
+/// A name that no attribute has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such attribute; there are repository, commit, run, actor, artifact and environment")]
+pub struct UnknownIndexAttribute;
+
+impl IndexAttribute {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Repository,
+        Self::Commit,
+        Self::Run,
+        Self::Actor,
+        Self::Artifact,
+        Self::Environment,
+    ];
+
+    /// Its name, such as `artifact`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::Commit => "commit",
+            Self::Run => "run",
+            Self::Actor => "actor",
+            Self::Artifact => "artifact",
+            Self::Environment => "environment",
+        }
+    }
+
+    /// The first byte of its keys, and its number in messages. Never reused.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Repository => 1,
+            Self::Commit => 2,
+            Self::Run => 3,
+            Self::Actor => 4,
+            Self::Artifact => 5,
+            Self::Environment => 6,
+        }
+    }
+
+    /// The attribute of that number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|attribute| attribute.number() == number)
+    }
+}
+
+impl fmt::Display for IndexAttribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for IndexAttribute {
+    type Err = UnknownIndexAttribute;
+
+    fn from_str(name: &str) -> Result<Self, UnknownIndexAttribute> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|attribute| attribute.as_str() == name)
+            .ok_or(UnknownIndexAttribute)
+    }
+}
+
+/// What a value of an attribute is filed under in a log's search index: 17 bytes, the same for both suites, never published.
+///
+/// The attribute's number, then the first 16 bytes of BLAKE3 in derive-key mode with the context
+/// `counterfoil 2026-11-22 index key` over the value, its ASCII letters in lower case: providers take `Acme/Widgets` and
+/// `acme/widgets` for one name, and digests are written in both. A hash, so that rows are short and of one length however
+/// long the value is. Two values under one key cost a reader a look at an entry that is not meant; whoever searches looks
+/// at the entries anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IndexKey([u8; Self::LEN]);
+
+static INDEX_KEY_CONTEXT: LazyLock<ContextKey> =
+    LazyLock::new(|| hash_derive_key_context("counterfoil 2026-11-22 index key"));
+
+impl IndexKey {
+    /// Bytes of a key.
+    pub const LEN: usize = 17;
+
+    /// The key of a value.
+    pub fn new(attribute: IndexAttribute, value: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_from_context_key(&INDEX_KEY_CONTEXT);
+        hasher.update(value.to_ascii_lowercase().as_bytes());
+        let mut key = [attribute.number(); Self::LEN];
+        key[1..].copy_from_slice(&hasher.finalize().as_bytes()[..Self::LEN - 1]);
+        Self(key)
+    }
+
+    /// The keys of an event's terms, ascending, each once.
+    pub fn of_terms(terms: &[(IndexAttribute, String)]) -> Vec<Self> {
+        let mut keys: Vec<_> = terms
+            .iter()
+            .map(|(attribute, value)| Self::new(*attribute, value))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl From<[u8; Self::LEN]> for IndexKey {
+    fn from(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_lead_back_to_their_attribute() {
+        for attribute in IndexAttribute::ALL {
+            assert_eq!(attribute.as_str().parse(), Ok(attribute));
+            assert_eq!(IndexAttribute::from_number(attribute.number()), Some(attribute));
+        }
+        assert_eq!("Commit".parse::<IndexAttribute>(), Err(UnknownIndexAttribute));
+        assert_eq!(IndexAttribute::from_number(0), None);
+    }
+
+    #[test]
+    fn a_key_is_what_the_protocol_says() {
+        let key = IndexKey::new(IndexAttribute::Repository, "Acme/Widgets");
+        let hash = blake3::derive_key("counterfoil 2026-11-22 index key", b"acme/widgets");
+        assert_eq!(key.as_bytes()[0], 1);
+        assert_eq!(key.as_bytes()[1..], hash[..16]);
+        assert_ne!(
+            key,
+            IndexKey::new(IndexAttribute::Environment, "acme/widgets"),
+            "the same value of another attribute is filed elsewhere"
+        );
+    }
+
+    #[test]
+    fn terms_that_are_filed_together_make_one_row() {
+        let terms = [
+            (IndexAttribute::Commit, "ABC".to_owned()),
+            (IndexAttribute::Repository, "x".to_owned()),
+            (IndexAttribute::Commit, "abc".to_owned()),
+        ];
+        let keys = IndexKey::of_terms(&terms);
+        assert_eq!(keys.len(), 2);
+        assert!(keys.is_sorted());
+    }
+}
