@@ -1,5 +1,6 @@
 //! Column families, and their keys and small values as bytes.
 
+use counterfoil_event::IndexKey;
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 
 use crate::TreeState;
@@ -24,17 +25,19 @@ pub(crate) enum Family {
     Heads,
     EventIds,
     LeafHashes,
+    Attributes,
     Meta,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Entries,
         Self::Payloads,
         Self::Tiles,
         Self::Heads,
         Self::EventIds,
         Self::LeafHashes,
+        Self::Attributes,
         Self::Meta,
     ];
 
@@ -46,6 +49,7 @@ impl Family {
             Self::Heads => "heads",
             Self::EventIds => "event_ids",
             Self::LeafHashes => "leaf_hashes",
+            Self::Attributes => "attributes",
             Self::Meta => "meta",
         }
     }
@@ -57,6 +61,21 @@ pub(crate) fn index(index: LeafIndex) -> [u8; 8] {
 
 pub(crate) fn decode_index(bytes: &[u8]) -> Option<LeafIndex> {
     LeafIndex::new(u64::from_be_bytes(bytes.try_into().ok()?)).ok()
+}
+
+/// A row of the search index: all of it is key, so that what a value leads to is one run of rows in order of index.
+pub(crate) type IndexRow = [u8; IndexKey::LEN + 8];
+
+pub(crate) fn index_row(key: &IndexKey, index: LeafIndex) -> IndexRow {
+    let mut row = [0; IndexKey::LEN + 8];
+    row[..IndexKey::LEN].copy_from_slice(key.as_bytes());
+    row[IndexKey::LEN..].copy_from_slice(&self::index(index));
+    row
+}
+
+pub(crate) fn decode_index_row(bytes: &[u8]) -> Option<(IndexKey, LeafIndex)> {
+    let (key, index) = bytes.split_first_chunk::<{ IndexKey::LEN }>()?;
+    Some((IndexKey::from(*key), decode_index(index)?))
 }
 
 pub(crate) fn size(size: TreeSize) -> [u8; 8] {

@@ -17,9 +17,11 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::{EventKey, Salt};
+use counterfoil_event::{EventKey, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
-use rocksdb::{ColumnFamily, DB, Direction, ErrorKind, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+};
 
 pub use error::StoreError;
 use keys::{FORMAT_VERSION, Family, META_FORMAT, META_PUBLISHED, META_TREE};
@@ -49,7 +51,7 @@ pub struct Store {
 impl Store {
     /// Makes an empty database in `path`, which must not hold one.
     pub fn create(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build();
+        let (mut database, families) = options.build(&Family::ALL);
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
@@ -63,13 +65,15 @@ impl Store {
 
     /// Opens a database for reading and writing. At most one process has it open so.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (database, families) = options.build();
+        let (mut database, families) = options.build(&Family::ALL);
+        // The search index came later than the first logs. Their entries have no terms, so it is complete when it is made.
+        database.create_missing_column_families(true);
         Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?.of_known_format()
     }
 
     /// Opens a database for reading. It changes nothing on disk and sees nothing that is written later.
     pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (database, families) = options.build();
+        let (database, families) = options.build(&families_in(path));
         Self::from_opened(
             DB::open_cf_descriptors_read_only(&database, path, families, false),
             path,
@@ -80,7 +84,7 @@ impl Store {
     /// Opens a database for reading that another process may have open for writing. It sees what was written before it was
     /// opened, and changes nothing in `path`; RocksDB's own notes go to `scratch`, a directory.
     pub fn open_beside(path: &Path, scratch: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build();
+        let (mut database, families) = options.build(&families_in(path));
         // The writer deletes files that it has merged into others. Those that are open stay readable.
         database.set_max_open_files(-1);
         Self::from_opened(
@@ -121,6 +125,7 @@ impl Store {
             writes: WriteBatch::default(),
             leaf_hashes: Vec::new(),
             event_ids: Vec::new(),
+            attributes: Vec::new(),
         }
     }
 
@@ -289,6 +294,71 @@ impl Store {
             })
     }
 
+    /// The entries that the search index has under `key`, from `first` on, in order of index.
+    pub fn indices_under(
+        &self,
+        key: &IndexKey,
+        first: LeafIndex,
+    ) -> impl Iterator<Item = Result<LeafIndex, StoreError>> {
+        let key = *key;
+        self.index_rows_from(keys::index_row(&key, first))
+            .take_while(move |row| row.as_ref().map_or(true, |(found, _)| *found == key))
+            .map(|row| row.map(|(_, index)| index))
+    }
+
+    /// Whether the search index has an entry under `key`.
+    pub fn has_index_row(&self, key: &IndexKey, index: LeafIndex) -> Result<bool, StoreError> {
+        match self.search_index() {
+            Some(family) => Ok(self
+                .db
+                .get_pinned_cf(family, keys::index_row(key, index))?
+                .is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The search index in order of key, then index.
+    pub fn index_rows(&self) -> impl Iterator<Item = Result<(IndexKey, LeafIndex), StoreError>> {
+        self.index_rows_from([])
+    }
+
+    /// Adds rows to the search index, synced. For mending it: new entries bring theirs in their batch.
+    pub fn add_index_rows(&self, rows: &[(IndexKey, LeafIndex)]) -> Result<(), StoreError> {
+        let mut writes = WriteBatch::default();
+        for (key, index) in rows {
+            writes.put_cf(self.family(Family::Attributes), keys::index_row(key, *index), []);
+        }
+        self.write_synced(&writes)
+    }
+
+    /// Removes rows from the search index, synced. Nothing else here removes anything.
+    pub fn remove_index_rows(&self, rows: &[(IndexKey, LeafIndex)]) -> Result<(), StoreError> {
+        let mut writes = WriteBatch::default();
+        for (key, index) in rows {
+            writes.delete_cf(self.family(Family::Attributes), keys::index_row(key, *index));
+        }
+        self.write_synced(&writes)
+    }
+
+    fn index_rows_from(
+        &self,
+        first: impl AsRef<[u8]>,
+    ) -> impl Iterator<Item = Result<(IndexKey, LeafIndex), StoreError>> {
+        let rows = self.search_index().map(|family| {
+            self.db
+                .iterator_cf(family, IteratorMode::From(first.as_ref(), Direction::Forward))
+        });
+        rows.into_iter().flatten().map(|row| {
+            let (key, _) = row?;
+            decode(Family::Attributes, &key, keys::decode_index_row)
+        })
+    }
+
+    /// `None` in a database that was only read since before there was one.
+    fn search_index(&self) -> Option<&ColumnFamily> {
+        self.db.cf_handle(Family::Attributes.name())
+    }
+
     fn family(&self, family: Family) -> &ColumnFamily {
         self.db
             .cf_handle(family.name())
@@ -335,12 +405,13 @@ pub struct Batch<'a> {
     store: &'a Store,
     writes: WriteBatch,
     /// Rows under random keys, kept back to be written in order of key.
-    leaf_hashes: Vec<IndexRow>,
-    event_ids: Vec<IndexRow>,
+    leaf_hashes: Vec<DigestRow>,
+    event_ids: Vec<DigestRow>,
+    attributes: Vec<keys::IndexRow>,
 }
 
 /// A digest and the index that it leads to.
-type IndexRow = ([u8; 32], [u8; 8]);
+type DigestRow = ([u8; 32], [u8; 8]);
 
 impl Batch<'_> {
     /// Adds an entry with what is kept beside it, and the rows that find it.
@@ -360,6 +431,12 @@ impl Batch<'_> {
             .put_cf(self.store.family(Family::Payloads), key, payload);
         self.leaf_hashes.push((*leaf_hash.as_bytes(), key));
         self.event_ids.push((*event.as_bytes(), key));
+    }
+
+    /// Files an entry in the search index.
+    pub fn put_index_rows(&mut self, index: LeafIndex, under: &[IndexKey]) {
+        self.attributes
+            .extend(under.iter().map(|key| keys::index_row(key, index)));
     }
 
     /// Adds a full tile: 256 hashes.
@@ -396,8 +473,23 @@ impl Batch<'_> {
                 self.writes.put_cf(self.store.family(family), key, index);
             }
         }
+        self.attributes.sort_unstable();
+        for row in &self.attributes {
+            self.writes.put_cf(self.store.family(Family::Attributes), row, []);
+        }
         self.store.write_synced(&self.writes)
     }
+}
+
+/// The families to open for reading: all but the search index, where that is not made yet.
+fn families_in(path: &Path) -> Vec<Family> {
+    // Where the list can't be read, the open will say why.
+    let found = DB::list_cf(&Options::default(), path).unwrap_or_default();
+    let has_index = found.iter().any(|name| name == Family::Attributes.name());
+    Family::ALL
+        .into_iter()
+        .filter(|family| has_index || *family != Family::Attributes)
+        .collect()
 }
 
 fn synced() -> WriteOptions {

@@ -41,12 +41,13 @@ impl StoreOptions {
         (self.memory_bytes / 2).min(128 * MIB)
     }
 
-    /// The options of the database, and its families with theirs.
-    pub(crate) fn build(&self) -> (Options, Vec<ColumnFamilyDescriptor>) {
+    /// The options of the database, and `families` with theirs.
+    pub(crate) fn build(&self, families: &[Family]) -> (Options, Vec<ColumnFamilyDescriptor>) {
         let cache = Cache::new_lru_cache(self.memory_bytes);
-        let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), self.family(family, &cache)))
-            .into();
+        let families = families
+            .iter()
+            .map(|&family| ColumnFamilyDescriptor::new(family.name(), self.family(family, &cache)))
+            .collect();
         (self.database(&cache), families)
     }
 
@@ -111,6 +112,14 @@ impl StoreOptions {
                 options.set_write_buffer_size(INDEX_BUFFER_BYTES);
                 options.set_memtable_prefix_bloom_ratio(0.1);
                 options.set_memtable_whole_key_filtering(true);
+                options.set_compaction_style(DBCompactionStyle::Universal);
+                options.set_universal_compaction_options(&UniversalCompactOptions::default());
+            }
+            // As random, but read by scans, and a value that is common repeats its hash, which zstd takes out again.
+            Family::Attributes => {
+                options.set_compression_type(DBCompressionType::Lz4);
+                options.set_bottommost_compression_type(DBCompressionType::Zstd);
+                options.set_write_buffer_size(INDEX_BUFFER_BYTES);
                 options.set_compaction_style(DBCompactionStyle::Universal);
                 options.set_universal_compaction_options(&UniversalCompactOptions::default());
             }

@@ -1,7 +1,7 @@
 //! What is put in comes back: by key, in order, after opening again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use counterfoil_event::{EventKey, Salt};
+use counterfoil_event::{EventKey, IndexAttribute, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use counterfoil_store::{Store, StoreError, StoreOptions, TreeState, encode_payload};
 
@@ -202,4 +202,74 @@ fn what_can_not_be_opened_says_why() {
         matches!(refused, Some(StoreError::Corrupt(_) | StoreError::Io(_))),
         "{refused:?}"
     );
+}
+
+#[test]
+fn the_search_index_leads_to_entries_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let store = Store::create(&path, &StoreOptions::default()).unwrap();
+    let key = |value: &str| IndexKey::new(IndexAttribute::Commit, value);
+    // Keys that are neighbours, so that a search which runs on past its own would show.
+    let mut keys: Vec<_> = (0..50).map(|number| key(&number.to_string())).collect();
+    keys.sort();
+    let mut batch = store.batch();
+    for number in INDICES.into_iter().rev() {
+        batch.put_index_rows(index(number), &keys);
+    }
+    batch.put_index_rows(index(3), &keys[10..11]);
+    batch.write().unwrap();
+
+    let under = |key: &IndexKey, first: u64| -> Vec<u64> {
+        let indices = store.indices_under(key, index(first));
+        indices.map(|index| index.unwrap().get()).collect()
+    };
+    for (place, key) in keys.iter().enumerate() {
+        let mut expected = INDICES.to_vec();
+        if place == 10 {
+            expected.insert(2, 3);
+        }
+        assert_eq!(under(key, 0), expected);
+        assert_eq!(under(key, 257), INDICES[4..]);
+    }
+    assert_eq!(under(&key("other"), 0), [0; 0]);
+    assert!(store.has_index_row(&keys[10], index(3)).unwrap());
+    assert!(!store.has_index_row(&keys[11], index(3)).unwrap());
+    assert_eq!(store.index_rows().count(), 50 * INDICES.len() + 1);
+
+    store
+        .remove_index_rows(&[(keys[10], index(3)), (keys[0], index(0))])
+        .unwrap();
+    store.add_index_rows(&[(keys[0], index(2))]).unwrap();
+    assert_eq!(under(&keys[10], 0), INDICES);
+    assert_eq!(under(&keys[0], 0)[..2], [1, 2]);
+}
+
+#[test]
+fn a_database_from_before_the_search_index_gets_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let options = StoreOptions::default();
+    let state = fill(&Store::create(&path, &options).unwrap());
+    let rocks = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&rocks, &path).unwrap();
+    let mut older = rocksdb::DB::open_cf(&rocks, &path, families).unwrap();
+    older.drop_cf("attributes").unwrap();
+    drop(older);
+
+    // Reading it makes nothing.
+    let key = IndexKey::new(IndexAttribute::Run, "42");
+    for _ in 0..2 {
+        let read = Store::open_read_only(&path, &options).unwrap();
+        check(&read, &state);
+        assert_eq!(read.index_rows().count(), 0);
+        assert_eq!(read.indices_under(&key, index(0)).count(), 0);
+        assert!(!read.has_index_row(&key, index(0)).unwrap());
+    }
+    let store = Store::open(&path, &options).unwrap();
+    check(&store, &state);
+    store.add_index_rows(&[(key, index(5))]).unwrap();
+    drop(store);
+    let read = Store::open_read_only(&path, &options).unwrap();
+    assert!(read.has_index_row(&key, index(5)).unwrap());
 }
