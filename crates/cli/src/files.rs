@@ -1,12 +1,13 @@
 //! Local files: payloads and receipts.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read, Write},
     path::Path,
 };
 
 use crate::failure::Failure;
+use counterfoil_files::{Readers, replace};
 
 /// Reads a file, or standard input for `-`, of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
@@ -40,11 +41,6 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
             .write_all(bytes)
             .map_err(|error| Failure::file("write", path, &error));
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    File::create(partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(partial, path))
-        .map_err(|error| Failure::file("write", path, &error))
+    replace(path, bytes, Readers::Umask)
+        .map_err(|error| Failure::file(error.action, &error.path, &error.source))
 }

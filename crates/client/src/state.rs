@@ -2,11 +2,12 @@
 
 use std::{
     env,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{File, OpenOptions},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
+use counterfoil_files::{FileError, Readers, create_directory, replace};
 use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead, UnixMillis};
 use counterfoil_verify::{Evidence, EvidenceTextError};
 
@@ -24,15 +25,8 @@ pub struct StateDir(PathBuf);
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file system refused.
-    #[error("can't {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, such as `read`.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// Evidence that is too long for a file.
     #[error("the evidence can't be written: {0}")]
     Evidence(#[from] EvidenceTextError),
@@ -87,13 +81,13 @@ impl StateDir {
         let path = self.file(origin, "head");
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed("open", &path))?,
+            opened => opened.map_err(FileError::at("open", &path))?,
         };
         let mut note = Vec::new();
         // One byte above the limit, so that a longer file is refused rather than cut.
         file.take(MAX_NOTE_BYTES as u64 + 1)
             .read_to_end(&mut note)
-            .map_err(failed("read", &path))?;
+            .map_err(FileError::at("read", &path))?;
         policy
             .verify_head(&note)
             .map(Some)
@@ -107,16 +101,16 @@ impl StateDir {
         base: Option<&SignedHead>,
         head: &SignedHead,
     ) -> Result<Saved, StateError> {
-        self.create()?;
+        create_directory(&self.0)?;
         let lock_path = self.file(head.origin(), "lock");
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&lock_path)
-            .map_err(failed("open", &lock_path))?;
+            .map_err(FileError::at("open", &lock_path))?;
         // Held until the file is closed, at the end of this function or of the process.
-        lock.lock().map_err(failed("lock", &lock_path))?;
+        lock.lock().map_err(FileError::at("lock", &lock_path))?;
 
         if let Some(found) = self.load(policy, head.origin())? {
             let expected =
@@ -125,7 +119,11 @@ impl StateDir {
                 return Ok(Saved::Overtaken(found));
             }
         }
-        self.replace(&self.file(head.origin(), "head"), head.note_bytes())?;
+        replace(
+            &self.file(head.origin(), "head"),
+            head.note_bytes(),
+            Readers::Umask,
+        )?;
         Ok(Saved::Yes)
     }
 
@@ -140,31 +138,10 @@ impl StateDir {
         let directory = Self(self.0.join("evidence"));
         let path = directory.file(origin, &name);
         if !path.exists() {
-            directory.create()?;
-            directory.replace(&path, evidence.to_text()?.as_bytes())?;
+            create_directory(&directory.0)?;
+            replace(&path, evidence.to_text()?.as_bytes(), Readers::Umask)?;
         }
         Ok(path)
-    }
-
-    /// After a crash at any point the file holds the old head or the new one, whole.
-    fn replace(&self, path: &Path, note: &[u8]) -> Result<(), StateError> {
-        let new = path.with_extension("new");
-        let mut file = File::create(&new).map_err(failed("create", &new))?;
-        file.write_all(note).map_err(failed("write", &new))?;
-        file.sync_all().map_err(failed("sync", &new))?;
-        fs::rename(&new, path).map_err(failed("replace", path))?;
-        sync_directory(&self.0)
-    }
-
-    fn create(&self) -> Result<(), StateError> {
-        if self.0.is_dir() {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.0).map_err(failed("create", &self.0))?;
-        match self.0.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-            _ => sync_directory(Path::new(".")),
-        }
     }
 
     fn file(&self, origin: &Origin, extension: &str) -> PathBuf {
@@ -185,22 +162,10 @@ impl StateDir {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), StateError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("sync", path))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    move |source| StateError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use counterfoil_merkle::{Digest, Suite, TreeSize};
     use counterfoil_note::{KeyKind, LogSigner, SignerKey, UnixMillis};
 

@@ -5,20 +5,16 @@
 //! elsewhere, best on another disk, shows both.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
+use counterfoil_files::{FileError, Readers, replace};
 use counterfoil_merkle::Frontier;
 use counterfoil_note::{LogSigner, SignedHead};
 use counterfoil_store::Store;
 
-use crate::{
-    LogName, OpenError,
-    directory::{LogDirectory, sync_directory},
-    open::check_signed,
-};
+use crate::{LogName, OpenError, directory::LogDirectory, open::check_signed};
 
 /// A signed note is far shorter; a longer file is no anchor.
 const MAX_ANCHOR_BYTES: u64 = 64 * 1024;
@@ -26,9 +22,12 @@ const MAX_ANCHOR_BYTES: u64 = 64 * 1024;
 /// Why an anchor can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AnchorError {
-    /// It can't be read or written.
+    /// It can't be read.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It can't be replaced.
+    #[error(transparent)]
+    Write(#[from] FileError),
     /// It is too long for a signed head.
     #[error("it is longer than a signed head can be")]
     TooLong,
@@ -109,12 +108,6 @@ impl Anchor {
 
     /// Replaces the anchored head. After a crash the file holds the old head or the new one.
     fn write(&self, note: &[u8]) -> Result<(), AnchorError> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let next = self.path.with_extension("checkpoint.new");
-        let mut file = File::create(&next)?;
-        file.write_all(note)?;
-        file.sync_all()?;
-        fs::rename(&next, &self.path)?;
-        Ok(sync_directory(directory)?)
+        Ok(replace(&self.path, note, Readers::Umask)?)
     }
 }

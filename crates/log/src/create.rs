@@ -7,13 +7,14 @@ use std::{
 };
 
 use counterfoil_event::{Genesis, Salt, Submitter};
+use counterfoil_files::{FileError, sync_directory};
 use counterfoil_merkle::{Frontier, Suite};
 use counterfoil_note::{Origin, VerifierKey};
 use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
 
 use crate::{
     DataDirectory, LogName, clock,
-    directory::{LogDirectory, sync_directory},
+    directory::LogDirectory,
     event::PreparedEvent,
     keys::{generate, write_key_file},
 };
@@ -30,6 +31,9 @@ pub enum CreateError {
     /// A file or directory could not be written.
     #[error("can't write the log's files: {0}")]
     Io(#[from] io::Error),
+    /// A file could not be made durable.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The database could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -126,8 +126,3 @@ impl LogDirectory {
         self.0.join("db")
     }
 }
-
-/// Makes the entries of a directory durable: a file is not on disk before the directory that names it is.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
-}

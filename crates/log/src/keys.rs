@@ -1,30 +1,21 @@
 //! The file of a log's signing keys: one signed-note secret key on a line, in the order of [`KeyKind::of_log`].
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
+use std::path::Path;
 
+use counterfoil_files::{FileError, SecretError, create_secret, read_secret};
 use counterfoil_merkle::Suite;
 use counterfoil_note::{KeyKind, LogSigner, LogSignerError, Origin, SignerKey};
 use zeroize::Zeroizing;
 
+/// Longest key file: a few keys, each of a name and some hundred characters.
+const MAX_KEY_FILE_BYTES: usize = 8 << 10;
+
 /// Why a key file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// It can't be read.
+    /// It can't be read, or others than its owner can read it.
     #[error(transparent)]
-    Io(#[from] io::Error),
-    /// Others than its owner can read it.
-    #[error(
-        "others than its owner may read it (mode {mode:03o}); it holds the log's secret keys. Run chmod 600 on it"
-    )]
-    Exposed {
-        /// Its permission bits.
-        mode: u32,
-    },
+    Secret(#[from] SecretError),
     /// A line is not a secret key.
     #[error("line {line} is no secret key: {problem}")]
     Malformed {
@@ -51,26 +42,18 @@ pub(crate) fn generate(origin: &Origin, suite: Suite) -> Result<Vec<SignerKey>, 
 }
 
 /// Writes a key file, synced, readable by its owner alone. The file must not exist.
-pub(crate) fn write_key_file(path: &Path, keys: &[SignerKey]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+pub(crate) fn write_key_file(path: &Path, keys: &[SignerKey]) -> Result<(), FileError> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE_BYTES));
     for key in keys {
-        file.write_all(key.to_secret_text().as_bytes())?;
-        file.write_all(b"\n")?;
+        text.push_str(&key.to_secret_text());
+        text.push('\n');
     }
-    file.sync_all()
+    create_secret(path, text.as_bytes())
 }
 
 /// Reads a key file.
 pub(crate) fn read_key_file(path: &Path) -> Result<LogSigner, KeyFileError> {
-    let mode = File::open(path)?.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::Exposed { mode });
-    }
-    let text = Zeroizing::new(fs::read_to_string(path)?);
+    let text = read_secret(path, MAX_KEY_FILE_BYTES)?;
     let keys = text
         .lines()
         .enumerate()

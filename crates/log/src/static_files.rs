@@ -9,7 +9,7 @@ use std::{
 
 use counterfoil_merkle::{Digest, TilePath};
 
-use crate::directory::sync_directory;
+use counterfoil_files::sync_directory;
 
 /// Where a file is written before it is moved to its place. One is enough, and whatever a crash leaves in it is
 /// overwritten.
@@ -116,7 +116,7 @@ impl StaticFiles {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.directories
             .iter()
-            .try_for_each(|directory| sync_directory(directory))
+            .try_for_each(|directory| sync_directory(directory).map_err(|error| error.source))
     }
 
     /// Removes all partial files of a tile or bundle.

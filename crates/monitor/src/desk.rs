@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::task;
 
-use crate::{Event, StateError, metrics::Metrics, outbox::Outbox, state};
+use crate::{Event, StateError, metrics::Metrics, outbox::Outbox};
+use counterfoil_files::{Readers, replace};
 
 /// What all logs of a monitor share.
 pub(crate) struct Desk {
@@ -45,7 +46,7 @@ impl Desk {
     /// Writes an evidence file, and returns its path.
     pub(crate) fn keep_evidence(&self, name: &str, text: &str) -> Result<String, StateError> {
         let path = self.evidence.join(format!("{name}.evidence"));
-        state::replace(&path, text.as_bytes())?;
+        replace(&path, text.as_bytes(), Readers::Umask).map_err(StateError::from)?;
         Ok(path.display().to_string())
     }
 }

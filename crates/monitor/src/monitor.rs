@@ -24,9 +24,10 @@ use crate::{
     log::FollowedLog,
     metrics::{self, Metrics},
     outbox::Outbox,
-    state::{StateFile, create_directory, failed},
+    state::StateFile,
     webhook::Webhook,
 };
+use counterfoil_files::{FileError, create_directory};
 
 /// The shortest pause between two rounds of a log that has more to read.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -69,12 +70,12 @@ impl Monitor {
         report: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<Self, MonitorError> {
         let directory = &config.state_dir;
-        create_directory(directory)?;
+        create_directory(directory).map_err(StateError::from)?;
         let lock = lock(&config)?;
         let evidence = directory.join("evidence");
-        create_directory(&evidence)?;
+        create_directory(&evidence).map_err(StateError::from)?;
         let logs_directory = directory.join("logs");
-        create_directory(&logs_directory)?;
+        create_directory(&logs_directory).map_err(StateError::from)?;
 
         let http = Http::new()?;
         let mut webhooks = Vec::with_capacity(config.webhooks.len());
@@ -197,12 +198,12 @@ fn serve_metrics(desk: Arc<Desk>) -> Router {
 
 fn lock(config: &Config) -> Result<File, StateError> {
     let path = config.state_dir.join("lock");
-    let file = File::create(&path).map_err(failed("create", &path))?;
+    let file = File::create(&path).map_err(FileError::at("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StateError::InUse {
             path: config.state_dir.clone(),
         }),
-        Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+        Err(TryLockError::Error(source)) => Err(FileError::at("lock", &path)(source).into()),
     }
 }

@@ -8,10 +8,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{
-    Event, StateError,
-    state::{self, failed},
-};
+use crate::{Event, StateError};
+use counterfoil_files::{FileError, Readers, create_directory, replace};
 
 /// Most messages that wait for one webhook. With more, the oldest is dropped.
 pub(crate) const MAX_WAITING: usize = 1000;
@@ -36,7 +34,7 @@ pub(crate) struct Message {
 
 impl Outbox {
     pub(crate) fn open(directory: PathBuf) -> Result<Self, StateError> {
-        state::create_directory(&directory)?;
+        create_directory(&directory)?;
         Ok(Self {
             directory,
             files: Mutex::new(()),
@@ -57,12 +55,12 @@ impl Outbox {
             .iter()
             .take((waiting.len() + 1).saturating_sub(MAX_WAITING))
         {
-            fs::remove_file(oldest).map_err(failed("remove", oldest))?;
+            fs::remove_file(oldest).map_err(FileError::at("remove", oldest))?;
             dropped += 1;
         }
         let next = waiting.last().and_then(|path| number_of(path)).unwrap_or(0) + 1;
         let path = self.directory.join(format!("{next:020}_{id}.{EXTENSION}"));
-        state::replace(&path, event.to_json().to_string().as_bytes())?;
+        replace(&path, event.to_json().to_string().as_bytes(), Readers::Umask)?;
         self.filled.notify_one();
         Ok(dropped)
     }
@@ -73,7 +71,7 @@ impl Outbox {
         let Some(path) = self.waiting()?.into_iter().next() else {
             return Ok(None);
         };
-        let body = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        let body = fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
         let id = id_of(&path).unwrap_or_default().to_owned();
         Ok(Some(Message { id, body, path }))
     }
@@ -84,7 +82,7 @@ impl Outbox {
         match fs::remove_file(&message.path) {
             // Dropped meanwhile, as the oldest.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(failed("remove", &message.path)),
+            removed => Ok(removed.map_err(FileError::at("remove", &message.path))?),
         }
     }
 
@@ -100,10 +98,10 @@ impl Outbox {
 
     /// The files, oldest first. A file that was not finished has another name.
     fn waiting(&self) -> Result<Vec<PathBuf>, StateError> {
-        let entries = fs::read_dir(&self.directory).map_err(failed("read", &self.directory))?;
+        let entries = fs::read_dir(&self.directory).map_err(FileError::at("read", &self.directory))?;
         let mut paths = Vec::new();
         for entry in entries {
-            let path = entry.map_err(failed("read", &self.directory))?.path();
+            let path = entry.map_err(FileError::at("read", &self.directory))?.path();
             if number_of(&path).is_some() {
                 paths.push(path);
             }

@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
+use counterfoil_files::{FileError, Readers, replace};
 use counterfoil_merkle::{CompactRange, Digest, TreeSize};
 use counterfoil_note::{Origin, Policy, SignedHead};
 use serde::{Deserialize, Serialize};
@@ -48,15 +48,8 @@ pub(crate) struct State {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file system refused.
-    #[error("can't {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, such as `read`.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// Another monitor runs on the directory.
     #[error("{} is in use by another monitor", path.display())]
     InUse {
@@ -125,7 +118,7 @@ impl StateFile {
                     ledger: Ledger::default(),
                 });
             }
-            read => read.map_err(failed("read", &self.path))?,
+            read => read.map_err(FileError::at("read", &self.path))?,
         };
         let saved: Saved = serde_json::from_slice(&bytes).map_err(|error| self.unusable(error))?;
         if saved.version != VERSION {
@@ -208,7 +201,7 @@ impl StateFile {
             findings: state.ledger.to_saved(),
         };
         let text = serde_json::to_vec_pretty(&saved).expect("strings and numbers serialise");
-        replace(&self.path, &text)
+        Ok(replace(&self.path, &text, Readers::Umask)?)
     }
 
     fn unusable(&self, problem: impl ToString) -> StateError {
@@ -216,44 +209,5 @@ impl StateFile {
             path: self.path.clone(),
             problem: problem.to_string(),
         }
-    }
-}
-
-/// Writes a file as a whole, through to the disk, or not at all.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new).map_err(failed("create", &new))?;
-    file.write_all(bytes).map_err(failed("write", &new))?;
-    file.sync_all().map_err(failed("sync", &new))?;
-    fs::rename(&new, path).map_err(failed("replace", path))?;
-    let directory = path
-        .parent()
-        .expect("a file that was just written is in a directory");
-    sync_directory(directory)
-}
-
-/// Creates a directory that outlives a crash.
-pub(crate) fn create_directory(path: &Path) -> Result<(), StateError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).map_err(failed("create", path))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => sync_directory(Path::new(".")),
-    }
-}
-
-fn sync_directory(path: &Path) -> Result<(), StateError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("sync", path))
-}
-
-pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    move |source| StateError::Io {
-        action,
-        path: path.to_owned(),
-        source,
     }
 }

@@ -1,12 +1,12 @@
 //! A witness on disk: `<data>/witness.key`, its secret key, and `<data>/state.redb`, what it cosigned.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
+use counterfoil_files::{FileError, SecretError, create_secret, read_secret, sync_directory};
 use counterfoil_note::{CosignerKey, CosignerSigner, KeyError, MAX_KEY_TEXT_BYTES, Origin};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -20,14 +20,9 @@ pub struct DataDirectory(PathBuf);
 /// Why a data directory can't be made or used.
 #[derive(Debug, Error)]
 pub enum DirectoryError {
-    /// The directory can't be made or synced.
-    #[error("can't make {}: {problem}", path.display())]
-    Make {
-        /// The directory or file.
-        path: PathBuf,
-        /// What happened.
-        problem: io::Error,
-    },
+    /// The directory or the key file can't be made.
+    #[error(transparent)]
+    Make(#[from] FileError),
     /// There is a key, and nothing overwrites one.
     #[error("{} is there already: a witness's key is never overwritten", path.display())]
     KeyExists {
@@ -58,17 +53,9 @@ pub enum DirectoryError {
 /// Why a key file can't be used.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// It can't be read.
+    /// It can't be read, or others than its owner can read it.
     #[error(transparent)]
-    Io(#[from] io::Error),
-    /// Others than its owner may read it.
-    #[error(
-        "others than its owner may read it (mode {mode:03o}); it holds the witness's secret key. Run chmod 600 on it"
-    )]
-    Exposed {
-        /// Its permission bits.
-        mode: u32,
-    },
+    Secret(#[from] SecretError),
     /// It holds more than a key, or less.
     #[error("it is no secret key of a witness: {0}")]
     Malformed(#[from] KeyError),
@@ -117,21 +104,17 @@ impl DataDirectory {
         getrandom::fill(seed.as_mut()).map_err(DirectoryError::Random)?;
         let signer = CosignerSigner::generate(name, *seed);
 
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |problem| DirectoryError::Make { path, problem }
-        };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(failed(directory))?;
+            .map_err(FileError::at("create", directory))?;
         self.create_state(signer.verifier_key())?;
         // The key last: a directory in which a crash left one is whole.
-        write_key_file(&path, &signer).map_err(failed(&path))?;
-        sync_directory(directory).map_err(failed(directory))?;
+        let text = Zeroizing::new(format!("{}\n", *signer.to_secret_text()));
+        create_secret(&path, text.as_bytes())?;
         if let Some(parent) = directory.parent().filter(|parent| parent != &Path::new("")) {
-            sync_directory(parent).map_err(failed(parent))?;
+            sync_directory(parent)?;
         }
         Ok(signer.verifier_key().clone())
     }
@@ -152,32 +135,7 @@ impl DataDirectory {
     }
 }
 
-fn write_key_file(path: &Path, signer: &CosignerSigner) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(signer.to_secret_text().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
-}
-
 fn read_key_file(path: &Path) -> Result<CosignerSigner, KeyFileError> {
-    let metadata = fs::metadata(path)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::Exposed { mode });
-    }
-    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    if length > MAX_KEY_TEXT_BYTES {
-        return Err(KeyError::TooLong { bytes: length }.into());
-    }
-    let text = Zeroizing::new(fs::read_to_string(path)?);
+    let text = read_secret(path, MAX_KEY_TEXT_BYTES)?;
     Ok(text.strip_suffix('\n').unwrap_or(&text).parse()?)
-}
-
-/// Makes the names in a directory durable: a file is not on disk before the directory that names it is.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use counterfoil_event::{Entry, EventKey};
+use counterfoil_files::SecretError;
 use counterfoil_log::{CreateError, KeyFileError, Log, LogOptions, OpenError, create_log};
 use counterfoil_merkle::{Suite, TileId};
 use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
@@ -85,7 +86,7 @@ async fn keys_that_others_can_read_are_refused() {
         fs::set_permissions(place.directory().keys(), fs::Permissions::from_mode(mode)).unwrap();
         match place.open_with(options()).err() {
             Some(OpenError::Keys {
-                problem: KeyFileError::Exposed { mode: found },
+                problem: KeyFileError::Secret(SecretError::Exposed { mode: found }),
                 ..
             }) => assert_eq!(found, mode),
             other => panic!("{other:?}"),
