@@ -42,6 +42,7 @@
 mod client;
 mod entries;
 mod error;
+mod find;
 mod heads;
 mod limits;
 mod misbehaviour;
@@ -58,6 +59,7 @@ pub use client::Client;
 pub use counterfoil_proto::v1::Reason;
 pub use entries::{EntryPayload, EntryRange, VerifiedEntry};
 pub use error::{Action, Error, Field, InvalidAnswer, NotCosigned, Refusal, Unavailable};
+pub use find::Found;
 pub use limits::Timeouts;
 pub use misbehaviour::{Misbehaviour, UnprovenConsistency};
 pub use options::{InvalidServer, Options, Server};

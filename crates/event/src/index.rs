@@ -122,6 +122,11 @@ impl IndexKey {
         keys
     }
 
+    /// The keys of an event's normal form, ascending, each once. None if it has no normal form, or none that can be read.
+    pub fn of_normal_form(json: &[u8]) -> Vec<Self> {
+        Self::of_terms(&terms(json).unwrap_or_default())
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
@@ -132,6 +137,29 @@ impl From<[u8; Self::LEN]> for IndexKey {
     fn from(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
+}
+
+fn terms(json: &[u8]) -> Option<Vec<(IndexAttribute, String)>> {
+    if json.is_empty() {
+        return None;
+    }
+    let event: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let mut terms = Vec::new();
+    let mut add = |attribute, value: &serde_json::Value| match value {
+        serde_json::Value::String(text) if !text.is_empty() => terms.push((attribute, text.clone())),
+        serde_json::Value::Number(number) => terms.push((attribute, number.to_string())),
+        _ => {}
+    };
+    add(IndexAttribute::Repository, &event["repo"]["full_name"]);
+    add(IndexAttribute::Repository, &event["repo"]["id"]);
+    add(IndexAttribute::Commit, &event["commit"]);
+    add(IndexAttribute::Run, &event["run"]["id"]);
+    add(IndexAttribute::Actor, &event["actor"]["login"]);
+    add(IndexAttribute::Environment, &event["deployment"]["environment"]);
+    for artifact in event["artifacts"].as_array().into_iter().flatten() {
+        add(IndexAttribute::Artifact, &artifact["digest"]);
+    }
+    Some(terms)
 }
 
 #[cfg(test)]

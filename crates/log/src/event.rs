@@ -1,8 +1,10 @@
 //! Events on their way into the tree: all the work that needs neither their place nor their time.
 
-use counterfoil_event::{Annotations, Event, EventKey, Salt, Submitter, UnstampedEntry};
+use counterfoil_event::{Annotations, Event, EventKey, IndexKey, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::Suite;
 use counterfoil_store::encode_payload;
+
+use crate::search;
 
 /// The only retention class there is: kept for ever.
 const RETENTION_CLASS: &str = "default";
@@ -15,6 +17,8 @@ pub struct PreparedEvent {
     pub(crate) entry: UnstampedEntry,
     /// What the store keeps beside the entry.
     pub(crate) record: Vec<u8>,
+    /// What the search index has it under.
+    pub(crate) index_keys: Vec<IndexKey>,
 }
 
 impl PreparedEvent {
@@ -22,7 +26,9 @@ impl PreparedEvent {
     /// work for each KiB.
     pub fn new(suite: Suite, event: Event, salt: Salt, submitter: &Submitter) -> Self {
         let attributes = event.attributes().encode();
-        let annotations = Annotations::new(&event, submitter).encode();
+        let annotations = Annotations::new(&event, submitter);
+        let index_keys = search::keys_of(&annotations);
+        let annotations = annotations.encode();
         let entry = UnstampedEntry::new(suite, &event, &salt, submitter, &annotations, RETENTION_CLASS)
             .expect("the name of the retention class is a valid label");
         let record = encode_payload(&salt, &attributes, &annotations, event.data());
@@ -32,6 +38,7 @@ impl PreparedEvent {
             salt,
             entry,
             record,
+            index_keys,
         }
     }
 

@@ -4,13 +4,15 @@
 //! One pass over the entries, in order, rebuilds the tree; what each entry leads to is checked on the way. Then the other
 //! families are walked for rows that nothing leads to.
 
+mod indexes;
+
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
-use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry, EventKey};
+use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead};
 use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
@@ -120,6 +122,7 @@ struct Check<'a> {
     /// Entries that their rows in the indexes lead to.
     leaf_hash_rows: u64,
     event_id_rows: u64,
+    search_rows: u64,
     report: FsckReport,
 }
 
@@ -135,6 +138,7 @@ impl<'a> Check<'a> {
             heads: BTreeMap::new(),
             leaf_hash_rows: 0,
             event_id_rows: 0,
+            search_rows: 0,
             report: FsckReport {
                 origin: keys.origin().to_string(),
                 suite,
@@ -339,8 +343,9 @@ impl<'a> Check<'a> {
         if let Err(problem) = entry.commits_to_annotations(self.suite, &payload.salt, &payload.annotations) {
             self.find("payloads", &place, problem);
         }
-        if let Err(problem) = Annotations::decode_canonical(&payload.annotations) {
-            self.find("payloads", &place, problem);
+        match Annotations::decode_canonical(&payload.annotations) {
+            Err(problem) => self.find("payloads", &place, problem),
+            Ok(annotations) => self.check_search_rows(index, &annotations),
         }
         match Attributes::decode_canonical(&payload.attributes) {
             Err(problem) => self.find("payloads", &place, problem),
@@ -351,38 +356,8 @@ impl<'a> Check<'a> {
                 if entry.media_type() != attributes.data_content_type {
                     self.find("entries", &place, CommitmentError::MediaType);
                 }
-                let key = EventKey::new(&attributes.source, &attributes.id);
-                match self.store.index_of_event(&key) {
-                    Ok(Some(found)) if found == index => self.event_id_rows += 1,
-                    Ok(Some(found)) => {
-                        self.find(
-                            "event_ids",
-                            &place,
-                            format_args!("its source and id lead to entry {found}"),
-                        );
-                    }
-                    Ok(None) => self.find("event_ids", &place, "its source and id lead nowhere"),
-                    Err(problem) => self.find("event_ids", &place, problem),
-                }
+                self.check_event_id_row(index, &attributes);
             }
-        }
-    }
-
-    fn check_leaf_hash_row(&mut self, index: LeafIndex, leaf_hash: Digest) {
-        let place = format_args!("index {index}").to_string();
-        match self.store.index_of_leaf(&leaf_hash) {
-            Ok(Some(found)) if found == index => self.leaf_hash_rows += 1,
-            Ok(Some(found)) => self.find(
-                "leaf_hashes",
-                place,
-                format_args!("its hash leads to entry {found}"),
-            ),
-            Ok(None) => self.find(
-                "leaf_hashes",
-                place,
-                format_args!("its hash {leaf_hash} is not in the index: the entry or the row was changed"),
-            ),
-            Err(problem) => self.find("leaf_hashes", place, problem),
         }
     }
 
@@ -466,57 +441,6 @@ impl<'a> Check<'a> {
                     "the tree has no such full tile",
                 ),
                 Err(problem) => return self.find("tiles", "scan", problem),
-            }
-        }
-    }
-
-    /// Finds rows of the indexes that lead to an entry which is not theirs.
-    fn walk_indexes(&mut self) {
-        let (store, suite) = (self.store, self.suite);
-        self.walk_index(
-            "leaf_hashes",
-            self.leaf_hash_rows,
-            || store.leaf_hashes(),
-            |key, index| match store.entry(index) {
-                Ok(Some(entry)) => suite.leaf_hash(&entry) != *key,
-                Ok(None) => true,
-                Err(_) => false,
-            },
-        );
-        self.walk_index(
-            "event_ids",
-            self.event_id_rows,
-            || store.event_ids(),
-            |key, index| match store.payload(index) {
-                Ok(Some(payload)) => Attributes::decode_canonical(&payload.attributes)
-                    .is_ok_and(|event| EventKey::new(&event.source, &event.id).as_bytes() != key.as_bytes()),
-                Ok(None) => store.entry(index).is_ok_and(|entry| entry.is_none()),
-                Err(_) => false,
-            },
-        );
-    }
-
-    /// The rows of entries were looked up one by one. Only where there are others is each row followed. `is_stray` may
-    /// pass over rows that lead to what can't be read: that was found before.
-    fn walk_index<R: Iterator<Item = Result<(Digest, LeafIndex), StoreError>>>(
-        &mut self,
-        family: &'static str,
-        rows_of_entries: u64,
-        rows: impl Fn() -> R,
-        is_stray: impl Fn(&Digest, LeafIndex) -> bool,
-    ) {
-        match rows().try_fold(0, |count, row| row.map(|_| count + 1)) {
-            Ok(count) if count == rows_of_entries => return,
-            Ok(_) => {}
-            Err(problem) => return self.find(family, "scan", problem),
-        }
-        for (key, index) in rows().filter_map(Result::ok) {
-            if is_stray(&key, index) {
-                self.find(
-                    family,
-                    format_args!("row {key}"),
-                    format_args!("leads to entry {index}, which is not its own"),
-                );
             }
         }
     }

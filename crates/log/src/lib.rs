@@ -19,6 +19,7 @@ mod open;
 mod publish;
 mod queue;
 mod read;
+mod search;
 mod shared;
 mod static_files;
 mod submit;
@@ -31,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::{Event, Submitter};
+use counterfoil_event::{Event, IndexKey, Submitter};
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
@@ -52,6 +53,7 @@ use publish::Publisher;
 use queue::{Capacity, Queue};
 pub use read::{LeafName, ProvenLeaf, StoredEntry};
 use read::{TileCache, read_entry};
+pub use search::{Found, RebuildReport, rebuild_search_index};
 use shared::{Commit, Shared};
 pub use submit::{MAX_CALL_EVENTS, Outcome, Submitted};
 pub use witnessing::{Candidate, PublishError, RememberedHead, WithoutQuorum, Witnessing};
@@ -297,6 +299,19 @@ impl Log {
         index
             .filter(|index| commit.head.size.contains(*index))
             .ok_or(ReadError::NotFound)
+    }
+
+    /// What the search index has under `key`, from `first` on: at most `limit` entries.
+    pub async fn find_entries(
+        &self,
+        key: IndexKey,
+        first: LeafIndex,
+        limit: usize,
+    ) -> Result<Found, ReadError> {
+        let size = self.commit_head().size;
+        self.shared
+            .blocking(move |shared| Ok(search::find(&shared.store, &key, first, size, limit)?))
+            .await
     }
 
     /// The hash of a leaf, and proof that it is in the tree of `size`.

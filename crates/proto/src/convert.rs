@@ -1,7 +1,7 @@
 //! Between messages and the types of the other crates.
 
 use bytes::{Bytes, BytesMut};
-use counterfoil_event::{Event, EventParts, InvalidEvent, Salt};
+use counterfoil_event::{Event, EventParts, IndexAttribute, InvalidEvent, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TreeSize};
 use counterfoil_note::SignedHead;
 use counterfoil_verify::Receipt;
@@ -54,6 +54,14 @@ pub fn leaf_index(field: &'static str, index: u64) -> Result<LeafIndex, InvalidF
 /// Reads the size of a tree.
 pub fn tree_size(field: &'static str, size: u64) -> Result<TreeSize, InvalidField> {
     TreeSize::new(size).map_err(|problem| InvalidField::new(field, problem))
+}
+
+/// Reads an attribute of the search index.
+pub fn index_attribute(field: &'static str, number: i32) -> Result<IndexAttribute, InvalidField> {
+    u8::try_from(number)
+        .ok()
+        .and_then(IndexAttribute::from_number)
+        .ok_or_else(|| InvalidField::new(field, "is no attribute that entries can be found by"))
 }
 
 /// A digest as a message field.

@@ -7,7 +7,9 @@
 
 mod convert;
 
-pub use convert::{InvalidField, digest, digest_field, digests, leaf_index, proof_field, salt, tree_size};
+pub use convert::{
+    InvalidField, digest, digest_field, digests, index_attribute, leaf_index, proof_field, salt, tree_size,
+};
 
 /// The descriptors of `counterfoil.v1` as an encoded `FileDescriptorSet`, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -127,7 +127,8 @@ fn without_quorum(word: &str) -> WithoutQuorum {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  counterfoild fsck --data ./data")]
+  counterfoild fsck --data ./data
+  counterfoild fsck --data ./data --rebuild-index")]
 pub(crate) struct Fsck {
     /// The data directory
     #[arg(long, value_name = "DIR")]
@@ -135,6 +136,9 @@ pub(crate) struct Fsck {
     /// Only this log; all of them otherwise
     #[arg(long, value_name = "NAME")]
     pub(crate) log: Option<LogName>,
+    /// First make the search index what the entries say; all else is only read
+    #[arg(long)]
+    pub(crate) rebuild_index: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,

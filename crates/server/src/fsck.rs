@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use counterfoil_log::{DataDirectory, FsckReport, LogName, fsck};
+use counterfoil_log::{DataDirectory, FsckReport, LogName, fsck, rebuild_search_index};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -36,6 +36,9 @@ pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
     let names = log_names(&arguments.data, arguments.log.as_ref())?;
     let mut reports = Vec::new();
     for name in names {
+        if arguments.rebuild_index {
+            rebuild_index(&data, &name)?;
+        }
         let bar = progress_bar(format!("checking {name}"));
         let report = fsck(&data, &name, |progress| {
             bar.set_length(progress.entries);
@@ -61,6 +64,21 @@ pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(EXIT_FINDINGS)
     })
+}
+
+fn rebuild_index(data: &DataDirectory, name: &LogName) -> anyhow::Result<()> {
+    let bar = progress_bar(format!("reading {name}"));
+    let report = rebuild_search_index(data, name, |progress| {
+        bar.set_length(progress.entries);
+        bar.set_position(progress.checked);
+    })
+    .with_context(|| format!("can't rebuild the search index of the log `{name}`"))?;
+    bar.finish_and_clear();
+    eprintln!(
+        "log {name}: the search index has {} rows; {} were missing, and {} led to entries that are not theirs",
+        report.rows, report.added, report.removed
+    );
+    Ok(())
 }
 
 /// The log named, or all logs of a data directory.

@@ -6,9 +6,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use counterfoil_event::{Event, EventParts, Submitter};
+use counterfoil_event::{Event, EventParts, IndexAttribute, IndexKey, Submitter};
 use counterfoil_log::{
-    DataDirectory, Finding, FsckError, FsckReport, Log, LogName, LogOptions, create_log, fsck,
+    DataDirectory, Finding, FsckError, FsckReport, Log, LogName, LogOptions, RebuildReport, create_log, fsck,
+    rebuild_search_index,
 };
 use counterfoil_merkle::{Digest, Suite, TreeSize};
 use counterfoil_note::{LogSigner, SignerKey, UnixMillis};
@@ -25,6 +26,10 @@ struct SoundLog {
 
 impl SoundLog {
     async fn new(suite: Suite) -> Self {
+        Self::of(suite, event).await
+    }
+
+    async fn of(suite: Suite, event: impl Fn(u64) -> Event) -> Self {
         let root = tempfile::tempdir().unwrap();
         let data = DataDirectory::new(root.path());
         create_log(&data, &name(), &"log.example/test".parse().unwrap(), suite).unwrap();
@@ -423,6 +428,87 @@ async fn changed_indexes() {
         let places = sound.places(|rows| rows.put(family, rows.key_to(family, 17), b"17"));
         assert_eq!(places, [format!("{family} index 17"), format!("{family} scan")]);
     }
+}
+
+/// An event with a run of its own, and a commit that all share.
+fn build(id: u64) -> Event {
+    let normalised =
+        format!(r#"{{"id":"{id}","type":"ci.run.finished","run":{{"id":{id}}},"commit":"c0ffee"}}"#);
+    event(id)
+        .with_normal_form("native/1", normalised.into_bytes())
+        .unwrap()
+}
+
+/// Where the check finds a row of the search index that should not be there.
+fn search_place(row: &[u8]) -> String {
+    let key: String = row[..17].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("attributes row {key}")
+}
+
+fn search_row(attribute: IndexAttribute, value: &str, index: u64) -> Vec<u8> {
+    let key = IndexKey::new(attribute, value);
+    [key.as_bytes().as_slice(), &row(index)].concat()
+}
+
+#[tokio::test]
+async fn a_changed_search_index() {
+    let sound = SoundLog::of(Suite::Blake3, build).await;
+    let run = |index: u64| search_row(IndexAttribute::Run, &index.to_string(), index);
+    let commit = |index| search_row(IndexAttribute::Commit, "c0ffee", index);
+    let stray = search_row(IndexAttribute::Commit, "facade", 17);
+    let stray_place = search_place(&stray);
+
+    let places = sound.places(|rows| rows.delete("attributes", commit(17)));
+    assert_eq!(places, ["attributes index 17"]);
+    let places = sound.places(|rows| rows.put("attributes", &stray, b""));
+    assert_eq!(places, std::slice::from_ref(&stray_place));
+    // Past the log's end, and one in another's stead.
+    let places = sound.places(|rows| rows.put("attributes", commit(5_000), b""));
+    assert_eq!(places, [search_place(&commit(0))]);
+    let places = sound.places(|rows| {
+        rows.delete("attributes", run(17));
+        rows.put("attributes", &stray, b"");
+    });
+    assert_eq!(places, ["attributes index 17".to_owned(), stray_place]);
+    let places = sound.places(|rows| rows.put("attributes", b"short", b""));
+    assert_eq!(places, ["attributes scan"]);
+}
+
+#[tokio::test]
+async fn a_search_index_is_mended_from_the_entries() {
+    let sound = SoundLog::of(Suite::Sha256, build).await;
+    let data = DataDirectory::new(sound.root.path());
+    let rebuild = || rebuild_search_index(&data, &name(), |_| {}).unwrap();
+    let report = |added, removed| RebuildReport {
+        rows: 2 * (SIZE - 1),
+        added,
+        removed,
+    };
+    assert_eq!(rebuild(), report(0, 0));
+
+    let rows = Rows::open(sound.root.path());
+    for index in 1..300 {
+        rows.delete("attributes", search_row(IndexAttribute::Commit, "c0ffee", index));
+    }
+    for index in 0..700 {
+        rows.put(
+            "attributes",
+            search_row(IndexAttribute::Actor, "nobody", index),
+            b"",
+        );
+    }
+    drop(rows);
+    assert_eq!(check(sound.root.path()).unwrap().finding_count, 299 + 700);
+    assert_eq!(rebuild(), report(299, 700));
+    assert_eq!(check(sound.root.path()).unwrap().findings, []);
+    assert_eq!(rebuild(), report(0, 0));
+
+    // All of it lost.
+    let mut rows = Rows::open(sound.root.path());
+    rows.db.drop_cf("attributes").unwrap();
+    drop(rows);
+    assert_eq!(rebuild(), report(2 * (SIZE - 1), 0));
+    assert_eq!(check(sound.root.path()).unwrap().findings, []);
 }
 
 #[tokio::test]

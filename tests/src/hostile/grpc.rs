@@ -200,6 +200,13 @@ impl ReadService for HostileLog {
         Ok(Response::new(Box::pin(stream::once(message))))
     }
 
+    async fn find_entries(
+        &self,
+        _: Request<v1::FindEntriesRequest>,
+    ) -> Result<Response<v1::FindEntriesResponse>, Status> {
+        Err(Status::unimplemented("this log has no search index"))
+    }
+
     async fn get_receipt(
         &self,
         request: Request<v1::GetReceiptRequest>,

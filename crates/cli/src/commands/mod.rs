@@ -2,6 +2,7 @@
 
 mod bench;
 pub(crate) mod evidence;
+mod find;
 mod get;
 mod head;
 mod import;
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Submit(submit::Arguments),
     Head(head::Arguments),
     Get(get::Arguments),
+    Find(find::Arguments),
     #[command(subcommand)]
     Prove(prove::Prove),
     Receipt(receipt::Arguments),
@@ -44,6 +46,7 @@ impl Command {
             Self::Submit(arguments) => submit::run(arguments, common, output).await,
             Self::Head(arguments) => head::run(arguments, common, output).await,
             Self::Get(arguments) => get::run(arguments, common, output).await,
+            Self::Find(arguments) => find::run(arguments, common, output).await,
             Self::Prove(prove) => prove::run(prove, common, output).await,
             Self::Receipt(arguments) => receipt::run(arguments, common, output).await,
             Self::Verify(arguments) => verify::run(arguments, common, output).await,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
+use counterfoil_event::{Annotations, Event, EventParts, Salt, Submitter, UnstampedEntry};
 use counterfoil_merkle::{
     Digest, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
 };
@@ -91,6 +91,12 @@ pub(crate) enum Lie {
     NoHead,
     /// Ends a stream before the last result.
     ShortStream,
+    /// Finds an entry that is about something else.
+    FoundOther,
+    /// Finds an entry twice.
+    FoundTwice,
+    /// Says that it searched more entries than it signed.
+    FoundUnsigned,
     /// Has no room.
     QueueFull,
 }
@@ -140,6 +146,28 @@ pub(crate) fn event(number: u64) -> Event {
         ..EventParts::default()
     })
     .unwrap()
+}
+
+/// The commit that a build of [`event`] was of: there are two.
+pub(crate) fn commit_of(event: &Event) -> &'static str {
+    if event.id().ends_with(['0', '2', '4', '6', '8']) {
+        "c0ffee"
+    } else {
+        "decade"
+    }
+}
+
+/// What the log adds to an event: its normal form.
+fn annotations(event: &Event) -> Vec<u8> {
+    let normalised = format!(
+        r#"{{"id":"x","type":"ci.run.finished","commit":"{}"}}"#,
+        commit_of(event)
+    );
+    let event = event
+        .clone()
+        .with_normal_form("native/1", normalised.into_bytes())
+        .unwrap();
+    Annotations::new(&event, &Submitter::anonymous()).encode()
 }
 
 impl FakeLog {
@@ -232,7 +260,7 @@ impl FakeLog {
             &recorded,
             &salt,
             &Submitter::anonymous(),
-            &[],
+            &annotations(&recorded),
             "default",
         )
         .unwrap();
@@ -407,7 +435,7 @@ impl FakeLog {
         let mut entry = stored.entry.clone();
         let mut attributes = stored.event.attributes().clone();
         let mut data = stored.event.data().clone();
-        let mut annotations = Bytes::new();
+        let mut annotations = Bytes::from(annotations(&stored.event));
         match state.lie {
             // The highest byte of the time: the entry stays well-formed.
             Lie::ServedEntry => entry[10] ^= 1,
@@ -623,6 +651,35 @@ impl ReadService for FakeLog {
             })
             .collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    /// By commit alone.
+    async fn find_entries(
+        &self,
+        request: Request<v1::FindEntriesRequest>,
+    ) -> Result<Response<v1::FindEntriesResponse>, Status> {
+        let state = self.state();
+        let request = request.into_inner();
+        let leaves = (0..).zip(&state.leaves);
+        let mut leaf_indices: Vec<u64> = leaves
+            .skip(usize::try_from(request.first_leaf_index).unwrap())
+            .filter(|(_, stored)| commit_of(&stored.event) == request.value)
+            .map(|(index, _)| index)
+            .collect();
+        let more = leaf_indices.len() > request.limit as usize;
+        leaf_indices.truncate(request.limit as usize);
+        let mut tree_size = state.leaves.len() as u64;
+        match state.lie {
+            Lie::FoundOther => leaf_indices[0] += 1,
+            Lie::FoundTwice => leaf_indices.push(leaf_indices[0]),
+            Lie::FoundUnsigned => tree_size += 1,
+            _ => {}
+        }
+        Ok(Response::new(v1::FindEntriesResponse {
+            leaf_indices,
+            tree_size,
+            more,
+        }))
     }
 
     async fn get_receipt(

@@ -7,7 +7,7 @@ mod witnesses;
 use counterfoil_client::{
     Action, Client, Error, Leaf, Misbehaviour, Options, Reason, StateDir, UnprovenConsistency,
 };
-use counterfoil_event::{CommitmentError, EntryError};
+use counterfoil_event::{CommitmentError, EntryError, IndexAttribute};
 use counterfoil_merkle::{LeafIndex, ProofError, Suite, TreeSize};
 use counterfoil_note::{HeadError, Policy, UnixMillis};
 use counterfoil_verify::{Basis, Evidence, Receipt};
@@ -616,4 +616,39 @@ async fn clients_that_share_a_directory_agree_on_the_largest_head() {
             .size(),
         size(30)
     );
+}
+
+#[tokio::test]
+async fn what_a_search_finds_is_looked_at() {
+    for suite in Suite::ALL {
+        let (log, address) = log(suite).await;
+        let client = client(&log, &address, None).await;
+        let find = async |first, limit| {
+            let found = client.find(IndexAttribute::Commit, "c0ffee", index(first), limit);
+            found.await
+        };
+        let numbers = |found: &counterfoil_client::Found| -> Vec<u64> {
+            found.entries.iter().map(|entry| entry.leaf_index.get()).collect()
+        };
+        let all = find(0, 10).await.unwrap();
+        assert_eq!((numbers(&all), all.more), (vec![0, 2, 4, 6], false));
+        assert_eq!(all.head.size(), size(7));
+        let some = find(1, 2).await.unwrap();
+        assert_eq!((numbers(&some), some.more), (vec![2, 4], true));
+        let none = client.find(IndexAttribute::Commit, "facade", index(0), 9);
+        assert!(none.await.unwrap().entries.is_empty());
+
+        for lie in [Lie::FoundOther, Lie::FoundTwice, Lie::FoundUnsigned] {
+            log.lie(lie);
+            assert!(is_invalid(find(0, 10).await), "{lie:?}");
+        }
+        log.lie(Lie::ServedAnnotations);
+        assert!(matches!(
+            fact(find(0, 10).await),
+            Misbehaviour::OtherContent {
+                problem: CommitmentError::Annotations,
+                ..
+            }
+        ));
+    }
 }

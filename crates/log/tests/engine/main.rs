@@ -5,6 +5,7 @@ mod identity;
 mod limits;
 mod open;
 mod publish;
+mod search;
 mod submit;
 mod support;
 mod witnessing;

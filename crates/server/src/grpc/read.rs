@@ -3,11 +3,11 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use counterfoil_event::EventKey;
+use counterfoil_event::{EventKey, IndexKey};
 use counterfoil_log::{LeafName, Log, StoredEntry, StoredPayload, TreeHead};
 use counterfoil_merkle::{LeafIndex, TreeSize};
 use counterfoil_proto::{
-    digest, digest_field, leaf_index, proof_field, tree_size,
+    digest, digest_field, index_attribute, leaf_index, proof_field, tree_size,
     v1::{self, leaf_selector::Leaf, read_service_server::ReadService},
 };
 use futures_util::{Stream, StreamExt as _, future, stream};
@@ -21,6 +21,10 @@ use super::{Logs, Refusal, find_log, receipt, tree_head};
 const RANGE_ENTRIES: usize = 1_024;
 /// Bytes in one message of a range, about; one entry may be larger.
 const RANGE_BYTES: usize = 1024 * 1024;
+/// Entries that one search returns.
+const MAX_FOUND: usize = 1_000;
+/// Longest value to search for: the longest that an event can have.
+const MAX_VALUE_BYTES: usize = 1_024;
 /// A head that covers what is committed is published within an interval, of which the longest is shorter, and the time
 /// that witnesses take; later means that it can't be.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
@@ -152,6 +156,31 @@ impl ReadService for Reader {
         let mut stopping = self.stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
         Ok(Response::new(Box::pin(chunks.take_until(stopped))))
+    }
+
+    async fn find_entries(
+        &self,
+        request: Request<v1::FindEntriesRequest>,
+    ) -> Result<Response<v1::FindEntriesResponse>, Status> {
+        let request = request.into_inner();
+        let log = find_log(&self.logs, &request.log)?;
+        let attribute = index_attribute("attribute", request.attribute).map_err(Refusal::from)?;
+        let first = leaf_index("first_leaf_index", request.first_leaf_index).map_err(Refusal::from)?;
+        if request.value.is_empty() || request.value.len() > MAX_VALUE_BYTES {
+            let problem = format!("has to be 1 to {MAX_VALUE_BYTES} bytes long");
+            return Err(Refusal::invalid_request("value", problem).into());
+        }
+        let limit = match usize::try_from(request.limit) {
+            Ok(limit) if (1..MAX_FOUND).contains(&limit) => limit,
+            _ => MAX_FOUND,
+        };
+        let key = IndexKey::new(attribute, &request.value);
+        let found = log.find_entries(key, first, limit).await.map_err(Refusal::from)?;
+        Ok(Response::new(v1::FindEntriesResponse {
+            leaf_indices: found.indices.into_iter().map(LeafIndex::get).collect(),
+            tree_size: found.size.get(),
+            more: found.more,
+        }))
     }
 
     async fn get_receipt(
