@@ -8,7 +8,9 @@ mod fsck;
 mod grpc;
 mod http;
 mod init;
+mod metrics;
 mod serve;
+mod watched;
 mod witnessing;
 
 use std::process::ExitCode;

@@ -35,6 +35,7 @@ use crate::{
     connections,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
     http,
+    metrics::Metrics,
     witnessing::{Witnesses, gather},
 };
 
@@ -161,6 +162,8 @@ async fn serve(arguments: &Serve, tls: Option<TlsAcceptor>, logs: Logs) -> anyho
         .local_addr()
         .context("can't tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
+    let metrics = Metrics::default();
+    serve_metrics(arguments, &metrics, &logs, &stopping).await?;
 
     let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SubmitServiceServer<Submitter>>().await;
@@ -211,6 +214,25 @@ async fn serve(arguments: &Serve, tls: Option<TlsAcceptor>, logs: Logs) -> anyho
             Ok(())
         }
     }
+}
+
+/// On a port of its own, so that who scrapes needs no access to the logs, and who has that sees no metrics.
+async fn serve_metrics(
+    arguments: &Serve,
+    metrics: &Metrics,
+    logs: &Logs,
+    stopping: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let Some(address) = arguments.metrics_listen else {
+        return Ok(());
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't serve metrics at {address}"))?;
+    info!(address = %listener.local_addr()?, "serving metrics");
+    let router = metrics.router(logs.clone());
+    task::spawn(connections::serve(listener, None, router, stopping.clone()));
+    Ok(())
 }
 
 /// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.

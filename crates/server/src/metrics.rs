@@ -1,0 +1,146 @@
+//! Metrics, on a port of their own. Every label's values come from the configuration or from a closed list, so nobody
+//! outside can add series.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use axum::{
+    Router,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE},
+    routing::get,
+};
+use counterfoil_event::SourceId;
+use counterfoil_log::LogName;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use crate::grpc::Logs;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How events come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum IntakePath {
+    /// `POST /hooks/<source>`.
+    Hooks,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IntakeLabels {
+    path: IntakePath,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LogLabel {
+    log: String,
+}
+
+type UnsignedGauge = Gauge<u64, AtomicU64>;
+
+/// What the server counts. Clones share the counts.
+#[derive(Clone, Default)]
+pub(crate) struct Metrics {
+    intake: Family<IntakeLabels, Counter>,
+    source_recorded: Family<SourceLabel, UnsignedGauge>,
+    source_refused: Family<SourceLabel, Counter>,
+    entries: Family<LogLabel, UnsignedGauge>,
+    published_entries: Family<LogLabel, UnsignedGauge>,
+    published_time: Family<LogLabel, UnsignedGauge>,
+}
+
+impl Metrics {
+    /// Counts one event that came in, or one request that was refused. `outcome` is a word from a closed list:
+    /// `recorded`, `duplicate`, `conflict`, or why it was refused.
+    pub(crate) fn count_intake(&self, path: IntakePath, outcome: &'static str) {
+        self.intake.get_or_create(&IntakeLabels { path, outcome }).inc();
+    }
+
+    /// Notes that a configured source had an event recorded, or one that was on record already.
+    pub(crate) fn source_recorded(&self, source: &SourceId, at_unix_s: u64) {
+        self.source_recorded
+            .get_or_create(&source_label(source))
+            .set(at_unix_s);
+    }
+
+    /// Counts a request to a configured source that was refused.
+    pub(crate) fn source_refused(&self, source: &SourceId) {
+        self.source_refused.get_or_create(&source_label(source)).inc();
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("counterfoil");
+        registry.register(
+            "intake",
+            "Events and requests that came in, by path and by what became of them",
+            self.intake.clone(),
+        );
+        registry.register_with_unit(
+            "source_last_recorded",
+            "When a delivery of the source was last recorded or found on record, since 1970",
+            Unit::Seconds,
+            self.source_recorded.clone(),
+        );
+        registry.register(
+            "source_refused",
+            "Deliveries to the source that were refused",
+            self.source_refused.clone(),
+        );
+        registry.register("log_entries", "Entries on record", self.entries.clone());
+        registry.register(
+            "log_published_entries",
+            "Entries under the newest published head",
+            self.published_entries.clone(),
+        );
+        registry.register_with_unit(
+            "log_published_time",
+            "When the newest published head was signed, since 1970",
+            Unit::Seconds,
+            self.published_time.clone(),
+        );
+        registry
+    }
+
+    fn observe(&self, name: &LogName, log: &counterfoil_log::Log) {
+        let label = LogLabel {
+            log: name.to_string(),
+        };
+        self.entries
+            .get_or_create(&label)
+            .set(log.commit_head().size.get());
+        if let Some(head) = log.published_head() {
+            self.published_entries.get_or_create(&label).set(head.size.get());
+            self.published_time
+                .get_or_create(&label)
+                .set(head.time.get() / 1000);
+        }
+    }
+
+    /// `GET /metrics`, and nothing else.
+    pub(crate) fn router(&self, logs: Logs) -> Router {
+        let registry = Arc::new(self.registry());
+        let metrics = self.clone();
+        let answer = async move || {
+            for (name, log) in logs.iter() {
+                metrics.observe(name, log);
+            }
+            let mut text = String::new();
+            encode(&mut text, &registry).expect("a String takes all that is written");
+            ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], text)
+        };
+        Router::new().route("/metrics", get(answer))
+    }
+}
+
+fn source_label(source: &SourceId) -> SourceLabel {
+    SourceLabel {
+        source: source.to_string(),
+    }
+}

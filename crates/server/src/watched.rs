@@ -1,0 +1,375 @@
+//! Configuration in small files that an operator may change while the server runs: a directory of `*.toml`, or one file.
+//!
+//! The files are looked at once a second, and read again where one appeared, changed or went away. A file that is broken
+//! keeps the meaning that it had before, if it had one, and no other file waits for it: a mistake in one neither lets
+//! anybody in nor keeps what was taken away elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, Metadata},
+    io::{self, ErrorKind, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::watch,
+    task,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+use zeroize::Zeroizing;
+
+/// How often the files are looked at, and so how long a change waits at most.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The longest file.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+/// The most files of a directory: all of them are looked at each time.
+const MAX_FILES: usize = 10_000;
+/// What a file has to be called in a directory. Others are passed over: editors and atomic writers leave some for a moment.
+const EXTENSION: &str = "toml";
+
+/// What is understood of each file, by its name without `.toml`.
+pub(crate) type Set<T> = Arc<BTreeMap<String, Arc<T>>>;
+
+/// Files as they are understood now.
+#[derive(Debug)]
+pub(crate) struct Watched<T>(watch::Receiver<Set<T>>);
+
+impl<T> Clone for Watched<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Send + Sync + 'static> Watched<T> {
+    /// Reads the `*.toml` of a directory, or a file that is called so, and goes on doing so for as long as the runtime
+    /// lives. What is not there is no error: it may appear. `parse` gets each file's name without `.toml` and its text.
+    ///
+    /// Has to be called within a runtime.
+    ///
+    /// # Errors
+    /// If a file is broken now, when there is nothing before it to keep to; or if the files can't be listed.
+    pub(crate) fn start<P>(path: &Path, parse: P) -> anyhow::Result<Self>
+    where
+        P: Fn(&str, &str) -> anyhow::Result<T> + Send + Sync + 'static,
+    {
+        let mut files = Files::new(path, parse);
+        let mut broken = files.refresh()?;
+        if let Some((path, problem)) = broken.pop() {
+            return Err(problem.context(format!("{} can't be used", path.display())));
+        }
+        let (sender, receiver) = watch::channel(files.set());
+        task::spawn(follow(files, sender));
+        Ok(Self(receiver))
+    }
+}
+
+impl<T> Watched<T> {
+    /// What is understood now.
+    pub(crate) fn current(&self) -> Set<T> {
+        self.0.borrow().clone()
+    }
+
+    /// What is understood now of the file of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<T>> {
+        self.0.borrow().get(name).cloned()
+    }
+}
+
+/// Looks again and again, until nobody wants to know.
+async fn follow<T, P>(mut files: Files<T, P>, sender: watch::Sender<Set<T>>)
+where
+    T: Send + Sync + 'static,
+    P: Fn(&str, &str) -> anyhow::Result<T> + Send + Sync + 'static,
+{
+    let mut period = interval(PERIOD);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut listing_failed = false;
+    loop {
+        tokio::select! {
+            _ = period.tick() => {}
+            () = sender.closed() => return,
+        }
+        let looked = task::spawn_blocking(move || {
+            let refreshed = files.refresh();
+            (files, refreshed)
+        })
+        .await;
+        let Ok((looked_at, refreshed)) = looked else {
+            // The runtime is on its way out.
+            return;
+        };
+        files = looked_at;
+        match refreshed {
+            Ok(broken) => {
+                listing_failed = false;
+                for (path, problem) in broken {
+                    error!(path = %path.display(), problem = %format!("{problem:#}"), "a changed file is broken: what it said before stays in force");
+                }
+            }
+            Err(problem) if !listing_failed => {
+                listing_failed = true;
+                error!(problem = %format!("{problem:#}"), "can't look for changed files: what they said before stays in force");
+            }
+            Err(_) => {}
+        }
+        let set = files.set();
+        sender.send_if_modified(|current| {
+            let changed = !same(current, &set);
+            if changed {
+                info!(path = %files.path.display(), files = set.len(), "read changed files");
+                *current = set;
+            }
+            changed
+        });
+    }
+}
+
+fn same<T>(one: &Set<T>, other: &Set<T>) -> bool {
+    one.len() == other.len()
+        && one
+            .iter()
+            .zip(other.iter())
+            .all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(one.1, other.1))
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    bytes: u64,
+    // A file that is renamed into place may have the time and length of the one before.
+    inode: u64,
+}
+
+impl From<Metadata> for Stamp {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            bytes: metadata.len(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+struct Known<T> {
+    stamp: Stamp,
+    /// `None` if the file was never understood.
+    meaning: Option<Arc<T>>,
+}
+
+struct Files<T, P> {
+    path: PathBuf,
+    parse: P,
+    known: BTreeMap<String, Known<T>>,
+}
+
+impl<T, P: Fn(&str, &str) -> anyhow::Result<T>> Files<T, P> {
+    fn new(path: &Path, parse: P) -> Self {
+        Self {
+            path: path.to_owned(),
+            parse,
+            known: BTreeMap::new(),
+        }
+    }
+
+    fn set(&self) -> Set<T> {
+        let understood = self.known.iter();
+        Arc::new(
+            understood
+                .filter_map(|(name, known)| Some((name.clone(), known.meaning.clone()?)))
+                .collect(),
+        )
+    }
+
+    /// Reads what changed. Returns the files that changed and are broken.
+    fn refresh(&mut self) -> anyhow::Result<Vec<(PathBuf, anyhow::Error)>> {
+        let there = list(&self.path).with_context(|| format!("can't list {}", self.path.display()))?;
+        self.known.retain(|name, _| there.contains_key(name));
+        let mut broken = Vec::new();
+        for (name, (path, stamp)) in there {
+            let before = self.known.remove(&name);
+            let meaning = match before {
+                Some(known) if known.stamp == stamp => known.meaning,
+                before => match read(&path).and_then(|text| (self.parse)(&name, &text)) {
+                    Ok(meaning) => Some(Arc::new(meaning)),
+                    Err(problem) => {
+                        broken.push((path, problem));
+                        before.and_then(|known| known.meaning)
+                    }
+                },
+            };
+            self.known.insert(name, Known { stamp, meaning });
+        }
+        Ok(broken)
+    }
+}
+
+/// The files at `path`, by name, each with what tells whether it changed.
+fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, Stamp)>> {
+    let mut files = BTreeMap::new();
+    let mut add = |path: PathBuf| -> io::Result<()> {
+        let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
+        let named = path.extension().is_some_and(|extension| extension == EXTENSION);
+        if let (Some(name), true) = (name, named)
+            && let Some(metadata) = present(fs::metadata(&path))?
+            && metadata.is_file()
+        {
+            files.insert(name, (path, metadata.into()));
+        }
+        Ok(())
+    };
+    match present(fs::metadata(path))? {
+        Some(metadata) if metadata.is_dir() => {
+            for (count, file) in fs::read_dir(path)?.enumerate() {
+                anyhow::ensure!(count < MAX_FILES, "it holds more than {MAX_FILES} files");
+                add(file?.path())?;
+            }
+        }
+        Some(_) => add(path.to_owned())?,
+        None => {}
+    }
+    Ok(files)
+}
+
+/// `None` for what is not there, or went away since it was listed.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(problem) if problem.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    fs::File::open(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
+    anyhow::ensure!(
+        text.len() as u64 <= MAX_FILE_BYTES,
+        "it is longer than {MAX_FILE_BYTES} bytes"
+    );
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(_: &str, text: &str) -> anyhow::Result<u32> {
+        Ok(text.trim().parse()?)
+    }
+
+    fn meanings(files: &Files<u32, impl Fn(&str, &str) -> anyhow::Result<u32>>) -> Vec<(String, u32)> {
+        let set = files.set();
+        set.iter()
+            .map(|(name, number)| (name.clone(), **number))
+            .collect()
+    }
+
+    fn pairs(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
+        expected
+            .iter()
+            .map(|(name, number)| ((*name).to_owned(), *number))
+            .collect()
+    }
+
+    #[test]
+    fn follows_what_appears_changes_and_goes_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sources");
+        let mut files = Files::new(&path, number);
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), []);
+
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a.toml"), "1").unwrap();
+        fs::write(path.join("b.toml"), "2").unwrap();
+        fs::write(path.join("b.toml.partial"), "x").unwrap();
+        fs::write(path.join("note.txt"), "x").unwrap();
+        fs::create_dir(path.join("c.toml")).unwrap();
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("a", 1), ("b", 2)]));
+
+        fs::write(path.join("a.toml"), "10").unwrap();
+        fs::remove_file(path.join("b.toml")).unwrap();
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("a", 10)]));
+    }
+
+    #[test]
+    fn a_file_replaced_by_one_as_long_and_as_old_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        let time = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        let write = |path: &Path, text: &str| {
+            fs::write(path, text).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_times(time).unwrap();
+        };
+        let mut files = Files::new(&path, number);
+        write(&path, "1");
+        files.refresh().unwrap();
+        let other = directory.path().join("other");
+        write(&other, "2");
+        fs::rename(other, &path).unwrap();
+        files.refresh().unwrap();
+        assert_eq!(meanings(&files), pairs(&[("a", 2)]));
+    }
+
+    #[test]
+    fn a_broken_file_keeps_what_it_said_and_holds_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let mut files = Files::new(path, number);
+        for name in ["kept", "changed", "removed"] {
+            fs::write(path.join(name).with_extension(EXTENSION), "1").unwrap();
+        }
+        files.refresh().unwrap();
+
+        fs::write(path.join("kept.toml"), "broken").unwrap();
+        fs::write(path.join("new.toml"), "broken").unwrap();
+        fs::write(path.join("changed.toml"), "22").unwrap();
+        fs::remove_file(path.join("removed.toml")).unwrap();
+        let broken = files.refresh().unwrap();
+        let broken: Vec<_> = broken.iter().map(|(path, _)| path.file_name().unwrap()).collect();
+        assert_eq!(broken, ["kept.toml", "new.toml"]);
+        assert_eq!(meanings(&files), pairs(&[("changed", 22), ("kept", 1)]));
+
+        // Said once, not each second.
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("changed", 22), ("kept", 1)]));
+    }
+
+    #[test]
+    fn files_without_end_are_broken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("long.toml");
+        fs::write(&path, " ".repeat(usize::try_from(MAX_FILE_BYTES).unwrap()) + "1").unwrap();
+        let broken = Files::new(&path, number).refresh().unwrap();
+        assert!(broken[0].1.to_string().contains("longer than"), "{broken:?}");
+    }
+
+    #[tokio::test]
+    async fn a_start_refuses_a_broken_file_and_then_follows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        fs::write(&path, "broken").unwrap();
+        let refused = Watched::start(directory.path(), number).unwrap_err();
+        assert!(
+            format!("{refused:#}").contains("a.toml can't be used"),
+            "{refused:#}"
+        );
+
+        fs::write(&path, "1").unwrap();
+        let mut watched = Watched::start(directory.path(), number).unwrap();
+        assert_eq!(*watched.get("a").unwrap(), 1);
+        fs::write(&path, "22").unwrap();
+        watched.0.changed().await.unwrap();
+        assert_eq!(*watched.current()["a"], 22);
+    }
+}
