@@ -32,6 +32,17 @@ const MAX_FILES: usize = 10_000;
 /// What a file has to be called in a directory. Others are passed over: editors and atomic writers leave some for a moment.
 const EXTENSION: &str = "toml";
 
+/// A file as it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct File<'a> {
+    /// Its name without `.toml`.
+    pub(crate) name: &'a str,
+    /// What is in it.
+    pub(crate) text: &'a str,
+    /// Whether others than its owner may read or write it.
+    pub(crate) exposed: bool,
+}
+
 /// What is understood of each file, by its name without `.toml`.
 pub(crate) type Set<T> = Arc<BTreeMap<String, Arc<T>>>;
 
@@ -47,7 +58,7 @@ impl<T> Clone for Watched<T> {
 
 impl<T: Send + Sync + 'static> Watched<T> {
     /// Reads the `*.toml` of a directory, or a file that is called so, and goes on doing so for as long as the runtime
-    /// lives. What is not there is no error: it may appear. `parse` gets each file's name without `.toml` and its text.
+    /// lives. What is not there is no error: it may appear. `parse` gets each file that is new or changed.
     ///
     /// Has to be called within a runtime.
     ///
@@ -55,7 +66,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// If a file is broken now, when there is nothing before it to keep to; or if the files can't be listed.
     pub(crate) fn start<P>(path: &Path, parse: P) -> anyhow::Result<Self>
     where
-        P: Fn(&str, &str) -> anyhow::Result<T> + Send + Sync + 'static,
+        P: Fn(File<'_>) -> anyhow::Result<T> + Send + Sync + 'static,
     {
         let mut files = Files::new(path, parse);
         let mut broken = files.refresh()?;
@@ -84,7 +95,7 @@ impl<T> Watched<T> {
 async fn follow<T, P>(mut files: Files<T, P>, sender: watch::Sender<Set<T>>)
 where
     T: Send + Sync + 'static,
-    P: Fn(&str, &str) -> anyhow::Result<T> + Send + Sync + 'static,
+    P: Fn(File<'_>) -> anyhow::Result<T> + Send + Sync + 'static,
 {
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,6 +155,7 @@ struct Stamp {
     bytes: u64,
     // A file that is renamed into place may have the time and length of the one before.
     inode: u64,
+    mode: u32,
 }
 
 impl From<Metadata> for Stamp {
@@ -152,6 +164,7 @@ impl From<Metadata> for Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             bytes: metadata.len(),
             inode: metadata.ino(),
+            mode: metadata.mode() & 0o777,
         }
     }
 }
@@ -168,7 +181,7 @@ struct Files<T, P> {
     known: BTreeMap<String, Known<T>>,
 }
 
-impl<T, P: Fn(&str, &str) -> anyhow::Result<T>> Files<T, P> {
+impl<T, P: Fn(File<'_>) -> anyhow::Result<T>> Files<T, P> {
     fn new(path: &Path, parse: P) -> Self {
         Self {
             path: path.to_owned(),
@@ -195,7 +208,7 @@ impl<T, P: Fn(&str, &str) -> anyhow::Result<T>> Files<T, P> {
             let before = self.known.remove(&name);
             let meaning = match before {
                 Some(known) if known.stamp == stamp => known.meaning,
-                before => match read(&path).and_then(|text| (self.parse)(&name, &text)) {
+                before => match self.read(&name, &path, stamp) {
                     Ok(meaning) => Some(Arc::new(meaning)),
                     Err(problem) => {
                         broken.push((path, problem));
@@ -206,6 +219,14 @@ impl<T, P: Fn(&str, &str) -> anyhow::Result<T>> Files<T, P> {
             self.known.insert(name, Known { stamp, meaning });
         }
         Ok(broken)
+    }
+
+    fn read(&self, name: &str, path: &Path, stamp: Stamp) -> anyhow::Result<T> {
+        (self.parse)(File {
+            name,
+            text: &read(path)?,
+            exposed: stamp.mode & 0o077 != 0,
+        })
     }
 }
 
@@ -260,11 +281,11 @@ fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
 mod tests {
     use super::*;
 
-    fn number(_: &str, text: &str) -> anyhow::Result<u32> {
-        Ok(text.trim().parse()?)
+    fn number(file: File<'_>) -> anyhow::Result<u32> {
+        Ok(file.text.trim().parse()?)
     }
 
-    fn meanings(files: &Files<u32, impl Fn(&str, &str) -> anyhow::Result<u32>>) -> Vec<(String, u32)> {
+    fn meanings(files: &Files<u32, impl Fn(File<'_>) -> anyhow::Result<u32>>) -> Vec<(String, u32)> {
         let set = files.set();
         set.iter()
             .map(|(name, number)| (name.clone(), **number))
