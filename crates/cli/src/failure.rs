@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, process::ExitCode};
 
-use counterfoil_client::{Action, Error, Misbehaviour, NotCosigned, Reason, Refusal};
+use counterfoil_client::{Action, Denied, Error, Misbehaviour, NotCosigned, Reason, Refusal};
 use counterfoil_note::{NoQuorum, PolicyName, SignedHead};
 use counterfoil_verify::Fact;
 use serde_json::{Map, Value, json};
@@ -220,6 +220,19 @@ impl Failure {
         failure.with_retry(refusal.retry_after)
     }
 
+    fn denied(denied: &Denied) -> Self {
+        let failure = Self::new(Exit::Refused, denied.to_string()).detail("kind", "denied");
+        match denied {
+            Denied::Unauthenticated(_) => failure
+                .detail("reason", "UNAUTHENTICATED")
+                .hint("give a token that has not expired, with --token-file or COUNTERFOIL_TOKEN")
+                .hint("in GitHub Actions --oidc-audience, in GitLab COUNTERFOIL_ID_TOKEN; or a client certificate"),
+            Denied::Forbidden(_) => failure
+                .detail("reason", "PERMISSION_DENIED")
+                .hint("ask the log's administrator for a credential with the right to do this, or use another"),
+        }
+    }
+
     fn with_retry(self, after: Option<std::time::Duration>) -> Self {
         match after {
             Some(after) => self
@@ -252,6 +265,7 @@ impl From<Error> for Failure {
                 .hint("check --server, or try again")
                 .with_retry(unavailable.retry_after),
             Error::Refused(refusal) => Self::refusal(refusal),
+            Error::Denied(denied) => Self::denied(denied),
             Error::Misbehaviour(misbehaviour) => Self::misbehaviour(misbehaviour),
             Error::InvalidAnswer(_) => Self::untrusted(error.to_string())
                 .detail("kind", "invalid_answer")

@@ -2,12 +2,14 @@
 //!
 //! Every command that talks to a log verifies the answers under the key given by `--log-key`, or under the
 //! policy of `--policy`, before it prints them.
-//! One file for each command is in [`commands`]; what they share is the options ([`options`]), what they print
+//! One file for each command is in [`commands`]; what they share is the options ([`options`]), who they say they are ([`credentials`]), how events get on
+//! record ([`recording`]), what they print
 //! ([`output`]) and how they fail ([`failure`]). The program never reads a log's data directory and builds without
 //! RocksDB.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod commands;
+mod credentials;
 mod failure;
 mod files;
 mod options;

@@ -4,13 +4,14 @@ use std::{
     env, fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
-use counterfoil_client::{Client, Options, Server, StateDir};
+use counterfoil_client::{Client, Options, Server, StateDir, Timeouts};
 use counterfoil_note::{MAX_POLICY_BYTES, Policy, VerifierKey};
 
-use crate::{failure::Failure, files};
+use crate::{credentials::Credentials, failure::Failure, files};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
 const SERVER_VARIABLE: &str = "COUNTERFOIL_SERVER";
@@ -53,6 +54,8 @@ pub(crate) struct Common {
     /// Print JSON: names as in the API, 32-byte values in hex, other bytes in base64, times as numbers
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 impl Common {
@@ -78,18 +81,35 @@ impl Common {
 
     /// A client with several connections.
     pub(crate) async fn client_with(&self, connections: NonZeroUsize) -> Result<Client, Failure> {
+        let mut options = self.client_options().await?;
+        options.connections = connections;
+        Ok(Client::connect(options).await?)
+    }
+
+    /// A client that waits so long for each answer.
+    pub(crate) async fn client_within(&self, call: Duration) -> Result<Client, Failure> {
+        let mut options = self.client_options().await?;
+        options.timeouts = Timeouts {
+            call,
+            ..options.timeouts
+        };
+        Ok(Client::connect(options).await?)
+    }
+
+    async fn client_options(&self) -> Result<Options, Failure> {
         let mut options = Options::new(self.server()?, self.policy()?);
         options.log.clone_from(&self.log);
         options.state = Some(self.state()?);
-        options.connections = connections;
         if let Some(path) = &self.tls_ca {
             let pem = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
             options.tls_ca = Some(pem);
         }
-        Ok(Client::connect(options).await?)
+        options.client_certificate = self.credentials.certificate()?;
+        options.token = self.credentials.token().await?;
+        Ok(options)
     }
 
-    fn server(&self) -> Result<Server, Failure> {
+    pub(crate) fn server(&self) -> Result<Server, Failure> {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }

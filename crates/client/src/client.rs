@@ -15,11 +15,16 @@ use tokio::{
     sync::Mutex,
     task::{self, JoinSet},
 };
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     Error, InvalidAnswer, Leaf, Misbehaviour, Options, StateDir, Timeouts, Unavailable, Unverified,
-    error::with_causes, heads::Heads, limits, misbehaviour::UnprovenConsistency, state::Saved,
+    credential::{Authorization, Connection},
+    error::with_causes,
+    heads::Heads,
+    limits,
+    misbehaviour::UnprovenConsistency,
+    state::Saved,
 };
 
 /// Largest message to accept: a payload of 25 MiB and its attributes, or a good many smaller ones.
@@ -34,8 +39,8 @@ pub struct Client {
 }
 
 struct Shared {
-    channels: Vec<Channel>,
-    next_channel: AtomicUsize,
+    connections: Vec<Connection>,
+    next_connection: AtomicUsize,
     log: String,
     timeouts: Timeouts,
     origin: Origin,
@@ -50,7 +55,7 @@ impl Client {
     /// Connects, and reads the head saved for the log.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let endpoint = options.endpoint()?;
-        let mut channels = Vec::with_capacity(options.connections.get());
+        let mut connections = Vec::with_capacity(options.connections.get());
         for _ in 0..options.connections.get() {
             let channel = endpoint.connect().await.map_err(|error| {
                 Unavailable::new(format!(
@@ -59,15 +64,15 @@ impl Client {
                     with_causes(&error)
                 ))
             })?;
-            channels.push(channel);
+            connections.push(Authorization::connection(channel, options.token.clone()));
         }
         let (policy, origin) =
-            choose_log(options.policy, &channels[0], &options.log, options.timeouts).await?;
+            choose_log(options.policy, &connections[0], &options.log, options.timeouts).await?;
         let saved = load(options.state.clone(), policy.clone(), origin.clone()).await?;
         Ok(Self {
             shared: Arc::new(Shared {
-                channels,
-                next_channel: AtomicUsize::new(0),
+                connections,
+                next_connection: AtomicUsize::new(0),
                 log: options.log,
                 timeouts: options.timeouts,
                 suite: policy.logs()[0].key.suite(),
@@ -264,19 +269,19 @@ impl Client {
         limits::answer(self.timeouts().call, call).await
     }
 
-    pub(crate) fn reads(&self) -> ReadServiceClient<Channel> {
-        ReadServiceClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    pub(crate) fn reads(&self) -> ReadServiceClient<Connection> {
+        ReadServiceClient::new(self.connection()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
-    pub(crate) fn submits(&self) -> SubmitServiceClient<Channel> {
-        SubmitServiceClient::new(self.channel())
+    pub(crate) fn submits(&self) -> SubmitServiceClient<Connection> {
+        SubmitServiceClient::new(self.connection())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
             .max_encoding_message_size(MAX_ANSWER_BYTES)
     }
 
-    fn channel(&self) -> Channel {
-        let turn = self.shared.next_channel.fetch_add(1, Ordering::Relaxed);
-        self.shared.channels[turn % self.shared.channels.len()].clone()
+    fn connection(&self) -> Connection {
+        let turn = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
+        self.shared.connections[turn % self.shared.connections.len()].clone()
     }
 
     pub(crate) async fn fetch_consistency(
@@ -298,7 +303,7 @@ impl Client {
 /// with that log alone, so that heads of another are refused from here on.
 async fn choose_log(
     policy: Policy,
-    channel: &Channel,
+    connection: &Connection,
     log: &str,
     timeouts: Timeouts,
 ) -> Result<(Policy, Origin), Error> {
@@ -311,7 +316,7 @@ async fn choose_log(
         log: log.to_owned(),
         known_tree_size: 0,
     };
-    let mut reads = ReadServiceClient::new(channel.clone());
+    let mut reads = ReadServiceClient::new(connection.clone());
     let answer = limits::answer(timeouts.call, reads.get_tree_head(request)).await?;
     let head = answer.tree_head;
     let note = head

@@ -24,6 +24,9 @@ pub enum Error {
     /// The log said no, and why.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The server does not let this caller do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The log did what an honest log never does.
     #[error(transparent)]
     Misbehaviour(#[from] Box<Misbehaviour>),
@@ -59,7 +62,7 @@ impl Error {
             Self::Unavailable(_) | Self::NotCosigned(_) => Action::Retry,
             Self::Refused(refusal) => refusal.action(),
             Self::Misbehaviour(_) | Self::InvalidAnswer(_) => Action::Alert,
-            Self::State(_) | Self::Options(_) => Action::Fix,
+            Self::Denied(_) | Self::State(_) | Self::Options(_) => Action::Fix,
         }
     }
 }
@@ -99,6 +102,17 @@ impl Unavailable {
             retry_after: None,
         }
     }
+}
+
+/// A credential that is not good, or not good enough. The event or the question may be fine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The server does not know the caller: there is no credential, or a wrong or expired one.
+    #[error("the server does not accept the credential: {0}")]
+    Unauthenticated(String),
+    /// The server knows the caller, who has no right to this.
+    #[error("the credential does not permit this: {0}")]
+    Forbidden(String),
 }
 
 /// An answer that no server of this protocol gives.
@@ -216,6 +230,11 @@ impl From<counterfoil_proto::v1::Refused> for Refusal {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
+        match status.code() {
+            Code::Unauthenticated => return Denied::Unauthenticated(status.message().to_owned()).into(),
+            Code::PermissionDenied => return Denied::Forbidden(status.message().to_owned()).into(),
+            _ => {}
+        }
         let details = status.get_error_details();
         let retry_after = details.retry_info().and_then(|info| info.retry_delay);
         let stated = details

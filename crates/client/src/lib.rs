@@ -13,8 +13,8 @@
 //! cosigned; else the answer is [`Error::NotCosigned`]. A receipt straight from a submission is under a head that no
 //! witness can have seen: the log's signature alone vouches for it until [`Client::receipt`] fetches a later one.
 //!
-//! The client does not decide what to submit, keeps no queue and never retries by itself; [`Error::action`] says
-//! whether a retry can help.
+//! The client does not decide what to submit and never retries by itself; [`Error::action`] says whether a retry can
+//! help. Who can't wait for a log that is away puts events into an [`Outbox`], which delivers them later, in order.
 //!
 //! ```no_run
 //! use counterfoil_client::{Client, Options};
@@ -40,6 +40,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod client;
+mod credential;
 mod entries;
 mod error;
 mod find;
@@ -57,8 +58,9 @@ mod unverified_reads;
 
 pub use client::Client;
 pub use counterfoil_proto::v1::Reason;
+pub use credential::{BearerToken, ClientCertificate, InvalidToken, MAX_TOKEN_BYTES};
 pub use entries::{EntryPayload, EntryRange, VerifiedEntry};
-pub use error::{Action, Error, Field, InvalidAnswer, NotCosigned, Refusal, Unavailable};
+pub use error::{Action, Denied, Error, Field, InvalidAnswer, NotCosigned, Refusal, Unavailable};
 pub use find::Found;
 pub use limits::Timeouts;
 pub use misbehaviour::{Misbehaviour, UnprovenConsistency};

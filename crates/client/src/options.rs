@@ -1,11 +1,11 @@
 //! Where a log is and whom to believe about it.
 
-use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use counterfoil_note::Policy;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Uri};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
-use crate::{Error, StateDir, Timeouts};
+use crate::{BearerToken, ClientCertificate, Error, StateDir, Timeouts};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +35,10 @@ pub struct Options {
     pub state: Option<StateDir>,
     /// Certificates in PEM to trust instead of the machine's own, for `https` servers.
     pub tls_ca: Option<Vec<u8>>,
+    /// What every call carries so as to be let in. Goes to `https` servers, and to `http` ones on this machine only.
+    pub token: Option<BearerToken>,
+    /// By what an `https` server knows the client, beside a token or instead of one.
+    pub client_certificate: Option<ClientCertificate>,
     /// How many HTTP/2 connections to spread calls over. One saturates before a fast server does.
     pub connections: NonZeroUsize,
     /// How long a server may take.
@@ -50,12 +54,15 @@ impl Options {
             policy,
             state: None,
             tls_ca: None,
+            token: None,
+            client_certificate: None,
             connections: NonZeroUsize::MIN,
             timeouts: Timeouts::default(),
         }
     }
 
     pub(crate) fn endpoint(&self) -> Result<Endpoint, Error> {
+        self.check_credentials()?;
         let endpoint = Endpoint::from(self.server.0.clone())
             .user_agent(concat!("counterfoil/", env!("CARGO_PKG_VERSION")))
             .and_then(|endpoint| match self.tls() {
@@ -73,14 +80,35 @@ impl Options {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
     }
 
+    /// No credential leaves this machine where others can read it, and none is left behind unnoticed.
+    fn check_credentials(&self) -> Result<(), Error> {
+        if self.server.is_encrypted() {
+            return Ok(());
+        }
+        let server = &self.server;
+        if self.client_certificate.is_some() {
+            let problem = format!("a client certificate can't be shown to {server}: it needs https");
+            return Err(Error::Options(problem));
+        }
+        if self.token.is_some() && !server.is_this_machine() {
+            let problem = format!("the token is not sent to {server} in the clear: use https");
+            return Err(Error::Options(problem));
+        }
+        Ok(())
+    }
+
     fn tls(&self) -> Option<ClientTlsConfig> {
-        if self.server.0.scheme_str() != Some("https") {
+        if !self.server.is_encrypted() {
             return None;
         }
         let tls = ClientTlsConfig::new();
-        Some(match &self.tls_ca {
+        let tls = match &self.tls_ca {
             Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
             None => tls.with_native_roots(),
+        };
+        Some(match &self.client_certificate {
+            Some(certificate) => tls.identity(Identity::from_pem(&certificate.chain, &*certificate.key)),
+            None => tls,
         })
     }
 }
@@ -88,6 +116,19 @@ impl Options {
 /// The address of a server: `http://HOST:PORT` or `https://HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server(Uri);
+
+impl Server {
+    fn is_encrypted(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+
+    /// Whether the address is a loopback one, so that nobody on a network reads along.
+    fn is_this_machine(&self) -> bool {
+        let host = self.0.host().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    }
+}
 
 /// Text that is not a server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +163,43 @@ impl fmt::Display for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_stays_on_the_machine_or_goes_encrypted() {
+        let with = |server: &str, token: Option<&str>, certificate: bool| {
+            let policy = Policy::parse(b"quorum none\n").unwrap();
+            let mut options = Options::new(server.parse().unwrap(), policy);
+            options.token = token.map(|token| token.parse().unwrap());
+            options.client_certificate = certificate.then(|| ClientCertificate {
+                chain: vec![],
+                key: vec![].into(),
+            });
+            options.check_credentials()
+        };
+        for fine in [
+            "http://127.0.0.1:1",
+            "http://localhost",
+            "http://[::1]:1",
+            "https://log.example",
+        ] {
+            with(fine, Some("secret"), false).unwrap();
+        }
+        for exposed in [
+            "http://log.example",
+            "http://10.0.0.1:1",
+            "http://localhost.example",
+            "http://[fe80::1]",
+        ] {
+            with(exposed, None, false).unwrap();
+            let refused = with(exposed, Some("secret"), false).unwrap_err().to_string();
+            assert!(
+                refused.contains("in the clear") && !refused.contains("secret"),
+                "{refused}"
+            );
+        }
+        with("https://log.example", None, true).unwrap();
+        assert!(with("http://127.0.0.1:1", None, true).is_err());
+    }
 
     #[test]
     fn a_server_has_a_scheme_and_a_host_and_nothing_more() {

@@ -1,0 +1,195 @@
+//! Who we say we are: an API token, an OIDC token of a CI system, or a client certificate.
+
+use std::{env, fmt::Display, net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+use counterfoil_client::{BearerToken, ClientCertificate, MAX_TOKEN_BYTES};
+use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{
+    failure::{Exit, Failure},
+    files,
+};
+
+/// An API token, in the environment.
+const TOKEN_VARIABLE: &str = "COUNTERFOIL_TOKEN";
+/// An ID token that GitLab made for the job: the name that the job's `id_tokens` gives it.
+const ID_TOKEN_VARIABLE: &str = "COUNTERFOIL_ID_TOKEN";
+/// Where GitHub Actions gives out ID tokens, and what it wants to see for one.
+const GITHUB_URL_VARIABLE: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+const GITHUB_TOKEN_VARIABLE: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+
+/// Longest certificate chain or key file.
+const MAX_PEM_BYTES: usize = 256 << 10;
+/// Longest answer to a request for an ID token.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// How long the CI system may take to give an ID token.
+const ID_TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to show the server.
+#[derive(Args)]
+#[command(next_help_heading = "Credentials")]
+pub(crate) struct Credentials {
+    /// A file with an API token of the server [env: COUNTERFOIL_TOKEN, the token itself]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "oidc_audience")]
+    token_file: Option<PathBuf>,
+    /// In GitHub Actions: get an ID token for this audience, which the server's administrator names
+    #[arg(long, global = true, value_name = "AUDIENCE")]
+    oidc_audience: Option<String>,
+    /// A client certificate in PEM, for https
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key in PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// The token: of --token-file, of --oidc-audience, or of the environment, in this order. ID tokens live for
+    /// minutes: each call gets a new one.
+    pub(crate) async fn token(&self) -> Result<Option<BearerToken>, Failure> {
+        if let Some(path) = &self.token_file {
+            // Room for the end of a line.
+            let text = Zeroizing::new(files::read(path, MAX_TOKEN_BYTES + 2)?);
+            let text = str::from_utf8(&text).unwrap_or("\u{fffd}");
+            return parse(text, &path.display().to_string()).map(Some);
+        }
+        if let Some(audience) = &self.oidc_audience {
+            return github_id_token(audience).await.map(Some);
+        }
+        for name in [TOKEN_VARIABLE, ID_TOKEN_VARIABLE] {
+            if let Some(token) = secret(name) {
+                return parse(&token, name).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The certificate of --client-cert.
+    pub(crate) fn certificate(&self) -> Result<Option<ClientCertificate>, Failure> {
+        let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) else {
+            return Ok(None);
+        };
+        Ok(Some(ClientCertificate {
+            chain: files::read(chain, MAX_PEM_BYTES)?,
+            key: Zeroizing::new(files::read(key, MAX_PEM_BYTES)?),
+        }))
+    }
+}
+
+/// A variable that holds a secret. CI systems set it to nothing where the secret is absent.
+fn secret(name: &str) -> Option<Zeroizing<String>> {
+    let value = env::var_os(name).filter(|value| !value.is_empty())?;
+    // What is not UTF-8 is no token; it must not count as absent.
+    let value = value.into_string().unwrap_or_else(|_| "\u{fffd}".to_owned());
+    Some(Zeroizing::new(value))
+}
+
+/// A token, with or without the end of its line. The error says where it came from, and nothing of it.
+fn parse(text: &str, what: &str) -> Result<BearerToken, Failure> {
+    text.trim_end_matches(['\r', '\n'])
+        .parse()
+        .map_err(|problem| Failure::usage(format!("{what}: {problem}")))
+}
+
+/// Gets an ID token from the runner: <https://docs.github.com/actions/reference/security/oidc>.
+async fn github_id_token(audience: &str) -> Result<BearerToken, Failure> {
+    let required = |name| {
+        secret(name).ok_or_else(|| {
+            Failure::usage(format!("--oidc-audience: {name} is not set"))
+                .hint("it works in a job of GitHub Actions that has `permissions: id-token: write`")
+        })
+    };
+    let url = id_token_url(&required(GITHUB_URL_VARIABLE)?, audience)?;
+    let request_token = required(GITHUB_TOKEN_VARIABLE)?;
+    let token = tokio::time::timeout(ID_TOKEN_TIMEOUT, fetch_id_token(url, &request_token)).await;
+    let token = token.map_err(|_| no_id_token(format!("no answer within {ID_TOKEN_TIMEOUT:?}")))??;
+    parse(&token, "the ID token")
+}
+
+/// The runner's URL has a query already. Its token goes to it encrypted, or stays on this machine.
+fn id_token_url(url: &str, audience: &str) -> Result<Url, Failure> {
+    let invalid = || Failure::usage(format!("{GITHUB_URL_VARIABLE} is no https URL"));
+    let mut url: Url = url.parse().map_err(|_| invalid())?;
+    let host = url.host_str().unwrap_or_default();
+    let local = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+        return Err(invalid());
+    }
+    url.query_pairs_mut().append_pair("audience", audience);
+    Ok(url)
+}
+
+/// What the runner answers.
+#[derive(Deserialize)]
+struct IdToken {
+    value: String,
+}
+
+/// The runner's service is away, for now.
+fn no_id_token(problem: impl Display) -> Failure {
+    let message = format!("GitHub Actions gives no ID token: {problem}");
+    Failure::new(Exit::Unavailable, message).hint("try again")
+}
+
+async fn fetch_id_token(url: Url, request_token: &str) -> Result<Zeroizing<String>, Failure> {
+    // The request's URL tells which job this is: no error repeats it.
+    let plain = |error: reqwest::Error| no_id_token(error.without_url());
+    let client = Client::builder()
+        .redirect(redirect::Policy::none())
+        .build()
+        .map_err(plain)?;
+    let request = client.get(url).bearer_auth(request_token);
+    let mut answer = request.send().await.map_err(plain)?;
+    let status = answer.status();
+    if status.is_client_error() {
+        let message = format!("GitHub Actions refuses an ID token: HTTP status {status}");
+        return Err(Failure::new(Exit::Refused, message).hint("give the job `permissions: id-token: write`"));
+    }
+    if !status.is_success() {
+        return Err(no_id_token(format!("HTTP status {status}")));
+    }
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(mut chunk) = answer.chunk().await.map_err(plain)?.map(Vec::from) {
+        body.extend_from_slice(&chunk);
+        chunk.zeroize();
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(no_id_token(format!(
+                "the answer is longer than {MAX_ANSWER_BYTES} bytes"
+            )));
+        }
+    }
+    let answer: IdToken = serde_json::from_slice(&body).map_err(|_| no_id_token("the answer has none"))?;
+    Ok(Zeroizing::new(answer.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runner_is_asked_encrypted_and_for_one_audience() {
+        let asked = id_token_url("https://run.example/token?api-version=2", "log & co").unwrap();
+        assert_eq!(
+            asked.as_str(),
+            "https://run.example/token?api-version=2&audience=log+%26+co"
+        );
+        assert!(id_token_url("http://127.0.0.1:1/", "a").is_ok());
+        for bad in ["http://run.example/", "file:///etc/passwd", "run.example", ""] {
+            let refused = id_token_url(bad, "a").unwrap_err();
+            assert_eq!(refused.message(), "ACTIONS_ID_TOKEN_REQUEST_URL is no https URL");
+        }
+    }
+
+    #[test]
+    fn a_bad_token_is_not_repeated() {
+        assert!(parse("abc\r\n", "f").is_ok());
+        let refused = parse("hush hush", "COUNTERFOIL_TOKEN").unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "COUNTERFOIL_TOKEN: the token holds a space, a line break, or a character that is not ASCII"
+        );
+    }
+}
