@@ -14,6 +14,7 @@ mod failure;
 mod files;
 mod options;
 mod output;
+mod recording;
 
 use std::process::ExitCode;
 

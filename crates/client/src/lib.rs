@@ -48,6 +48,7 @@ mod heads;
 mod limits;
 mod misbehaviour;
 mod options;
+mod outbox;
 mod range;
 mod read;
 mod state;
@@ -65,6 +66,10 @@ pub use find::Found;
 pub use limits::Timeouts;
 pub use misbehaviour::{Misbehaviour, UnprovenConsistency};
 pub use options::{InvalidServer, Options, Server};
+pub use outbox::{
+    DeliverError, Delivered, Delivery, DeliveryLock, Fate, Item, ItemNumber, Listing, MAX_QUEUED_BYTES,
+    MAX_QUEUED_EVENTS, Outbox, OutboxError, Queued, SetAside,
+};
 pub use read::{ConsistencyProof, HeadStream, InclusionProof, Leaf};
 pub use state::{StateDir, StateError};
 pub use stream::{SubmitResults, SubmitSender};

@@ -7,6 +7,7 @@ mod get;
 mod head;
 mod import;
 mod monitor;
+mod outbox;
 mod policy;
 mod prove;
 mod receipt;
@@ -22,6 +23,8 @@ use crate::{failure::Failure, options::Common, output::Output};
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Submit(submit::Arguments),
+    #[command(subcommand)]
+    Outbox(outbox::Outbox),
     Head(head::Arguments),
     Get(get::Arguments),
     Find(find::Arguments),
@@ -44,6 +47,7 @@ impl Command {
     pub(crate) async fn run(self, common: &Common, output: &Output) -> Result<(), Failure> {
         match self {
             Self::Submit(arguments) => submit::run(arguments, common, output).await,
+            Self::Outbox(outbox) => outbox::run(outbox, common, output).await,
             Self::Head(arguments) => head::run(arguments, common, output).await,
             Self::Get(arguments) => get::run(arguments, common, output).await,
             Self::Find(arguments) => find::run(arguments, common, output).await,

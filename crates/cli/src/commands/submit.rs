@@ -1,10 +1,12 @@
 //! `counterfoil submit`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
+use counterfoil_client::{Outbox, Queued, Submitted};
 use counterfoil_event::{Event, EventParts, limits::MAX_DATA_BYTES};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{
@@ -12,6 +14,7 @@ use crate::{
     files,
     options::Common,
     output::{self, Facts, Output},
+    recording::{OnRecord, Recorded, Recorder, RecordingOptions, claim},
 };
 
 /// Record an event and print where it stands in the log
@@ -21,7 +24,11 @@ Example:
   counterfoil submit --type ci.run.finished --source https://ci.example/acme/widgets --id run-42 \\
     --content-type application/json --data '{\"outcome\":\"success\"}' --receipt run-42.tlog-proof
 
-The same source and id again is the same event: it is recorded once, however often it is sent.")]
+The same source and id again is the same event: it is recorded once, however often it is sent.
+
+If the log is away, slow or full, the event is queued on this machine, the command says so and succeeds, and the next
+`submit` or `outbox flush` delivers it. An event with an id of its own should come with its --time: else it gets the time
+at which it was queued, and is another event than the same command makes when the log is there.")]
 pub(crate) struct Arguments {
     /// What happened, such as ci.run.finished
     #[arg(long = "type", value_name = "TYPE")]
@@ -35,7 +42,7 @@ pub(crate) struct Arguments {
     /// What it happened to
     #[arg(long, default_value = "", hide_default_value = true)]
     subject: String,
-    /// When it happened by the source's clock, in RFC 3339
+    /// When it happened by the source's clock, in RFC 3339 [default: now, for an event with a random id]
     #[arg(long, default_value = "", hide_default_value = true)]
     time: String,
     /// The media type of the payload [default: application/octet-stream]
@@ -58,30 +65,85 @@ pub(crate) struct Arguments {
     /// Where to keep the receipt
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+    #[command(flatten)]
+    recording: RecordingOptions,
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let receipt_file = arguments.receipt.clone();
+    let recorder = Recorder::new(&arguments.recording, common)?;
     let event = event(arguments)?;
-    let client = common.client().await?;
 
-    // Whoever got no answer needs the id to send the same event again.
+    // Whoever got no answer needs the id, and the time, to send the same event again.
     let again = |failure: Failure| match failure.exit {
-        Exit::Unavailable => failure.hint(format!("to send the same event again, give --id {}", event.id())),
+        Exit::Unavailable => {
+            let time = event.time().map(|time| format!(" --time {time}"));
+            let time = time.unwrap_or_default();
+            failure.hint(format!(
+                "to send the same event again, give --id {}{time}",
+                event.id()
+            ))
+        }
         _ => failure,
     };
-    let submitted = client.submit(&event).await.map_err(|error| again(error.into()))?;
-    let head = submitted.verified.head();
-    // Before the heads are linked: should that fail, the receipt is evidence.
-    if let Some(path) = &receipt_file {
-        let text = submitted
-            .receipt
-            .to_text(head.suite())
-            .map_err(|error| Failure::untrusted(error.to_string()))?;
-        files::write(path, text.as_bytes())?;
+    let keep = |submitted: &Submitted| match &receipt_file {
+        Some(path) => write_receipt(path, submitted),
+        None => Ok(()),
+    };
+    match recorder.record(&event, keep).await.map_err(again)? {
+        Recorded::OnRecord(on_record) => print_recorded(&on_record, &event, receipt_file.as_deref(), output),
+        Recorded::Queued { queued, why } => {
+            print_queued(&recorder.outbox, queued, &why, &event, output);
+            if receipt_file.is_some() {
+                eprintln!(
+                    "there is no receipt yet: `counterfoil outbox flush` says where the event stands, then `counterfoil receipt`"
+                );
+            }
+        }
     }
-    client.link_heads().await?;
+    Ok(())
+}
 
+fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
+    let text = submitted.receipt.to_text(submitted.verified.head().suite());
+    let text = text.map_err(|error| Failure::untrusted(error.to_string()))?;
+    files::write(path, text.as_bytes())
+}
+
+fn print_queued(outbox: &Outbox, queued: Queued, why: &str, event: &Event, output: &Output) {
+    let mut facts = Facts::default();
+    facts
+        .add(
+            if queued.already {
+                "already queued"
+            } else {
+                "queued"
+            },
+            format!("as number {} in {}", queued.number, outbox.path().display()),
+        )
+        .add("waiting", queued.waiting)
+        .add("source", output::printable(event.source()))
+        .add("id", output::printable(event.id()))
+        .add("because", output::printable(why))
+        .add(
+            "delivery",
+            "with the next `counterfoil submit`, or `counterfoil outbox flush`",
+        );
+    let json = json!({
+        "queued": true,
+        "number": queued.number.get(),
+        "waiting": queued.waiting,
+        "outbox": outbox.path().display().to_string(),
+        "source": event.source(),
+        "id": event.id(),
+        "because": why,
+    });
+    output.print(json, facts);
+}
+
+fn print_recorded(on_record: &OnRecord, event: &Event, receipt_file: Option<&Path>, output: &Output) {
+    let OnRecord { client, submitted } = on_record;
+    let head = submitted.verified.head();
     let mut facts = Facts::default();
     facts
         .add(
@@ -100,7 +162,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             output::nanos(submitted.verified.entry().time_unix_ns().get()),
         )
         .add("head", output::head_line(head));
-    if let Some(path) = &receipt_file {
+    if let Some(path) = receipt_file {
         facts.add("receipt", path.display());
     }
     if client.policy().requires_cosignatures() {
@@ -111,6 +173,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         );
     }
     let json = json!({
+        "queued": false,
         "leaf_index": submitted.receipt.index.get(),
         "leaf_hash": submitted.verified.leaf_hash().to_string(),
         "duplicate": submitted.duplicate,
@@ -122,7 +185,6 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         "receipt": output::receipt(&submitted.receipt, head),
     });
     output.print(json, facts);
-    Ok(())
 }
 
 fn event(arguments: Arguments) -> Result<Event, Failure> {
@@ -131,16 +193,18 @@ fn event(arguments: Arguments) -> Result<Event, Failure> {
         (None, Some(path)) => files::read(&path, MAX_DATA_BYTES)?,
         (None, None) => Vec::new(),
     };
-    let id = match arguments.id {
-        Some(id) => id,
-        None => random_id()?,
+    let (id, time) = match arguments.id {
+        // The same command again must be the same event, so no time is made up.
+        Some(id) => (id, arguments.time),
+        None if arguments.time.is_empty() => (random_id()?, claim(Timestamp::now())),
+        None => (random_id()?, arguments.time),
     };
     Event::try_from(EventParts {
         id,
         source: arguments.source,
         event_type: arguments.event_type,
         subject: arguments.subject,
-        time: arguments.time,
+        time,
         data_content_type: arguments.content_type,
         data: Bytes::from(data),
         extensions: arguments.extensions,

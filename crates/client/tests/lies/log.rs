@@ -113,6 +113,10 @@ struct State {
     time_unix_ms: u64,
     /// The witnesses that cosign each head, by number.
     witnesses: Vec<u8>,
+    /// Events that are not taken one by one, by id, and what is said of them. Without an id, all.
+    refused: Option<(Option<String>, Status)>,
+    /// The `authorization` of the last submission.
+    authorization: Option<String>,
 }
 
 /// The log; clones share it.
@@ -177,6 +181,8 @@ impl FakeLog {
             lie: Lie::Nothing,
             time_unix_ms: 1_700_000_000_000,
             witnesses: vec![],
+            refused: None,
+            authorization: None,
         };
         Self {
             suite,
@@ -208,6 +214,31 @@ impl FakeLog {
     /// Has these witnesses cosign each head from now on.
     pub(crate) fn cosigned_by(&self, witnesses: &[u8]) {
         self.state().witnesses = witnesses.to_vec();
+    }
+
+    /// Answers submissions with `status` from now on: those of the event `id`, or all.
+    pub(crate) fn refuse(&self, id: Option<&str>, status: Status) {
+        self.state().refused = Some((id.map(str::to_owned), status));
+    }
+
+    /// Refuses nothing any more.
+    pub(crate) fn relent(&self) {
+        self.state().refused = None;
+    }
+
+    /// The `authorization` of the last submission.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.state().authorization.clone()
+    }
+
+    /// The ids on record, in order.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let state = self.state();
+        state
+            .leaves
+            .iter()
+            .map(|stored| stored.event.id().to_owned())
+            .collect()
     }
 
     /// Records events without telling anyone.
@@ -476,7 +507,15 @@ impl SubmitService for FakeLog {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let mut state = self.state();
-        let accepted = self.accept(request.into_inner().event.unwrap(), &mut state)?;
+        let authorization = request.metadata().get("authorization");
+        state.authorization = authorization.map(|value| value.to_str().unwrap().to_owned());
+        let event = request.into_inner().event.unwrap();
+        if let Some((id, status)) = &state.refused
+            && id.as_ref().is_none_or(|id| *id == event.id)
+        {
+            return Err(status.clone());
+        }
+        let accepted = self.accept(event, &mut state)?;
         let size = state.leaves.len() as u64;
         Ok(Response::new(v1::SubmitResponse {
             duplicate: accepted.duplicate,

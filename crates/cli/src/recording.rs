@@ -1,0 +1,286 @@
+//! How events get on record: at once where the log allows it, else by way of the outbox.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use counterfoil_client::{
+    Client, DeliverError, Delivered, DeliveryLock, Error, Fate, Outbox, OutboxError, Queued, Submitted,
+};
+use counterfoil_event::{Event, EventParts};
+use counterfoil_note::UnixMillis;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    failure::{Exit, Failure},
+    options::Common,
+    output,
+};
+
+/// How long the log may take before an event is queued.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long, where nothing is queued.
+const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where events wait for the log.
+#[derive(Args)]
+pub(crate) struct OutboxOptions {
+    /// Where events wait while the log is away [default: outbox in the state directory]
+    #[arg(long, value_name = "DIR", env = "COUNTERFOIL_OUTBOX", hide_env_values = true)]
+    outbox: Option<PathBuf>,
+}
+
+/// What to do when the log is away.
+#[derive(Args)]
+pub(crate) struct RecordingOptions {
+    #[command(flatten)]
+    pub(crate) outbox: OutboxOptions,
+    /// Fail if the log is away, slow or full, instead of queueing the event
+    #[arg(long)]
+    pub(crate) require_receipt: bool,
+    /// How long the log may take before the event is queued or, with --require-receipt, the command fails [default: 10,
+    /// or 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    deadline: Option<u32>,
+}
+
+impl OutboxOptions {
+    /// The outbox for the log.
+    pub(crate) fn open(&self, common: &Common) -> Result<Outbox, Failure> {
+        let root = match &self.outbox {
+            Some(root) => root.clone(),
+            None => common.state()?.path().join("outbox"),
+        };
+        Ok(Outbox::new(&root, &common.server()?, &common.log))
+    }
+}
+
+/// What became of an event.
+pub(crate) enum Recorded {
+    /// It is on record; the receipt is verified.
+    OnRecord(Box<OnRecord>),
+    /// It waits on this machine.
+    Queued { queued: Queued, why: String },
+}
+
+pub(crate) struct OnRecord {
+    pub(crate) client: Client,
+    pub(crate) submitted: Submitted,
+}
+
+/// Records events, in order with those that wait already.
+pub(crate) struct Recorder<'a> {
+    common: &'a Common,
+    pub(crate) outbox: Outbox,
+    deadline: Duration,
+    require_receipt: bool,
+}
+
+impl<'a> Recorder<'a> {
+    pub(crate) fn new(options: &RecordingOptions, common: &'a Common) -> Result<Self, Failure> {
+        let default = if options.require_receipt {
+            PATIENT_DEADLINE
+        } else {
+            DEADLINE
+        };
+        Ok(Self {
+            common,
+            outbox: options.outbox.open(common)?,
+            deadline: options
+                .deadline
+                .map_or(default, |seconds| Duration::from_secs(seconds.into())),
+            require_receipt: options.require_receipt,
+        })
+    }
+
+    /// Submits an event behind all that wait; queues it if the log is away, slow or full.
+    ///
+    /// `keep` gets the receipt as soon as it holds by itself: should its head not fit to what is known of the log, it is
+    /// evidence. Denied credentials, a refused event and a log that misbehaves are failures, and queue nothing.
+    pub(crate) async fn record(
+        &self,
+        event: &Event,
+        keep: impl FnOnce(&Submitted) -> Result<(), Failure>,
+    ) -> Result<Recorded, Failure> {
+        let mut sent = false;
+        let failure = match self.submit(event, &mut sent, keep).await {
+            Ok(on_record) => return Ok(Recorded::OnRecord(Box::new(on_record))),
+            Err(failure) => failure,
+        };
+        if failure.exit != Exit::Unavailable || self.require_receipt {
+            return Err(failure);
+        }
+        self.queue(event, sent, &failure)
+    }
+
+    /// `sent` tells whether the log may have recorded the event although this fails.
+    async fn submit(
+        &self,
+        event: &Event,
+        sent: &mut bool,
+        keep: impl FnOnce(&Submitted) -> Result<(), Failure>,
+    ) -> Result<OnRecord, Failure> {
+        let deadline = Instant::now() + self.deadline;
+        let client = self
+            .within(deadline, self.common.client_within(self.deadline))
+            .await?;
+        // Held until the event is on record: it comes after those that wait, and before those that come.
+        let _delivering = match self.outbox.waiting()? {
+            0 => None,
+            _ => Some(self.deliver_waiting(&client, deadline).await?),
+        };
+        let submission = async {
+            *sent = true;
+            let submitted = client.submit(event).await.inspect_err(|error| {
+                *sent = !matches!(error, Error::Refused(_));
+            })?;
+            keep(&submitted)?;
+            client.link_heads().await?;
+            Ok(submitted)
+        };
+        let submitted = self.within(deadline, submission).await?;
+        Ok(OnRecord { client, submitted })
+    }
+
+    async fn deliver_waiting(&self, client: &Client, deadline: Instant) -> Result<DeliveryLock, Failure> {
+        let path = self.outbox.path().display();
+        let Some(lock) = self.outbox.lock_delivery(Some(deadline)).await? else {
+            let problem = format!("another process delivers what waits in {path}");
+            return Err(Failure::new(Exit::Unavailable, problem));
+        };
+        let delivery = self
+            .outbox
+            .deliver(&lock, client, Some(deadline), |delivered| {
+                warn_if_set_aside(&delivered)
+            })
+            .await?;
+        if delivery.left > 0 {
+            let problem = format!(
+                "{} before it in {path} could not be delivered in time",
+                delivery.left
+            );
+            return Err(Failure::new(Exit::Unavailable, problem));
+        }
+        Ok(lock)
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        // In a box: each future around a future holds it again.
+        timeout_at(deadline, Box::pin(work)).await.unwrap_or_else(|_| {
+            let problem = format!("the log did not get on within {:?}", self.deadline);
+            Err(Failure::new(Exit::Unavailable, problem)
+                .hint("try again, or give it more time with --deadline"))
+        })
+    }
+
+    /// Puts an event into the outbox because of a failure. `sent`: the log may have it all the same.
+    pub(crate) fn queue(&self, event: &Event, sent: bool, because: &Failure) -> Result<Recorded, Failure> {
+        let now = Timestamp::now();
+        let millis = UnixMillis::new(u64::try_from(now.as_millisecond()).unwrap_or_default());
+        // What the log may have must stay as it was sent: it would conflict with itself.
+        let timed = (!sent).then(|| with_time(event, now)).flatten();
+        let queued = self.outbox.enqueue(timed.as_ref().unwrap_or(event), millis);
+        let queued = queued.map_err(|error| {
+            Failure::from(error)
+                .after("the event is neither on record nor queued")
+                .hint(format!("it had to be queued because: {}", because.message()))
+        })?;
+        Ok(Recorded::Queued {
+            queued,
+            why: because.message().to_owned(),
+        })
+    }
+}
+
+/// The event with a time of its own, if it has none.
+fn with_time(event: &Event, now: Timestamp) -> Option<Event> {
+    if event.time().is_some() {
+        return None;
+    }
+    let attributes = event.attributes().clone();
+    let parts = EventParts {
+        id: attributes.id,
+        source: attributes.source,
+        event_type: attributes.event_type,
+        subject: attributes.subject,
+        time: claim(now),
+        data_content_type: attributes.data_content_type,
+        data: event.data().clone(),
+        extensions: attributes.extensions.into_iter().collect(),
+    };
+    Some(Event::try_from(parts).expect("an event stays valid with a time"))
+}
+
+/// A moment as the `time` of an event: RFC 3339 in UTC.
+pub(crate) fn claim(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// Says on standard error what nobody asked for and somebody has to know.
+fn warn_if_set_aside(delivered: &Delivered) {
+    if let Some(problem) = set_aside_line(delivered) {
+        eprintln!("warning: {}", output::printable(&problem));
+    }
+}
+
+/// An event that left the queue unrecorded, in a line.
+pub(crate) fn set_aside_line(delivered: &Delivered) -> Option<String> {
+    let number = delivered.number;
+    let event = delivered.event.as_ref().map_or_else(String::new, |event| {
+        format!(" ({} of {})", event.id(), event.source())
+    });
+    match &delivered.fate {
+        Fate::Recorded(_) => None,
+        Fate::Refused(refusal) => Some(format!(
+            "queued event {number}{event} is set aside: the log refuses it: {refusal}"
+        )),
+        Fate::Damaged(problem) => Some(format!("queued event {number} is set aside: {problem}")),
+    }
+}
+
+impl From<OutboxError> for Failure {
+    fn from(error: OutboxError) -> Self {
+        let message = error.to_string();
+        match error {
+            OutboxError::Full { .. } => Self::new(Exit::Unavailable, message)
+                .hint("deliver what waits with `counterfoil outbox flush`; look at it with `counterfoil outbox list`"),
+            OutboxError::Io(_) | OutboxError::NotSetAside { .. } => Self::usage(message),
+        }
+    }
+}
+
+impl From<DeliverError> for Failure {
+    fn from(error: DeliverError) -> Self {
+        match error {
+            DeliverError::Log(error) => Self::from(*error),
+            DeliverError::Outbox(error) => Self::from(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_added_where_there_is_none() {
+        let mut parts = EventParts {
+            id: "1".to_owned(),
+            source: "s".to_owned(),
+            event_type: "t".to_owned(),
+            data: "d".into(),
+            extensions: vec![("a".to_owned(), "b".to_owned())],
+            ..EventParts::default()
+        };
+        let now: Timestamp = "2026-11-22T09:30:00.1239Z".parse().unwrap();
+        let timed = with_time(&Event::try_from(parts.clone()).unwrap(), now).unwrap();
+        parts.time = "2026-11-22T09:30:00.123Z".to_owned();
+        let expected = Event::try_from(parts).unwrap();
+        assert_eq!(timed, expected);
+        assert!(with_time(&expected, now).is_none());
+    }
+}

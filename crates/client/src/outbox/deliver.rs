@@ -1,0 +1,270 @@
+//! Delivery: in order, and gone from the disk only once what the log says of it is proved.
+
+use std::fmt;
+
+use counterfoil_event::Event;
+use counterfoil_proto::v1::Reason;
+use tokio::{
+    task,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    ItemNumber, Outbox, OutboxError,
+    spool::{DeliveryLock, ReadError, Spool, Stored},
+};
+use crate::{Client, Error, Refusal, Submitted};
+
+/// How many events are recorded before their heads are linked and their files go. A crash sends that many again.
+const LINK_EVERY: usize = 64;
+
+/// What became of an event that waited.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Its number in the outbox.
+    pub number: ItemNumber,
+    /// The event; none if its file was damaged.
+    pub event: Option<Event>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// The end of an event's stay in an outbox.
+#[derive(Debug)]
+pub enum Fate {
+    /// It is on record; its receipt is verified, and the receipt's head linked to all others.
+    Recorded(Box<Submitted>),
+    /// The log refuses it for good: it was set aside.
+    Refused(Refusal),
+    /// Its file is damaged: it was set aside. What is wrong with it.
+    Damaged(String),
+}
+
+/// How far a delivery got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// How many events were recorded.
+    pub recorded: usize,
+    /// How many were set aside.
+    pub set_aside: usize,
+    /// How many still wait, because the time was over.
+    pub left: usize,
+}
+
+/// Why a delivery stopped. Everything from the event at hand on still waits, and those that were reported are done.
+#[derive(Debug)]
+pub enum DeliverError {
+    /// The log is away, denies the caller, or misbehaves.
+    Log(Box<Error>),
+    /// The local disk fails.
+    Outbox(OutboxError),
+}
+
+impl Outbox {
+    /// Waits until no other process delivers, at most until `deadline`. None if one still does.
+    pub async fn lock_delivery(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<DeliveryLock>, OutboxError> {
+        self.spool.lock_delivery(deadline).await
+    }
+
+    /// Delivers what waits, in order, until nothing does or the time is over. Events that are added meanwhile are
+    /// delivered too.
+    ///
+    /// `report` hears of each event once its fate is sealed. An event that the log refuses for good is set aside, with
+    /// the reason, and does not hold up those behind it. Any other failure stops the delivery.
+    pub async fn deliver(
+        &self,
+        _lock: &DeliveryLock,
+        client: &Client,
+        deadline: Option<Instant>,
+        mut report: impl FnMut(Delivered),
+    ) -> Result<Delivery, DeliverError> {
+        let mut delivery = Delivery {
+            recorded: 0,
+            set_aside: 0,
+            left: 0,
+        };
+        loop {
+            let waiting = self.blocking(Spool::waiting).await?;
+            delivery.left = waiting.len();
+            if waiting.is_empty() {
+                return Ok(delivery);
+            }
+            let mut open = Vec::new();
+            let mut stop = Ok(());
+            for stored in waiting.into_iter().take(LINK_EVERY) {
+                match self.send(client, stored, deadline).await {
+                    Ok(Step::Recorded(recorded)) => open.push(recorded),
+                    Ok(Step::SetAside(delivered)) => {
+                        delivery.left -= 1;
+                        delivery.set_aside += 1;
+                        report(delivered);
+                    }
+                    Ok(Step::Gone) => {}
+                    Err(stopped) => {
+                        stop = Err(stopped);
+                        break;
+                    }
+                }
+            }
+            // Whatever stopped the rest: what is on record is settled first.
+            for delivered in self.settle(client, open).await? {
+                delivery.left -= 1;
+                delivery.recorded += 1;
+                report(delivered);
+            }
+            match stop {
+                Ok(()) => {}
+                Err(Stop::TimeOver) => return Ok(delivery),
+                Err(Stop::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Submits one event. One at a time: only so is the order in the log that of the outbox, whatever fails.
+    async fn send(&self, client: &Client, stored: Stored, deadline: Option<Instant>) -> Result<Step, Stop> {
+        let read = self.blocking({
+            let stored = stored.clone();
+            move |spool| Ok(spool.read(&stored))
+        });
+        let item = match read.await? {
+            Ok(item) => item,
+            Err(ReadError::Gone) => return Ok(Step::Gone),
+            Err(ReadError::Io(error)) => return Err(error.into()),
+            Err(ReadError::Damaged(damage)) => {
+                let fate = Fate::Damaged(damage.to_string());
+                return self.put_aside(stored, None, fate, damage.to_string()).await;
+            }
+        };
+        let submission = client.submit(&item.event);
+        let submitted = match deadline {
+            Some(deadline) => timeout_at(deadline, submission)
+                .await
+                .map_err(|_| Stop::TimeOver)?,
+            None => submission.await,
+        };
+        match submitted {
+            Ok(submitted) => Ok(Step::Recorded(Open {
+                stored,
+                event: item.event,
+                submitted: Box::new(submitted),
+            })),
+            Err(Error::Refused(refusal)) if is_final(&refusal) => {
+                let reason = refusal.to_string();
+                self.put_aside(stored, Some(item.event), Fate::Refused(refusal), reason)
+                    .await
+            }
+            Err(error) => Err(Stop::Failed(error.into())),
+        }
+    }
+
+    async fn put_aside(
+        &self,
+        stored: Stored,
+        event: Option<Event>,
+        fate: Fate,
+        reason: String,
+    ) -> Result<Step, Stop> {
+        let number = stored.number;
+        self.blocking(move |spool| spool.put_aside(&stored, &reason))
+            .await?;
+        Ok(Step::SetAside(Delivered { number, event, fate }))
+    }
+
+    /// Removes what is on record, once its heads are proved to belong to the log's one history.
+    async fn settle(&self, client: &Client, open: Vec<Open>) -> Result<Vec<Delivered>, DeliverError> {
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        client.link_heads().await?;
+        // A crash here leaves events that are on record: they are sent again, and their receipts come back.
+        self.blocking(move |spool| {
+            let mut delivered = Vec::with_capacity(open.len());
+            for Open {
+                stored,
+                event,
+                submitted,
+            } in open
+            {
+                spool.remove(&stored)?;
+                delivered.push(Delivered {
+                    number: stored.number,
+                    event: Some(event),
+                    fate: Fate::Recorded(submitted),
+                });
+            }
+            Ok(delivered)
+        })
+        .await
+        .map_err(DeliverError::from)
+    }
+
+    /// Runs file operations where they may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Spool) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, OutboxError> {
+        let spool = self.spool.clone();
+        match task::spawn_blocking(move || work(&spool)).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Recorded by the log's word alone.
+struct Open {
+    stored: Stored,
+    event: Event,
+    submitted: Box<Submitted>,
+}
+
+enum Step {
+    Recorded(Open),
+    SetAside(Delivered),
+    Gone,
+}
+
+enum Stop {
+    TimeOver,
+    Failed(DeliverError),
+}
+
+/// Whether the log would say the same to this event for ever. What it says of itself, or of the caller, may change.
+fn is_final(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        Reason::InvalidEvent | Reason::EventConflict | Reason::InvalidRequest
+    )
+}
+
+impl fmt::Display for DeliverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::Outbox(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DeliverError {}
+
+impl From<Error> for DeliverError {
+    fn from(error: Error) -> Self {
+        Self::Log(Box::new(error))
+    }
+}
+
+impl From<OutboxError> for DeliverError {
+    fn from(error: OutboxError) -> Self {
+        Self::Outbox(error)
+    }
+}
+
+impl<E: Into<DeliverError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}

@@ -1,0 +1,355 @@
+//! A build goes on when the log is away: `counterfoil submit` queues on the machine, and nothing that it said it queued is
+//! lost, doubled or delivered out of order, whenever the process is killed.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use counterfoil_client::{Client, Leaf, Options};
+use counterfoil_event::{Attributes, Event, EventParts};
+use counterfoil_merkle::LeafIndex;
+use counterfoil_note::Policy;
+use counterfoil_tests::{Data, Server, TestLog, counterfoil};
+use serde_json::Value;
+
+/// A log that may be served or not, always at one address, and a machine that submits to it.
+struct Machine {
+    data: Data,
+    log: TestLog,
+    address: SocketAddr,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let (data, log) = Data::with_main_log();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        Self { data, log, address }
+    }
+
+    fn serve(&self) -> Server {
+        Server::start(&self.data, &["--listen", &self.address.to_string()])
+    }
+
+    fn counterfoil(&self, arguments: &[&str]) -> Command {
+        let mut command = counterfoil();
+        command
+            .args(arguments)
+            .arg("--server")
+            .arg(format!("http://{}", self.address))
+            .args(["--log-key", &self.log.key().to_string(), "--json", "--state-dir"])
+            .arg(self.data.beside("state"))
+            .env_remove("COUNTERFOIL_OUTBOX")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn submit(&self, id: &str) -> Command {
+        let source = "https://ci.test.example/runners/7";
+        let time = "2026-11-22T09:30:00Z";
+        self.counterfoil(&[
+            "submit",
+            "--type",
+            "ci.job.finished",
+            "--source",
+            source,
+            "--id",
+            id,
+            "--time",
+            time,
+            "--data",
+            id,
+        ])
+    }
+
+    /// The attributes of all that others put on record.
+    fn recorded(&self) -> Vec<Attributes> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let server = format!("http://{}", self.address).parse().unwrap();
+            let options = Options::new(server, Policy::for_log(self.log.key().clone()));
+            let client = Client::connect(options).await.unwrap();
+            let last = EventParts {
+                id: "last".to_owned(),
+                source: "test".to_owned(),
+                event_type: "test.last".to_owned(),
+                ..EventParts::default()
+            };
+            let last = client.submit(&Event::try_from(last).unwrap()).await.unwrap();
+            // Heads are published a little later.
+            while client.head().await.unwrap().size().get() <= last.receipt.index.get() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let mut all = Vec::new();
+            for index in 0..last.receipt.index.get() {
+                let leaf = Leaf::Index(LeafIndex::new(index).unwrap());
+                let (entry, _) = client.entry(&leaf, true).await.unwrap();
+                all.push(entry.payload.unwrap().attributes);
+            }
+            all.retain(|attributes| attributes.source != "log");
+            all
+        })
+    }
+
+    fn recorded_ids(&self) -> Vec<String> {
+        self.recorded()
+            .into_iter()
+            .map(|attributes| attributes.id)
+            .collect()
+    }
+
+    fn outbox(&self) -> PathBuf {
+        let mut directories = fs::read_dir(self.data.beside("state").join("outbox")).unwrap();
+        directories.next().unwrap().unwrap().path()
+    }
+}
+
+#[track_caller]
+fn json(output: &Output, code: i32) -> Value {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let text = if code == 0 { &output.stdout } else { &output.stderr };
+    let text = str::from_utf8(text).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn what_is_queued_is_delivered_in_order_with_its_own_time() {
+    let machine = Machine::new();
+    let queued = json(&machine.submit("a").output().unwrap(), 0);
+    assert_eq!((&queued["queued"], &queued["waiting"]), (&true.into(), &1.into()));
+    let mut anonymous = machine.counterfoil(&["submit", "--type", "deploy.succeeded", "--source", "s"]);
+    assert_eq!(json(&anonymous.output().unwrap(), 0)["waiting"], 2);
+    let named = [
+        "submit",
+        "--type",
+        "deploy.succeeded",
+        "--source",
+        "s",
+        "--id",
+        "named",
+    ];
+    assert_eq!(
+        json(&machine.counterfoil(&named).output().unwrap(), 0)["waiting"],
+        3
+    );
+    // The same again is the same.
+    let again = json(&machine.counterfoil(&named).output().unwrap(), 0);
+    assert_eq!((&again["queued"], &again["waiting"]), (&true.into(), &3.into()));
+
+    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    let waiting = listed["waiting"].as_array().unwrap();
+    let times: Vec<_> = waiting
+        .iter()
+        .map(|item| item["attributes"]["time"].as_str().unwrap())
+        .collect();
+    assert_eq!(times[0], "2026-11-22T09:30:00Z");
+    assert!(times.iter().all(|time| time.ends_with('Z')));
+
+    let refused = machine.submit("b").arg("--require-receipt").output().unwrap();
+    assert_eq!(json(&refused, 3)["error"]["kind"], "unavailable");
+    assert_eq!(
+        json(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 3)["error"]["kind"],
+        "unavailable"
+    );
+
+    let server = machine.serve();
+    let receipt = machine.data.beside("b.tlog-proof");
+    let last = machine
+        .submit("b")
+        .arg("--receipt")
+        .arg(&receipt)
+        .output()
+        .unwrap();
+    let last = json(&last, 0);
+    assert_eq!((&last["queued"], &last["leaf_index"]), (&false.into(), &4.into()));
+    assert!(receipt.exists());
+    let recorded = machine.recorded();
+    assert_eq!(
+        (&*recorded[0].id, &*recorded[2].id, &*recorded[3].id),
+        ("a", "named", "b")
+    );
+    for (recorded, time) in recorded.iter().zip(times) {
+        assert_eq!(recorded.time, time);
+    }
+    let nothing = json(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 0);
+    assert_eq!(nothing["recorded"], 0);
+    server.stop();
+    machine.data.assert_sound();
+}
+
+#[test]
+fn a_log_that_does_not_get_on_is_not_waited_for() {
+    let mut machine = Machine::new();
+    // Takes connections, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    machine.address = silent.local_addr().unwrap();
+    let queued = json(
+        &machine.submit("a").args(["--deadline", "1"]).output().unwrap(),
+        0,
+    );
+    assert_eq!(queued["queued"], true);
+    let refused = machine
+        .submit("b")
+        .args(["--deadline", "1", "--require-receipt"])
+        .output()
+        .unwrap();
+    assert_eq!(json(&refused, 3)["error"]["kind"], "unavailable");
+    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    assert_eq!(listed["waiting"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_log_refuses_is_moved_aside_and_told() {
+    let machine = Machine::new();
+    let server = machine.serve();
+    json(&machine.submit("a").output().unwrap(), 0);
+    server.stop();
+    // Another event under the same name, which the log alone can know.
+    json(
+        &machine.submit("a").args(["--ext", "attempt=2"]).output().unwrap(),
+        0,
+    );
+    json(&machine.submit("b").output().unwrap(), 0);
+    let number = {
+        let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+        listed["waiting"][0]["number"].as_u64().unwrap().to_string()
+    };
+    let drop = ["outbox", "drop", &number];
+    assert_eq!(
+        json(&machine.counterfoil(&drop).output().unwrap(), 2)["error"]["kind"],
+        "usage"
+    );
+
+    let _server = machine.serve();
+    let flushed = machine.counterfoil(&["outbox", "flush"]).output().unwrap();
+    assert_eq!(json(&flushed, 4)["error"]["kind"], "refused");
+    let recorded = machine.recorded_ids();
+    assert!(recorded.contains(&"b".to_owned()), "{recorded:?}");
+    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    assert_eq!(listed["set_aside"][0]["attributes"]["id"], "a");
+    assert_eq!(listed["waiting"].as_array().unwrap().len(), 0);
+    json(&machine.counterfoil(&drop).output().unwrap(), 0);
+    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    assert_eq!(listed["set_aside"].as_array().unwrap().len(), 0);
+
+    // With the log there, a bad event is an error at once.
+    let refused = machine.submit("a").args(["--ext", "attempt=3"]).output().unwrap();
+    assert_eq!(json(&refused, 4)["error"]["reason"], "EVENT_CONFLICT");
+}
+
+#[test]
+fn a_full_outbox_is_an_error() {
+    let machine = Machine::new();
+    json(&machine.submit("a").output().unwrap(), 0);
+    for number in 2..=counterfoil_client::MAX_QUEUED_EVENTS {
+        fs::write(
+            machine.outbox().join(format!("{number:012}-{number:064}.event")),
+            "",
+        )
+        .unwrap();
+    }
+    let full = json(&machine.submit("b").output().unwrap(), 3);
+    let message = full["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("neither on record nor queued") && message.contains("is full"),
+        "{message}"
+    );
+}
+
+/// Lets a process live for a random time, then kills it. Whether it succeeded before.
+fn killed_at_random(mut command: Command, longest: Duration) -> bool {
+    let mut child: Child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(longest.mul_f64(fastrand::f64()));
+    let _ = child.kill();
+    child.wait().unwrap().success()
+}
+
+#[test]
+fn whoever_is_killed_when_loses_doubles_and_reorders_nothing() {
+    let machine = Machine::new();
+    let mut acknowledged = Vec::new();
+    let submit = |acknowledged: &mut Vec<String>, id: String, longest| {
+        if killed_at_random(machine.submit(&id), longest) {
+            acknowledged.push(id);
+        }
+    };
+    // Long enough for about half to succeed, on a machine that is as busy as this one is.
+    let whole = {
+        let started = std::time::Instant::now();
+        json(&machine.submit("first").output().unwrap(), 0);
+        acknowledged.push("first".to_owned());
+        started.elapsed()
+    };
+    for number in 0..40 {
+        submit(&mut acknowledged, format!("away-{number}"), whole * 2);
+    }
+    let away = acknowledged.len();
+    assert!(
+        away > 1,
+        "every process was killed too early for the test to mean anything"
+    );
+
+    let server = machine.serve();
+    for number in 0..25 {
+        killed_at_random(machine.counterfoil(&["outbox", "flush"]), whole * 2);
+        submit(&mut acknowledged, format!("back-{number}"), whole * 3);
+    }
+    json(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 0);
+
+    let recorded = machine.recorded_ids();
+    let mut unique = recorded.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), recorded.len(), "doubled: {recorded:?}");
+    let in_order: Vec<_> = recorded.iter().filter(|id| acknowledged.contains(id)).collect();
+    assert_eq!(
+        in_order,
+        acknowledged.iter().collect::<Vec<_>>(),
+        "lost or out of order"
+    );
+    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    assert_eq!(listed["waiting"].as_array().unwrap().len(), 0);
+    assert_eq!(listed["set_aside"].as_array().unwrap().len(), 0);
+    server.stop();
+    machine.data.assert_sound();
+}
+
+#[test]
+fn many_processes_share_an_outbox() {
+    let machine = Machine::new();
+    let spawn = |phase: &str| -> Vec<Child> {
+        let command = |number| {
+            let mut command = machine.submit(&format!("{phase}-{number}"));
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        (0..8).map(command).collect()
+    };
+    for child in spawn("away") {
+        assert_eq!(json(&child.wait_with_output().unwrap(), 0)["queued"], true);
+    }
+    let _server = machine.serve();
+    // All find events that wait; one delivers, and the others go on behind it.
+    for child in spawn("back") {
+        assert_eq!(json(&child.wait_with_output().unwrap(), 0)["queued"], false);
+    }
+    let recorded = machine.recorded_ids();
+    assert_eq!(recorded.len(), 16);
+    assert!(
+        recorded[..8].iter().all(|id| id.starts_with("away-")),
+        "{recorded:?}"
+    );
+}
