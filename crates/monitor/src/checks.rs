@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use counterfoil_note::SignedHead;
 use counterfoil_verify::Fact as Proof;
 
-use crate::{FindingKind, finding::printable};
+use crate::{FindingKind, Severity, finding::printable};
 
 /// What a finding is about: a source or observer by its label, or the log as a whole.
 pub(crate) type Subject = Option<String>;
 
 /// A fact, before it is a finding.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Fact {
     pub(crate) kind: FindingKind,
     pub(crate) subject: Subject,
@@ -22,7 +22,7 @@ pub(crate) struct Fact {
 }
 
 /// The outcome of a round's checks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Checks {
     found: Vec<Fact>,
     passed: BTreeSet<(FindingKind, Subject)>,
@@ -67,6 +67,18 @@ impl Checks {
     /// The log as a whole passed a check.
     pub(crate) fn pass_log(&mut self, kind: FindingKind) {
         self.passed.insert((kind, None));
+    }
+
+    /// Moves the facts that convict the log out of `other`.
+    pub(crate) fn take_misbehaviour_of(&mut self, other: &mut Self) {
+        let convicts = |fact: &mut Fact| fact.kind.severity() == Severity::Misbehaviour;
+        for fact in other.found.extract_if(.., convicts) {
+            self.add(fact);
+        }
+    }
+
+    pub(crate) fn found_anything(&self) -> bool {
+        !self.found.is_empty()
     }
 
     /// What was found, and which checks passed and never failed.

@@ -56,13 +56,15 @@ impl LogRound {
 /// A log that is followed.
 pub(crate) struct FollowedLog {
     config: LogConfig,
-    sources: Vec<Source>,
+    sources: Arc<[Source]>,
     observers: Vec<Observer>,
     /// Every key of the log in the policy, to check evidence with.
     keys: Vec<VerifierKey>,
     state: State,
     file: StateFile,
     linked: Linked,
+    /// Misbehaviour that was found and is not on disk yet. Nothing is followed further before it is.
+    unrecorded: Checks,
     desk: Arc<Desk>,
 }
 
@@ -95,6 +97,7 @@ impl FollowedLog {
             state,
             file,
             linked: Linked::default(),
+            unrecorded: Checks::default(),
             desk,
             config,
         };
@@ -108,12 +111,29 @@ impl FollowedLog {
 
     /// One round. Dropping it midway loses what was not saved, and nothing else.
     pub(crate) async fn round(&mut self, now_unix_ms: u64) -> LogRound {
-        let mut checks = Checks::default();
         let before = self.state.cursor.size().get();
+        let mut events = Vec::new();
+        let worked = self.work(now_unix_ms, &mut events).await;
+        self.measure();
+        self.desk.metrics.round_ended(&self.config.name);
+        LogRound {
+            log: self.config.name.clone(),
+            events,
+            open: self.state.ledger.open().cloned().collect(),
+            verified_entries: self.state.cursor.size().get(),
+            tree_size: self.state.anchor.as_ref().map(|anchor| anchor.size().get()),
+            new_entries: self.state.cursor.size().get() - before,
+            error: worked.err().map(|error| error.to_string()),
+        }
+    }
+
+    async fn work(&mut self, now_unix_ms: u64, events: &mut Vec<Event>) -> Result<(), StateError> {
+        let mut checks = Checks::default();
         let now = Now {
             unix_ms: now_unix_ms,
             max_age: self.config.max_head_age,
         };
+        self.record_misbehaviour(&mut checks, now, events).await?;
         let shown = heads::fetch(&self.config, &self.sources, &self.observers, &mut checks).await;
         link(
             &shown,
@@ -130,27 +150,27 @@ impl FollowedLog {
             heads::check_age(one, self.state.anchor.as_ref(), now, &mut checks);
         }
         self.remember(&shown);
-        let followed = self.follow(&shown, &mut checks).await;
+        // Entries may take minutes, and a source that drips them must not put off what its heads gave away.
+        self.record_misbehaviour(&mut checks, now, events).await?;
+        self.follow(&shown, &mut checks, now, events).await?;
         self.check_withheld(now, &mut checks);
-        let finished = match followed {
-            Ok(()) => self.finish(checks, now_unix_ms).await,
-            Err(error) => Err(error),
-        };
-        self.measure();
-        self.desk.metrics.round_ended(&self.config.name);
-        let (events, error) = match finished {
-            Ok(events) => (events, None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
-        };
-        LogRound {
-            log: self.config.name.clone(),
-            events,
-            open: self.state.ledger.open().cloned().collect(),
-            verified_entries: self.state.cursor.size().get(),
-            tree_size: self.state.anchor.as_ref().map(|anchor| anchor.size().get()),
-            new_entries: self.state.cursor.size().get() - before,
-            error,
+        events.extend(self.record(checks, now).await?);
+        Ok(())
+    }
+
+    /// Records what convicts the log, at once. What can't be recorded is kept for the next attempt.
+    async fn record_misbehaviour(
+        &mut self,
+        checks: &mut Checks,
+        now: Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StateError> {
+        self.unrecorded.take_misbehaviour_of(checks);
+        if self.unrecorded.found_anything() {
+            events.extend(self.record(self.unrecorded.clone(), now).await?);
+            self.unrecorded = Checks::default();
         }
+        Ok(())
     }
 
     /// Keeps the largest head of each that showed one.
@@ -175,7 +195,13 @@ impl FollowedLog {
     }
 
     /// Follows the entries, from the first source on; where one fails the next goes on.
-    async fn follow(&mut self, shown: &[Shown], checks: &mut Checks) -> Result<(), StateError> {
+    async fn follow(
+        &mut self,
+        shown: &[Shown],
+        checks: &mut Checks,
+        now: Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StateError> {
         for one in shown {
             let Some(place) = one.source else { continue };
             // A head that is not of this history leads somewhere else.
@@ -186,7 +212,7 @@ impl FollowedLog {
                 self.probe(place, one, checks).await;
                 continue;
             }
-            match self.follow_source(place, &one.head, checks).await? {
+            match self.follow_source(place, &one.head, checks, now, events).await? {
                 Ok(()) => {
                     for kind in [FindingKind::Withheld, FindingKind::InvalidAnswer] {
                         checks.pass(kind, &one.label);
@@ -219,10 +245,12 @@ impl FollowedLog {
         place: usize,
         head: &SignedHead,
         checks: &mut Checks,
+        now: Now,
+        events: &mut Vec<Event>,
     ) -> Result<Result<(), Stopped>, StateError> {
         let deadline = Instant::now() + MAX_FOLLOWING;
-        let mut problems = Vec::new();
-        let source = &self.sources[place];
+        let sources = self.sources.clone();
+        let source = &sources[place];
         let mut follower = match Follower::new(source, head, &self.state.cursor).await {
             Ok(follower) => follower,
             Err(error) => return Ok(Err(error.into())),
@@ -230,24 +258,19 @@ impl FollowedLog {
         let mut outcome = Ok(());
         while self.state.cursor.size() < head.size() && Instant::now() < deadline {
             match follower.chunk(&self.state.cursor, deadline).await {
-                Ok(Chunk {
-                    cursor,
-                    problems: new,
-                }) => {
+                Ok(Chunk { cursor, problems }) => {
                     self.desk.metrics.add_entries(
                         &self.config.name,
                         cursor.size().get() - self.state.cursor.size().get(),
                     );
                     self.state.cursor = cursor;
-                    for problem in new {
-                        self.found_problem(source, head, &problem, checks).await;
-                        problems.push(problem);
+                    for problem in &problems {
+                        self.found_problem(source, head, problem, checks).await;
                     }
-                    // With problems found, the cursor is saved with them, at the end of the round.
-                    if problems.is_empty() {
-                        self.save().await?;
-                        self.measure();
-                    }
+                    // The cursor is on disk no sooner than what was found before it.
+                    self.record_misbehaviour(checks, now, events).await?;
+                    self.save(&self.state).await?;
+                    self.measure();
                 }
                 Err(stopped) => {
                     outcome = Err(stopped);
@@ -322,14 +345,14 @@ impl FollowedLog {
 
     /// Writes evidence, queues and reports what changed, and then saves that it did: after a crash in between it is
     /// reported again, under the same id.
-    async fn finish(&mut self, checks: Checks, now_unix_ms: u64) -> Result<Vec<Event>, StateError> {
+    async fn record(&mut self, checks: Checks, now: Now) -> Result<Vec<Event>, StateError> {
         let mut ledger = self.state.ledger.clone();
         let origin = self.config.origin.as_str();
-        let changes = ledger.apply(checks, &self.config.name, &printable(origin), now_unix_ms);
+        let changes = ledger.apply(checks, &self.config.name, &printable(origin), now.unix_ms);
         let mut events = Vec::with_capacity(changes.len());
         for (mut event, fact) in changes {
             if let Some(proof) = fact.and_then(|fact| fact.proof) {
-                match self.write_evidence(&event.finding, proof, now_unix_ms)? {
+                match self.write_evidence(&event.finding, proof, now.unix_ms)? {
                     Ok(path) => event.finding.evidence = Some(path),
                     Err(why) => event.finding.unproven = Some(printable(&why)),
                 }
@@ -338,8 +361,12 @@ impl FollowedLog {
             self.desk.report(&event).await?;
             events.push(event);
         }
-        self.state.ledger = ledger;
-        self.save().await?;
+        let state = State {
+            ledger,
+            ..self.state.clone()
+        };
+        self.save(&state).await?;
+        self.state = state;
         Ok(events)
     }
 
@@ -367,8 +394,8 @@ impl FollowedLog {
         }
     }
 
-    async fn save(&self) -> Result<(), StateError> {
-        let (file, state) = (self.file.clone(), self.state.clone());
+    async fn save(&self, state: &State) -> Result<(), StateError> {
+        let (file, state) = (self.file.clone(), state.clone());
         // If this is dropped the write goes on to its end, and is as good as one before.
         task::spawn_blocking(move || file.save(&state))
             .await

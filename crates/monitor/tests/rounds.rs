@@ -254,6 +254,50 @@ async fn entries_that_break_the_rules_are_found_and_do_not_stop_the_monitor() {
     assert_eq!(round(&mut monitor).await.events, []);
 }
 
+/// A disk that is full for a while, say. Neither a restart meanwhile nor a source that has more entries hides the finding.
+#[tokio::test]
+async fn a_finding_that_can_t_be_recorded_is_not_passed_by() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 500);
+    log.append(Bytes::from_static(b"no entry"));
+    let short = FakeServer::start(log.clone()).await;
+    log.grow(1000);
+    let long = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&short, &long]);
+    let evidence = desk.path("state/evidence");
+
+    let mut monitor = desk.monitor();
+    fs::remove_dir(&evidence).unwrap();
+    fs::write(&evidence, "in the way").unwrap();
+    for _ in 0..2 {
+        let failed = monitor.run_round().await.remove(0);
+        assert!(failed.error.is_some());
+        assert_eq!(failed.events, []);
+    }
+
+    // The same process goes on, or another that knows what is on disk alone.
+    fs::remove_file(&evidence).unwrap();
+    fs::create_dir(&evidence).unwrap();
+    for restarted in [false, true] {
+        if restarted {
+            fs::remove_dir_all(desk.path("state")).unwrap();
+            monitor = desk.monitor();
+            fs::remove_dir(&evidence).unwrap();
+            assert!(monitor.run_round().await.remove(0).error.is_some());
+            drop(monitor);
+            fs::create_dir(&evidence).unwrap();
+            monitor = desk.monitor();
+        }
+        let found = round(&mut monitor).await;
+        assert_eq!(
+            opened(&found),
+            [FindingKind::InvalidEntry],
+            "restarted: {restarted}"
+        );
+        desk.assert_evidence(&found.events[0].finding, "invalid_entry");
+        assert_eq!(found.verified_entries, 1501);
+    }
+}
+
 #[tokio::test]
 async fn withheld_entries_are_found_and_the_gap_is_filled_from_elsewhere() {
     let log = FakeLog::with_entries(Suite::Blake3, 3000);
