@@ -172,7 +172,11 @@ impl Refusal {
     /// Retry, fix, or page someone?
     pub fn action(&self) -> Action {
         match self.reason {
-            Reason::QueueFull | Reason::OutOfSpace | Reason::Stopping | Reason::NotPublished => Action::Retry,
+            Reason::QueueFull
+            | Reason::OutOfSpace
+            | Reason::Stopping
+            | Reason::NotPublished
+            | Reason::IdentityUnavailable => Action::Retry,
             Reason::WriteFailed | Reason::DataLoss => Action::Alert,
             Reason::Unspecified
             | Reason::InvalidEvent
@@ -180,7 +184,9 @@ impl Refusal {
             | Reason::UnknownLog
             | Reason::NotFound
             | Reason::OutOfRange
-            | Reason::InvalidRequest => Action::Fix,
+            | Reason::InvalidRequest
+            | Reason::Unauthenticated
+            | Reason::PermissionDenied => Action::Fix,
         }
     }
 

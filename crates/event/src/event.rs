@@ -84,12 +84,24 @@ impl TryFrom<EventParts> for Event {
 impl Event {
     /// An event of the log itself, of a type that submitters may not use.
     pub(crate) fn own(event_type: &str, id: String, data_content_type: &str, data: Vec<u8>) -> Self {
+        Self::own_about(event_type, id, String::new(), data_content_type, data.into())
+    }
+
+    /// The same with a subject.
+    pub(crate) fn own_about(
+        event_type: &str,
+        id: String,
+        subject: String,
+        data_content_type: &str,
+        data: Bytes,
+    ) -> Self {
         let parts = EventParts {
             id,
             source: validate::OWN_SOURCE.to_owned(),
             event_type: event_type.to_owned(),
+            subject,
             data_content_type: data_content_type.to_owned(),
-            data: data.into(),
+            data,
             ..EventParts::default()
         };
         debug_assert_eq!(validate::form(&parts), []);

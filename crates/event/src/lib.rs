@@ -44,6 +44,6 @@ pub use attributes::{Attributes, AttributesError};
 pub use entry::{CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
 pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts, NormalFormTooLong};
 pub use index::{IndexAttribute, IndexKey, UnknownIndexAttribute};
-pub use own::{Genesis, GenesisError, conflict_event};
+pub use own::{Genesis, GenesisError, conflict_event, oidc_keys_event};
 pub use submitter::{Authentication, EvidenceTooLong, SourceId, Submitter};
 pub use validate::{FieldViolation, InvalidEvent, Problem};

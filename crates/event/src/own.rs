@@ -1,11 +1,14 @@
 //! The events that a log writes itself: types beginning `log.`, source `log`. Their payloads are JSON.
 
+use bytes::Bytes;
 use counterfoil_merkle::{LeafIndex, Suite};
 use serde::{Deserialize, Serialize};
 
 use crate::Event;
 
 const GENESIS_MEDIA_TYPE: &str = "application/vnd.counterfoil.genesis+json";
+/// RFC 7517, section 8.5.2.
+const KEYS_MEDIA_TYPE: &str = "application/jwk-set+json";
 const CONFLICT_MEDIA_TYPE: &str = "application/vnd.counterfoil.conflict+json";
 
 /// What a log says of itself in entry 0.
@@ -100,4 +103,21 @@ pub fn conflict_event(existing: LeafIndex, refused: &Event) -> Event {
         CONFLICT_MEDIA_TYPE,
         payload,
     )
+}
+
+/// The record of the keys of an OpenID Connect issuer, as it served them: tokens in the evidence of later entries can be
+/// checked with it for ever.
+///
+/// Type `log.oidc_keys`, id `oidc-keys-<digest>`: the same keys again are the same record. The digest is BLAKE3 in derive-key
+/// mode with the context `counterfoil 2026-11-23 oidc keys`, over the issuer's length as little-endian u64, the issuer, and
+/// the keys. The subject is the issuer, at most [`MAX_SUBJECT_BYTES`](crate::limits::MAX_SUBJECT_BYTES) of it without control
+/// characters; the payload is the JWK Set, byte for byte.
+pub fn oidc_keys_event(issuer: &str, jwk_set: Bytes) -> Event {
+    let digest = blake3::Hasher::new_derive_key("counterfoil 2026-11-23 oidc keys")
+        .update(&(issuer.len() as u64).to_le_bytes())
+        .update(issuer.as_bytes())
+        .update(&jwk_set)
+        .finalize();
+    let id = format!("oidc-keys-{digest}");
+    Event::own_about("log.oidc_keys", id, issuer.to_owned(), KEYS_MEDIA_TYPE, jwk_set)
 }

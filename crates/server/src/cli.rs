@@ -3,9 +3,15 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser as _};
+use counterfoil_event::SourceId;
 use counterfoil_log::{LogName, WithoutQuorum};
 use counterfoil_merkle::Suite;
 use counterfoil_note::Origin;
+
+use crate::{
+    access::{Role, TokenId},
+    token::Expiry,
+};
 
 /// The command could not do what it was asked; standard error says why.
 pub(crate) const EXIT_FAILED: u8 = 3;
@@ -37,6 +43,80 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Write logs as static files for any web server: the same tree that `serve` serves over HTTP
     Export(Export),
+    /// Make, list and revoke API tokens
+    Token(Token),
+}
+
+/// API tokens let programs in: each has roles, a source to submit as, and logs. A running server takes changes within a second.
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, this once
+    Create(TokenCreate),
+    /// List the tokens, the oldest first
+    List(TokenList),
+    /// Revoke a token
+    Revoke(TokenRevoke),
+}
+
+/// Makes a token and prints it on standard output. It is shown this once: the server keeps a hash of it only.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  counterfoild token create --data ./data --role submit --source build-farm --expires 90d --note 'the build farm'
+  counterfoild token create --data ./data --role audit --log main --expires 2027-06-30
+
+Whoever sends it says `authorization: Bearer TOKEN`. As long as there is no DATA/access.toml, callers without a token may do
+as much.")]
+pub(crate) struct TokenCreate {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// What it is good for; give it again for more
+    #[arg(long = "role", value_name = "submit|read|audit|admin", required = true)]
+    pub(crate) roles: Vec<Role>,
+    /// What entries will name as their source, if it submits: 1 to 64 of a-z, 0-9, '.', '_' and '-'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<SourceId>,
+    /// A log that it is for; give it again for more. All of them otherwise
+    #[arg(long = "log", value_name = "NAME")]
+    pub(crate) logs: Vec<LogName>,
+    /// When it ends: after a time such as `12h`, `90d` or `1y`, or at a date or time such as `2027-06-30` (its beginning in UTC).
+    /// Never otherwise
+    #[arg(long, value_name = "DURATION|DATE")]
+    pub(crate) expires: Option<Expiry>,
+    /// What it is for, to be remembered by
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) note: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild token list --data ./data")]
+pub(crate) struct TokenList {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+/// Revokes a token. A running server refuses it within a second, also on connections that are open. What it submitted stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild token revoke --data ./data 1f0c9e5a77d2b384")]
+pub(crate) struct TokenRevoke {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Its id: the part between cft_ and the next _
+    #[arg(value_name = "ID")]
+    pub(crate) id: TokenId,
 }
 
 /// Makes a log with new keys, and prints on standard output what verifies it: one verifier key a line, the first for
@@ -70,7 +150,7 @@ Example:
   counterfoild serve --data ./data --anchor /mnt/other-disk/anchors
   counterfoild serve --data ./data --witness-policy ./witnesses.policy
 
-Whoever can reach the port can submit and read: this version asks nobody for a name.
+Without DATA/access.toml, whoever can reach the port can submit and read all. docs/ACCESS.md has what to write into it.
 RUST_LOG sets what is logged to standard error, such as RUST_LOG=debug.")]
 pub(crate) struct Serve {
     /// The data directory

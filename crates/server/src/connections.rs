@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use anyhow::Context as _;
+use axum::{Router, extract::Request};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -24,12 +25,16 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        self, ServerConfig,
+        self, RootCertStore, ServerConfig,
         crypto::aws_lc_rs,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        server::WebPkiClientVerifier,
     },
 };
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
+
+use crate::access::{Certificate, CertificateError, PeerCertificate};
 
 /// Connections at a time, those included that have yet to say what they want. More wait until one ends.
 const MAX_CONNECTIONS: usize = 1024;
@@ -58,16 +63,36 @@ const HTTP2_PREFACE: &[u8; 3] = b"PRI";
 const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// What is agreed on with clients over TLS: HTTP/2, else HTTP/1.1.
+/// What is agreed on with clients over TLS: HTTP/2, else HTTP/1.1. With `authorities`, a client may show a certificate, which
+/// has to be from one of them.
 ///
 /// # Errors
-/// If certificate or key are not what they should be, or do not belong together.
-pub(crate) fn tls_acceptor(certificate_pem: &[u8], key_pem: &[u8]) -> anyhow::Result<TlsAcceptor> {
+/// If certificate or key are not what they should be, or do not belong together; if there is no authority among the
+/// certificates of `authorities`.
+pub(crate) fn tls_acceptor(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    authorities_pem: Option<&[u8]>,
+) -> anyhow::Result<TlsAcceptor> {
     let certificates = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key_pem)?;
-    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients = match authorities_pem {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for authority in CertificateDer::pem_slice_iter(pem) {
+                roots.add(authority?)?;
+            }
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+                .allow_unauthenticated()
+                .build()
+                .context("the certificates of client authorities")?
+        }
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(certificates, key)?;
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
@@ -180,8 +205,14 @@ impl Server {
             opened = opening => opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
         };
         match opened {
-            Ok((Stream::Plain(stream), protocol)) => self.answer(stream, protocol, stopping).await,
-            Ok((Stream::Tls(stream), protocol)) => self.answer(*stream, protocol, stopping).await,
+            Ok((Stream::Plain(stream), protocol)) => {
+                self.answer(stream, PeerCertificate(None), protocol, stopping)
+                    .await;
+            }
+            Ok((Stream::Tls(stream), protocol)) => match peer(&stream) {
+                Ok(peer) => self.answer(*stream, peer, protocol, stopping).await,
+                Err(error) => debug!(%error, "a connection did not open"),
+            },
             Err(error) => debug!(%error, "a connection did not open"),
         }
     }
@@ -203,10 +234,15 @@ impl Server {
     async fn answer(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: PeerCertificate,
         protocol: &Protocol,
         mut stopping: watch::Receiver<bool>,
     ) {
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = self.router.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(peer.clone());
+            request
+        });
+        let service = TowerToHyperService::new(router);
         let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -224,6 +260,13 @@ impl Server {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+/// What the client showed.
+fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Result<PeerCertificate, CertificateError> {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let first = certificates.first().map(|der| Certificate::from_der(der));
+    Ok(PeerCertificate(first.transpose()?.map(Arc::new)))
 }
 
 /// Whether the client speaks HTTP/2 from the start, which over TLS it would say before. Reads nothing away.

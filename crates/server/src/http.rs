@@ -5,7 +5,7 @@
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Request, State},
     http::{
@@ -25,7 +25,10 @@ use tonic::Status;
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 use tracing::error;
 
-use crate::grpc::Logs;
+use crate::{
+    access::{Caller, Denied, Right},
+    grpc::Logs,
+};
 
 /// Reads at a time, each of which may hold up a thread for as long as the disk takes.
 const MAX_READS: usize = 32;
@@ -37,9 +40,15 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// A checkpoint is as new as the publishing interval, which is a second; for so long it may answer others too.
-const BRIEFLY: HeaderValue = HeaderValue::from_static("public, max-age=1");
+const BRIEFLY: Caching = Caching {
+    by_all: HeaderValue::from_static("public, max-age=1"),
+    by_caller: HeaderValue::from_static("private, max-age=1"),
+};
 /// What lies at the path of a tile never changes.
-const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=604800, immutable");
+const FOR_EVER: Caching = Caching {
+    by_all: HeaderValue::from_static("public, max-age=604800, immutable"),
+    by_caller: HeaderValue::from_static("private, max-age=604800, immutable"),
+};
 /// What is not there may be there in a moment.
 const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -65,6 +74,24 @@ pub(crate) fn add_to(grpc: Router, logs: Logs) -> Router {
         .fallback(nothing_here)
 }
 
+/// For how long an answer may be kept.
+struct Caching {
+    /// By whoever is on the way, for others who ask.
+    by_all: HeaderValue,
+    by_caller: HeaderValue,
+}
+
+impl Caching {
+    /// What a credential was needed for, or may have been, must not reach others from a shared cache.
+    fn value(self, caller: &Caller) -> HeaderValue {
+        if caller.is_anonymous() {
+            self.by_all
+        } else {
+            self.by_caller
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Reader {
     logs: Logs,
@@ -76,17 +103,25 @@ struct Reader {
 struct Compressible;
 
 /// Why there is no answer, or none yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Refusal {
+    Denied(Denied),
     NotFound,
     NotPublished,
     Busy,
     Damaged,
 }
 
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, text) = match self {
+            Self::Denied(denied) => return denied.into_response(),
             Self::NotFound => (StatusCode::NOT_FOUND, "there is nothing at this path\n"),
             Self::NotPublished => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -112,9 +147,13 @@ enum Resource {
     Tile(TilePath),
 }
 
-async fn read(State(reader): State<Reader>, request: Request) -> Result<Response, Refusal> {
+async fn read(
+    State(reader): State<Reader>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
     // The body, if there is one, is dropped unread.
-    let (log, resource) = reader.find(request.uri()).ok_or(Refusal::NotFound)?;
+    let (log, resource) = reader.find(request.uri(), &caller)?;
     let (body, content_type, caching) = match resource {
         Resource::Checkpoint => {
             let head = log.published_head().ok_or(Refusal::NotPublished)?;
@@ -139,7 +178,7 @@ async fn read(State(reader): State<Reader>, request: Request) -> Result<Response
     }
     response.headers_mut().extend::<[(HeaderName, HeaderValue); 3]>([
         (ETAG, tag),
-        (CACHE_CONTROL, caching),
+        (CACHE_CONTROL, caching.value(&caller)),
         // Who submits chooses some of the bytes.
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ]);
@@ -147,15 +186,16 @@ async fn read(State(reader): State<Reader>, request: Request) -> Result<Response
 }
 
 impl Reader {
-    /// The path is taken as it came: nothing in it is decoded, and a query belongs to no path that there is.
-    fn find(&self, uri: &Uri) -> Option<(&Log, Resource)> {
-        let (log, path) = uri.path().strip_prefix("/logs/")?.split_once('/')?;
-        let log = self.logs.get(&LogName::from_str(log).ok()?)?;
-        let resource = match path {
-            "checkpoint" => Resource::Checkpoint,
-            _ => Resource::Tile(path.parse().ok()?),
+    /// What a path names, if the caller may have it. Whoever may not does not learn whether it is there.
+    fn find(&self, uri: &Uri, caller: &Caller) -> Result<(&Log, Resource), Refusal> {
+        let (log, resource) = parse(uri).ok_or(Refusal::NotFound)?;
+        let right = match resource {
+            Resource::Checkpoint => Right::Check,
+            Resource::Tile(_) => Right::Read,
         };
-        uri.query().is_none().then_some((log, resource))
+        caller.require(right, &log)?;
+        let log = self.logs.get(&log).ok_or(Refusal::NotFound)?;
+        Ok((log, resource))
     }
 
     async fn read(&self, log: &Log, path: TilePath) -> Result<Vec<u8>, Refusal> {
@@ -170,6 +210,17 @@ impl Reader {
             }
         })
     }
+}
+
+/// The path is taken as it came: nothing in it is decoded, and a query belongs to no path that there is.
+fn parse(uri: &Uri) -> Option<(LogName, Resource)> {
+    let (log, path) = uri.path().strip_prefix("/logs/")?.split_once('/')?;
+    let log = LogName::from_str(log).ok()?;
+    let resource = match path {
+        "checkpoint" => Resource::Checkpoint,
+        _ => Resource::Tile(path.parse().ok()?),
+    };
+    uri.query().is_none().then_some((log, resource))
 }
 
 fn entity_tag(body: &[u8], weak: bool) -> HeaderValue {

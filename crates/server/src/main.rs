@@ -1,6 +1,7 @@
 //! `counterfoild`: makes, serves, checks and exports transparency logs.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
 mod cli;
 mod connections;
 mod export;
@@ -10,6 +11,7 @@ mod http;
 mod init;
 mod metrics;
 mod serve;
+mod token;
 mod watched;
 mod witnessing;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Fsck(arguments) => fsck::run(&arguments),
         cli::Command::Export(arguments) => export::run(&arguments),
+        cli::Command::Token(arguments) => token::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("counterfoild: {error:#}");

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, IsTerminal as _},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -31,6 +32,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    access::{Access, Settings, config_path},
     cli::Serve,
     connections,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
@@ -48,18 +50,22 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let tls = tls_acceptor(arguments)?;
-    raise_file_limit();
-    let witnesses = Witnesses::from_arguments(arguments)?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("can't start the runtime")?;
+    let settings = {
+        let _within = runtime.enter();
+        Settings::start(&arguments.data)?
+    };
+    let tls = tls_acceptor(arguments, &settings)?;
+    raise_file_limit();
+    let witnesses = Witnesses::from_arguments(arguments)?.map(Arc::new);
     let logs = open_logs(arguments, witnesses.as_deref(), &runtime)?;
     for (log, witnesses) in logs.values().zip(witnesses.iter().cycle()) {
         runtime.spawn(gather(log.clone(), witnesses.clone()));
     }
-    let result = runtime.block_on(serve(arguments, tls, logs.clone()));
+    let result = runtime.block_on(serve(arguments, tls, settings, logs.clone()));
     // With it ends whoever would publish.
     drop(runtime);
     for log in logs.values() {
@@ -79,8 +85,21 @@ fn raise_file_limit() {
     }
 }
 
-fn tls_acceptor(arguments: &Serve) -> anyhow::Result<Option<TlsAcceptor>> {
+fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<TlsAcceptor>> {
+    let authorities = settings.client_authorities();
+    if !arguments.listen.ip().is_loopback() && !settings.are_given() {
+        warn!(
+            "whoever reaches {} can submit and read all: {} would say who may do what",
+            arguments.listen,
+            config_path(&arguments.data).display()
+        );
+    }
     let (Some(cert), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
+        anyhow::ensure!(
+            authorities.is_none(),
+            "{} has [mtls], and client certificates need TLS. Give --tls-cert and --tls-key",
+            config_path(&arguments.data).display()
+        );
         anyhow::ensure!(
             arguments.listen.ip().is_loopback() || arguments.insecure_plaintext_on_network,
             "{} can be reached from other machines, and there is no TLS. Give --tls-cert and --tls-key, or, if something in front \
@@ -89,9 +108,9 @@ fn tls_acceptor(arguments: &Serve) -> anyhow::Result<Option<TlsAcceptor>> {
         );
         return Ok(None);
     };
-    let read =
-        |path| fs::read(path).with_context(|| format!("can't read {}", std::path::Path::display(path)));
-    let acceptor = connections::tls_acceptor(&read(cert)?, &read(key)?)
+    let read = |path: &Path| fs::read(path).with_context(|| format!("can't read {}", path.display()));
+    let authorities = authorities.as_deref().map(read).transpose()?;
+    let acceptor = connections::tls_acceptor(&read(cert)?, &read(key)?, authorities.as_deref())
         .context("the TLS certificate or key can't be used")?;
     Ok(Some(acceptor))
 }
@@ -153,8 +172,14 @@ fn mebibytes(count: u32) -> usize {
         .saturating_mul(1024 * 1024)
 }
 
-async fn serve(arguments: &Serve, tls: Option<TlsAcceptor>, logs: Logs) -> anyhow::Result<()> {
+async fn serve(
+    arguments: &Serve,
+    tls: Option<TlsAcceptor>,
+    settings: Settings,
+    logs: Logs,
+) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
+    let access = Access::start(settings, &arguments.data, &logs)?;
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("can't listen on {}", arguments.listen))?;
@@ -189,7 +214,7 @@ async fn serve(arguments: &Serve, tls: Option<TlsAcceptor>, logs: Logs) -> anyho
         .add_service(reflection)
         .add_service(submitter)
         .add_service(reader);
-    let router = http::add_to(grpc.into_axum_router(), logs);
+    let router = access.guard(http::add_to(grpc.into_axum_router(), logs));
     let serving = task::spawn(connections::serve(listener, tls, router, stopping));
     println!("listening on {address}");
 

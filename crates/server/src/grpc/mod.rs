@@ -9,10 +9,13 @@ use std::{collections::BTreeMap, str::FromStr as _, sync::Arc};
 use bytes::Bytes;
 use counterfoil_log::{Log, LogName, ProvenLeaf, TreeHead};
 use counterfoil_proto::{digest_field, proof_field, v1};
+use tonic::Extensions;
 
 pub(crate) use read::Reader;
-use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 pub(crate) use submit::Submitter;
+
+use crate::access::{Caller, Right};
 
 /// The longest message that submits: an event of the largest size, or a batch.
 pub(crate) const MAX_SUBMIT_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
@@ -22,12 +25,19 @@ pub(crate) const MAX_READ_REQUEST_BYTES: usize = 64 * 1024;
 /// The logs of a server, by name.
 pub(crate) type Logs = Arc<BTreeMap<LogName, Arc<Log>>>;
 
-fn find_log(logs: &Logs, name: &str) -> Result<Arc<Log>, Refusal> {
+/// A log on which the caller has this right. Whoever has it not does not learn whether there is such a log.
+fn find_log(logs: &Logs, name: &str, caller: &Caller, right: Right) -> Result<Arc<Log>, Refusal> {
     let name = if name.is_empty() { LogName::DEFAULT } else { name };
-    LogName::from_str(name)
-        .ok()
-        .and_then(|name| logs.get(&name).cloned())
-        .ok_or_else(|| Refusal::unknown_log(name))
+    let unknown = || Refusal::unknown_log(name);
+    let name = LogName::from_str(name).map_err(|_| unknown())?;
+    caller.require(right, &name)?;
+    logs.get(&name).cloned().ok_or_else(unknown)
+}
+
+/// Who sent a request.
+fn caller(extensions: &Extensions) -> Caller {
+    let caller = extensions.get().cloned();
+    caller.expect("the layer that finds out who calls is around every service")
 }
 
 fn tree_head(head: &TreeHead) -> v1::TreeHead {

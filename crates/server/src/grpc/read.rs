@@ -15,7 +15,8 @@ use tokio::{sync::watch, time::timeout};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::{Logs, Refusal, find_log, receipt, tree_head};
+use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
+use crate::access::Right;
 
 /// Entries in one message of a range.
 const RANGE_ENTRIES: usize = 1_024;
@@ -49,8 +50,9 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetTreeHeadRequest>,
     ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let log = find_log(&self.logs, &request.log, &caller, Right::Check)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
         let head = published_at_least(&log, known).await?;
         Ok(Response::new(v1::GetTreeHeadResponse {
@@ -64,15 +66,19 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::WatchTreeHeadsRequest>,
     ) -> Result<Response<Self::WatchTreeHeadsStream>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let log = find_log(&self.logs, &request.log, &caller, Right::Check)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
         published_at_least(&log, known).await?;
+        let name = log.name().clone();
         let mut stopping = self.stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
         let heads = WatchStream::new(log.watch_published())
             .filter_map(future::ready)
-            .map(|head| {
+            .map(move |head| {
+                // The stream may outlive what the caller was let in with.
+                caller.require(Right::Check, &name).map_err(Refusal::from)?;
                 Ok(v1::WatchTreeHeadsResponse {
                     tree_head: Some(tree_head(&head)),
                 })
@@ -85,8 +91,10 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetInclusionProofRequest>,
     ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let right = right_to_name(request.leaf.as_ref());
+        let log = find_log(&self.logs, &request.log, &caller, right)?;
         let size = match request.tree_size {
             Some(size) => tree_size("tree_size", size).map_err(Refusal::from)?,
             None => published_at_least(&log, TreeSize::ZERO).await?.size,
@@ -105,8 +113,9 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetConsistencyProofRequest>,
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let log = find_log(&self.logs, &request.log, &caller, Right::Check)?;
         let first = tree_size("first_tree_size", request.first_tree_size).map_err(Refusal::from)?;
         let second = tree_size("second_tree_size", request.second_tree_size).map_err(Refusal::from)?;
         let hashes = log
@@ -122,8 +131,14 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetEntryRequest>,
     ) -> Result<Response<v1::GetEntryResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let right = if request.with_payload {
+            Right::Audit
+        } else {
+            right_to_name(request.leaf.as_ref())
+        };
+        let log = find_log(&self.logs, &request.log, &caller, right)?;
         let index = find_leaf(&log, request.leaf).await?;
         let stored = log
             .entry(index, request.with_payload)
@@ -138,8 +153,14 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::ReadEntriesRequest>,
     ) -> Result<Response<Self::ReadEntriesStream>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let right = if request.with_payload {
+            Right::Audit
+        } else {
+            Right::Read
+        };
+        let log = find_log(&self.logs, &request.log, &caller, right)?;
         let first = leaf_index("first_leaf_index", request.first_leaf_index).map_err(Refusal::from)?;
         let size = log.commit_head().size;
         let rest = size.get().saturating_sub(first.get());
@@ -150,8 +171,12 @@ impl ReadService for Reader {
         };
         let range = first.get()..first.get() + count;
         let chunks = stream::try_unfold(range, move |range| {
-            let log = log.clone();
-            async move { next_chunk(&log, range, request.with_payload).await }
+            let (log, caller) = (log.clone(), caller.clone());
+            async move {
+                // The stream may outlive what the caller was let in with.
+                caller.require(right, log.name()).map_err(Refusal::from)?;
+                next_chunk(&log, range, request.with_payload).await
+            }
         });
         let mut stopping = self.stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
@@ -162,8 +187,9 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::FindEntriesRequest>,
     ) -> Result<Response<v1::FindEntriesResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        let log = find_log(&self.logs, &request.log, &caller, Right::Audit)?;
         let attribute = index_attribute("attribute", request.attribute).map_err(Refusal::from)?;
         let first = leaf_index("first_leaf_index", request.first_leaf_index).map_err(Refusal::from)?;
         if request.value.is_empty() || request.value.len() > MAX_VALUE_BYTES {
@@ -187,8 +213,10 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetReceiptRequest>,
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
+        // A receipt holds the salt, with which one can check guesses at payload and attributes.
+        let log = find_log(&self.logs, &request.log, &caller, Right::Audit)?;
         let index = find_leaf(&log, request.leaf).await?;
         let (head, leaf) = log.proven_leaf(index).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::GetReceiptResponse {
@@ -210,6 +238,14 @@ async fn published_at_least(log: &Log, known: TreeSize) -> Result<Arc<TreeHead>,
     match timeout(PUBLISH_PATIENCE, published.wait_for(is_enough)).await {
         Ok(Ok(head)) => Ok(head.clone().expect("it was waited for")),
         _ => Err(Refusal::not_published()),
+    }
+}
+
+/// What it takes to name a leaf in that way: to find one by its event is a search.
+fn right_to_name(selector: Option<&v1::LeafSelector>) -> Right {
+    match selector.and_then(|selector| selector.leaf.as_ref()) {
+        Some(Leaf::Event(_)) => Right::Audit,
+        Some(Leaf::LeafIndex(_) | Leaf::LeafHash(_)) | None => Right::Read,
     }
 }
 

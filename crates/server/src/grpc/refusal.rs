@@ -7,6 +7,8 @@ use counterfoil_proto::{InvalidField, v1};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use crate::access::Denied;
+
 /// The domain of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "counterfoil";
 /// When to come back to a full queue: some batches later.
@@ -15,6 +17,8 @@ const QUEUE_RETRY_MS: u64 = 100;
 const SPACE_RETRY_MS: u64 = 10_000;
 /// When to come back for a head that lacks cosignatures: witnesses that are down seldom return sooner.
 const PUBLISH_RETRY_MS: u64 = 10_000;
+/// When to come back for the keys of an issuer that does not answer.
+const IDENTITY_RETRY_MS: u64 = 30_000;
 
 /// Why something was refused, and what to do about it.
 #[derive(Debug, Clone)]
@@ -115,6 +119,24 @@ impl From<InvalidEvent> for Refusal {
 impl From<InvalidField> for Refusal {
     fn from(error: InvalidField) -> Self {
         Self::invalid_request(error.field, error.problem)
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let (code, reason, retry_after_ms) = match &denied {
+            Denied::Unauthenticated(_) => (Code::Unauthenticated, v1::Reason::Unauthenticated, None),
+            Denied::Forbidden(_) => (Code::PermissionDenied, v1::Reason::PermissionDenied, None),
+            Denied::Undecided(_) => (
+                Code::Unavailable,
+                v1::Reason::IdentityUnavailable,
+                Some(IDENTITY_RETRY_MS),
+            ),
+        };
+        Self {
+            retry_after_ms,
+            ..Self::new(code, reason, denied)
+        }
     }
 }
 

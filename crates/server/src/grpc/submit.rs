@@ -16,7 +16,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Logs, Refusal, find_log, receipt, tree_head};
+use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
+use crate::access::{Caller, Right};
 
 /// Requests of a stream that enter the log side by side, if they have arrived.
 const STREAM_GROUP_EVENTS: usize = 256;
@@ -45,9 +46,11 @@ impl SubmitService for Submitter {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log)?;
-        let group = Group::new(&log, vec![(0, request.event)], &event::Submitter::anonymous());
+        let log = find_log(&self.logs, &request.log, &caller, Right::Submit)?;
+        let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
+        let group = Group::new(&log, vec![(0, request.event)], &submitter);
         if let Some(refusal) = group.refusals().next() {
             return Err(refusal.clone().into());
         }
@@ -68,8 +71,9 @@ impl SubmitService for Submitter {
         &self,
         request: Request<v1::SubmitBatchRequest>,
     ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
+        let caller = caller(request.extensions());
         let v1::SubmitBatchRequest { log, events } = request.into_inner();
-        let log = find_log(&self.logs, &log)?;
+        let log = find_log(&self.logs, &log, &caller, Right::Submit)?;
         if events.len() > MAX_CALL_EVENTS {
             let problem = format!(
                 "has {} events; a batch has {MAX_CALL_EVENTS} at most",
@@ -81,7 +85,8 @@ impl SubmitService for Submitter {
             .zip(events)
             .map(|(place, event)| (place, Some(event)))
             .collect();
-        let (tree_heads, results) = Group::new(&log, events, &event::Submitter::anonymous())
+        let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
+        let (tree_heads, results) = Group::new(&log, events, &submitter)
             .results()
             .await
             .map_err(Refusal::from)?;
@@ -97,6 +102,7 @@ impl SubmitService for Submitter {
         let (responses, received) = mpsc::channel(STREAM_RESPONSES);
         let stream = SubmitStream {
             logs: self.logs.clone(),
+            caller: caller(request.extensions()),
             log: None,
             responses,
         };
@@ -105,11 +111,20 @@ impl SubmitService for Submitter {
     }
 }
 
+/// The log of a stream.
+struct NamedLog {
+    /// As the client spells it.
+    name: String,
+    log: Arc<Log>,
+    submitter: event::Submitter,
+}
+
 /// One call of `SubmitStream`.
 struct SubmitStream {
     logs: Logs,
-    /// The log's name and the log, once the first message named it.
-    log: Option<(String, Arc<Log>)>,
+    caller: Caller,
+    /// Once the first message named it.
+    log: Option<NamedLog>,
     responses: mpsc::Sender<Result<v1::SubmitStreamResponse, Status>>,
 }
 
@@ -138,7 +153,7 @@ impl SubmitStream {
                         None => (Vec::new(), Some(Ok(()))),
                         Some(chunk) => split_at_error(chunk),
                     };
-                    match self.group(messages) {
+                    match self.group(messages).await {
                         Ok(Some(group)) => under_way.push_back(group.results_each()),
                         Ok(None) => {}
                         Err(refusal) => ended = Some(Err(refusal.into())),
@@ -154,13 +169,25 @@ impl SubmitStream {
     }
 
     /// What arrived together enters the log together. `None` if nothing did.
-    fn group(&mut self, messages: Vec<v1::SubmitStreamRequest>) -> Result<Option<Group>, Refusal> {
+    async fn group(&mut self, messages: Vec<v1::SubmitStreamRequest>) -> Result<Option<Group>, Refusal> {
         let Some(first) = messages.first() else {
             return Ok(None);
         };
-        let (name, log) = match &mut self.log {
-            Some(log) => log,
-            none => none.insert((first.log.clone(), find_log(&self.logs, &first.log)?)),
+        let NamedLog { name, log, submitter } = match &mut self.log {
+            Some(named) => {
+                // The stream may outlive what the caller was let in with.
+                self.caller.require(Right::Submit, named.log.name())?;
+                named
+            }
+            none => {
+                let log = find_log(&self.logs, &first.log, &self.caller, Right::Submit)?;
+                let submitter = self.caller.submitter(&log).await?;
+                none.insert(NamedLog {
+                    name: first.log.clone(),
+                    log,
+                    submitter,
+                })
+            }
         };
         if messages
             .iter()
@@ -175,7 +202,7 @@ impl SubmitStream {
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .collect();
-        Ok(Some(Group::new(log, events, &event::Submitter::anonymous())))
+        Ok(Some(Group::new(log, events, submitter)))
     }
 }
 

@@ -1,0 +1,87 @@
+//! Who calls, and what they may do.
+
+use std::sync::Arc;
+
+use counterfoil_event::{Authentication, Submitter};
+use counterfoil_log::{Log, LogName};
+use jiff::Timestamp;
+
+use super::{Denied, Grant, Right, mtls::Certified, oidc::JobIdentity, tokens::TokenHolder};
+
+/// Whoever sent a request. The layer puts one into the extensions of each, but for those of webhooks.
+#[derive(Clone)]
+pub(crate) struct Caller(Arc<Credential>);
+
+pub(super) enum Credential {
+    /// None was sent.
+    None(Grant),
+    Token(TokenHolder),
+    Certificate(Certified),
+    Job(JobIdentity),
+}
+
+impl Caller {
+    pub(super) fn new(credential: Credential) -> Self {
+        Self(Arc::new(credential))
+    }
+
+    /// Checks that the caller may do this, now: a token may have been revoked and a certificate have expired since the call
+    /// began.
+    pub(crate) fn require(&self, right: Right, log: &LogName) -> Result<(), Denied> {
+        let now = Timestamp::now();
+        match &*self.0 {
+            // A credential may help, which is what this answer says.
+            Credential::None(grant) => match grant.lacks(right, log) {
+                Some(lacking) => Err(Denied::Unauthenticated(format!(
+                    "{lacking}, and no credential was sent"
+                ))),
+                None => Ok(()),
+            },
+            Credential::Token(holder) => allow(&holder.record(now)?.grant, right, log),
+            Credential::Certificate(certified) => allow(certified.grant(now)?, right, log),
+            Credential::Job(identity) => allow(identity.grant(now)?, right, log),
+        }
+    }
+
+    /// Whether no credential was sent.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(&*self.0, Credential::None(_))
+    }
+
+    /// Lets the caller hand events to `log` in this one call, and says as whom.
+    ///
+    /// A job's token is spent by this, and the log has its issuer's keys on record afterwards. A call that goes on for long
+    /// asks [`require`](Self::require) again in between.
+    pub(crate) async fn submitter(&self, log: &Log) -> Result<Submitter, Denied> {
+        self.require(Right::Submit, log.name())?;
+        let (grant, authentication, evidence) = match &*self.0 {
+            Credential::None(_) => return Ok(Submitter::anonymous()),
+            Credential::Token(holder) => {
+                let record = holder.record(Timestamp::now())?;
+                return submitter(&record.grant, Authentication::Token, holder.evidence());
+            }
+            Credential::Certificate(certified) => (
+                certified.grant(Timestamp::now())?,
+                Authentication::Mtls,
+                certified.evidence(),
+            ),
+            Credential::Job(identity) => {
+                let evidence = identity.spend(log).await?;
+                (identity.grant(Timestamp::now())?, Authentication::Oidc, evidence)
+            }
+        };
+        submitter(grant, authentication, evidence)
+    }
+}
+
+fn allow(grant: &Grant, right: Right, log: &LogName) -> Result<(), Denied> {
+    grant
+        .lacks(right, log)
+        .map_or(Ok(()), |lacking| Err(Denied::Forbidden(lacking)))
+}
+
+fn submitter(grant: &Grant, authentication: Authentication, evidence: String) -> Result<Submitter, Denied> {
+    let source = grant.source().cloned();
+    let source = source.ok_or_else(|| Denied::Forbidden("this credential names no source".to_owned()))?;
+    Submitter::new(source, authentication, evidence).map_err(|error| Denied::Forbidden(error.to_string()))
+}

@@ -1,0 +1,217 @@
+//! Who may do what: API tokens, job tokens (OpenID Connect), client certificates. `docs/ACCESS.md` is for those who set it up.
+//!
+//! One layer lies around all that the port serves. It finds out who calls, refuses credentials that are wrong, and hands a
+//! [`Caller`] on; each call then asks for the right that it needs, on the log that it is about. A credential that is wrong
+//! is never taken for none.
+
+mod caller;
+mod config;
+mod denied;
+mod mtls;
+mod oidc;
+mod rights;
+mod token;
+mod tokens;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, header::AUTHORIZATION},
+    middleware::{self, Next},
+    response::Response,
+};
+use counterfoil_log::LogName;
+use counterfoil_note::Origin;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+pub(crate) use self::{
+    caller::Caller,
+    denied::Denied,
+    mtls::{Certificate, CertificateError, PeerCertificate},
+    rights::{Grant, Right, Role},
+    token::{MAX_NOTE_BYTES, Token, TokenId, TokenRecord},
+};
+use self::{caller::Credential, config::Config, mtls::Certified, oidc::Oidc, tokens::Tokens};
+use crate::{grpc::Logs, watched::Watched};
+
+/// The file in a data directory that says what [`Config`] holds.
+const CONFIG_FILE: &str = "access.toml";
+/// The same, without `.toml`.
+const CONFIG_NAME: &str = "access";
+
+/// Where a data directory has its API tokens.
+pub(crate) fn tokens_directory(data: &Path) -> PathBuf {
+    data.join("tokens")
+}
+
+/// Where a data directory says who may do what.
+pub(crate) fn config_path(data: &Path) -> PathBuf {
+    data.join(CONFIG_FILE)
+}
+
+/// `access.toml`, as it is now.
+pub(crate) struct Settings {
+    watched: Watched<Config>,
+    /// As it was last. A file that goes away must not open the port to everyone.
+    last: Mutex<Arc<Config>>,
+}
+
+impl Settings {
+    /// Follows the file of a data directory. Has to be called within a runtime.
+    ///
+    /// # Errors
+    /// If it is there and broken.
+    pub(crate) fn start(data: &Path) -> anyhow::Result<Self> {
+        let directory = data.to_owned();
+        let watched = Watched::start(&config_path(data), move |file| {
+            Config::parse(file.text, &directory)
+        })?;
+        Ok(Self {
+            last: Mutex::new(Arc::new(Config::open())),
+            watched,
+        })
+    }
+
+    /// Whether there is a file, and so someone who decided.
+    pub(crate) fn are_given(&self) -> bool {
+        self.watched.get(CONFIG_NAME).is_some()
+    }
+
+    /// The file of the authorities whose client certificates are believed.
+    pub(crate) fn client_authorities(&self) -> Option<PathBuf> {
+        self.current().mtls.as_ref().map(|mtls| mtls.ca.clone())
+    }
+
+    fn current(&self) -> Arc<Config> {
+        // It changes in one step.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = self.watched.get(CONFIG_NAME) {
+            *last = config;
+        }
+        last.clone()
+    }
+}
+
+/// Finds out who calls.
+pub(crate) struct Access {
+    settings: Settings,
+    tokens: Tokens,
+    oidc: Arc<Oidc>,
+}
+
+impl Access {
+    /// For the logs of a data directory. Has to be called within a runtime.
+    ///
+    /// # Errors
+    /// If a token's file is broken.
+    pub(crate) fn start(settings: Settings, data: &Path, logs: &Logs) -> anyhow::Result<Self> {
+        let origins: BTreeMap<Origin, LogName> = logs
+            .iter()
+            .map(|(name, log)| (log.commit_head().origin.clone(), name.clone()))
+            .collect();
+        Ok(Self {
+            settings,
+            tokens: Tokens::start(&tokens_directory(data))?,
+            oidc: Arc::new(Oidc::new(origins, Timestamp::now())),
+        })
+    }
+
+    /// Puts the layer around everything that `router` has.
+    pub(crate) fn guard(self, router: Router) -> Router {
+        router.layer(middleware::from_fn_with_state(Arc::new(self), identify))
+    }
+
+    async fn caller(&self, request: &mut Request) -> Result<Caller, Denied> {
+        let now = Timestamp::now();
+        let config = self.settings.current();
+        let credential = match credential_text(request.headers_mut())? {
+            Some(text) if text.starts_with(token::PREFIX) => {
+                Credential::Token(self.tokens.holder(&text, now)?)
+            }
+            Some(text) => Credential::Job(self.oidc.job(&text, &config, now).await?),
+            None => match request.extensions().get() {
+                Some(PeerCertificate(Some(certificate))) => {
+                    Credential::Certificate(Certified::new(certificate, config.mtls.as_ref())?)
+                }
+                _ => Credential::None(config.anonymous.clone()),
+            },
+        };
+        Ok(Caller::new(credential))
+    }
+}
+
+/// Puts the [`Caller`] into the request's extensions, or turns it away.
+async fn identify(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    // The senders of webhooks sign what they send, and an `authorization` of theirs would be none of ours.
+    if request.uri().path().starts_with("/hooks/") {
+        return next.run(request).await;
+    }
+    match access.caller(&mut request).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(denied) => denied.answer(request.headers()),
+    }
+}
+
+/// The token in the header `authorization`, which is removed: nothing behind has any use for it. `Splunk` is what senders
+/// to an HTTP Event Collector say for `Bearer`.
+fn credential_text(headers: &mut HeaderMap) -> Result<Option<Zeroizing<String>>, Denied> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let text = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            let known = ["bearer", "splunk"]
+                .iter()
+                .any(|known| scheme.eq_ignore_ascii_case(known));
+            known.then(|| Zeroizing::new(token.trim_start_matches(' ').to_owned()))
+        }),
+        _ => None,
+    };
+    headers.remove(AUTHORIZATION);
+    text.map(Some).ok_or_else(|| {
+        Denied::Unauthenticated(
+            "one `authorization: Bearer TOKEN` is understood, and nothing else".to_owned(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bearer_token_is_understood_and_removed() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            let text = credential_text(&mut headers);
+            assert!(!headers.contains_key(AUTHORIZATION));
+            text.map(|text| text.map(|text| text.to_string()))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for good in ["Bearer x.y-z", "bearer x.y-z", "Splunk x.y-z", "Bearer  x.y-z"] {
+            assert_eq!(read(&[good]), Ok(Some("x.y-z".to_owned())), "{good}");
+        }
+        for bad in [
+            &["x.y-z"][..],
+            &["Basic x"],
+            &[""],
+            &["Bearer"],
+            &["Bearer a", "Bearer a"],
+        ] {
+            assert!(matches!(read(bad), Err(Denied::Unauthenticated(_))), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Callers with client certificates. TLS has checked by then that an authority of ours vouches for the certificate, and that
+//! the caller has its key.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+
+use super::{
+    Denied, Grant,
+    config::{CertificateName, Mtls},
+};
+
+/// The longest certificate, in DER: in base64 it has to fit into an entry's evidence.
+const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
+/// The longest subject, as text.
+const MAX_SUBJECT_BYTES: usize = 1024;
+
+/// What a peer showed when the connection was made, if anything. In the extensions of each of its requests.
+#[derive(Clone)]
+pub(crate) struct PeerCertificate(pub(crate) Option<Arc<Certificate>>);
+
+/// A client certificate that an authority of ours vouches for.
+pub(crate) struct Certificate {
+    names: Vec<CertificateName>,
+    expires: Timestamp,
+    evidence: String,
+}
+
+/// Why a certificate can't be used, although it is good for TLS.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    #[error("the client certificate is longer than {MAX_CERTIFICATE_BYTES} bytes")]
+    TooLong,
+    #[error("the client certificate can't be read")]
+    Malformed,
+}
+
+impl Certificate {
+    /// Reads what rules and entries need of it.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        if der.len() > MAX_CERTIFICATE_BYTES {
+            return Err(CertificateError::TooLong);
+        }
+        let malformed = || CertificateError::Malformed;
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| malformed())?;
+        let subject = certificate.subject().to_string();
+        if !rest.is_empty() || subject.len() > MAX_SUBJECT_BYTES {
+            return Err(malformed());
+        }
+        let expires = certificate.validity().not_after.timestamp();
+        let names = names(&certificate).ok_or_else(malformed)?;
+        let spiffe = names.iter().find_map(|name| match name {
+            CertificateName::Spiffe(uri) => Some(uri),
+            CertificateName::Dns(_) => None,
+        });
+        let evidence = json!({
+            "certificate": STANDARD.encode(der),
+            "certificate_sha256": hex::encode(Sha256::digest(der)),
+            "serial": certificate.tbs_certificate.raw_serial_as_string(),
+            "spiffe": spiffe,
+            "subject": subject,
+        });
+        Ok(Self {
+            expires: Timestamp::from_second(expires).map_err(|_| malformed())?,
+            evidence: evidence.to_string(),
+            names,
+        })
+    }
+}
+
+/// The subject alternative names that rules know. `None` if the extension is malformed.
+fn names(certificate: &X509Certificate<'_>) -> Option<Vec<CertificateName>> {
+    let Some(extension) = certificate.subject_alternative_name().ok()? else {
+        return Some(Vec::new());
+    };
+    let names = extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with("spiffe://") => {
+                Some(CertificateName::Spiffe((*uri).to_owned()))
+            }
+            GeneralName::DNSName(name) => Some(CertificateName::Dns(name.to_ascii_lowercase())),
+            _ => None,
+        });
+    Some(names.collect())
+}
+
+/// Who showed a certificate that a rule is for.
+pub(super) struct Certified {
+    grant: Grant,
+    certificate: Arc<Certificate>,
+}
+
+impl Certified {
+    pub(super) fn new(certificate: &Arc<Certificate>, config: Option<&Mtls>) -> Result<Self, Denied> {
+        let rules = config.map_or(&[][..], |mtls| &mtls.rules);
+        let rule = rules.iter().find(|rule| certificate.names.contains(&rule.name));
+        let grant = rule.map(|rule| rule.grant.clone()).ok_or_else(|| {
+            Denied::Forbidden(
+                "the client certificate is right, and no rule of this server is for its names".to_owned(),
+            )
+        })?;
+        Ok(Self {
+            grant,
+            certificate: certificate.clone(),
+        })
+    }
+
+    /// What the certificate is good for, unless it has expired since the connection was made.
+    pub(super) fn grant(&self, now: Timestamp) -> Result<&Grant, Denied> {
+        if now > self.certificate.expires {
+            return Err(Denied::Unauthenticated(
+                "the client certificate has expired".to_owned(),
+            ));
+        }
+        Ok(&self.grant)
+    }
+
+    pub(super) fn evidence(&self) -> String {
+        self.certificate.evidence.clone()
+    }
+}

@@ -1,0 +1,203 @@
+//! Callers with OpenID Connect tokens of the platform that their job runs on.
+
+mod claims;
+mod issuer;
+mod keys;
+mod replay;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use counterfoil_event::{Event, Submitter};
+use counterfoil_log::{Log, LogName};
+use counterfoil_note::Origin;
+use jiff::Timestamp;
+use serde_json::json;
+
+use self::{
+    claims::{BadToken, Claims, LEEWAY_S, UnverifiedToken},
+    issuer::IssuerKeys,
+    keys::KeySet,
+    replay::{Spent, TokenName, token_name},
+};
+use super::{
+    Denied, Grant,
+    config::{Config, Issuer, Reuse},
+};
+
+/// What a server knows about job tokens beside its configuration.
+pub(super) struct Oidc {
+    /// When it began to remember which tokens were used, in seconds since 1970.
+    started: i64,
+    /// Each log's name, by its name in checkpoints.
+    logs: BTreeMap<Origin, LogName>,
+    issuers: Mutex<BTreeMap<String, Arc<IssuerKeys>>>,
+    spent: Mutex<Spent>,
+    /// The record of keys that each log made last, for each issuer.
+    recorded: Mutex<BTreeMap<(LogName, String), String>>,
+}
+
+impl From<BadToken> for Denied {
+    fn from(problem: BadToken) -> Self {
+        Self::Unauthenticated(problem.to_string())
+    }
+}
+
+impl Oidc {
+    pub(super) fn new(logs: BTreeMap<Origin, LogName>, now: Timestamp) -> Self {
+        Self {
+            started: now.as_second(),
+            logs,
+            issuers: Mutex::default(),
+            spent: Mutex::default(),
+            recorded: Mutex::default(),
+        }
+    }
+
+    /// Whoever shows this JSON Web Token after `Bearer`.
+    pub(super) async fn job(
+        self: &Arc<Self>,
+        text: &str,
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<JobIdentity, Denied> {
+        let token = UnverifiedToken::parse(text)?;
+        let issuer = config.issuers.get(&token.issuer).ok_or_else(|| {
+            Denied::Unauthenticated("no tokens of this issuer are believed here".to_owned())
+        })?;
+        let keys = self.keys_of(&issuer.url)?.keys(&token.key_id).await?;
+        let key = keys
+            .get(&token.key_id)
+            .expect("it was asked for keys with this one");
+        let claims = token.verify(key)?;
+        claims.check_times(issuer.reuse, self.started, now.as_second())?;
+        let grant = self.grant(issuer, &claims)?;
+        let name = match issuer.reuse {
+            Reuse::Never => {
+                let id = claims.id.as_deref().ok_or(BadToken::Claim("jti"))?;
+                Some(token_name(&issuer.url, id))
+            }
+            Reuse::UntilExpiry => None,
+        };
+        Ok(JobIdentity {
+            oidc: self.clone(),
+            grant,
+            until: claims.expires + LEEWAY_S,
+            issuer: issuer.url.clone(),
+            keys: keys.clone(),
+            evidence: evidence(text, &token.key_id, &keys.event, issuer.reuse),
+            name,
+            spent: OnceLock::new(),
+        })
+    }
+
+    fn keys_of(&self, url: &str) -> Result<Arc<IssuerKeys>, Denied> {
+        let mut issuers = lock(&self.issuers);
+        if let Some(keys) = issuers.get(url) {
+            return Ok(keys.clone());
+        }
+        let keys = IssuerKeys::new(url).map_err(|problem| {
+            tracing::error!(issuer = url, problem = %format!("{problem:#}"), "can't make a client for the issuer");
+            Denied::Undecided("the keys of the token's issuer can't be had now; try again later".to_owned())
+        })?;
+        let keys = Arc::new(keys);
+        issuers.insert(url.to_owned(), keys.clone());
+        Ok(keys)
+    }
+
+    /// What the token is good for: its audience has to be ours, and a rule has to match.
+    fn grant(&self, issuer: &Issuer, claims: &Claims) -> Result<Grant, Denied> {
+        let log = match &issuer.audience {
+            Some(audience) => (claims.audience() == audience).then_some(None),
+            None => claims
+                .audience()
+                .parse::<Origin>()
+                .ok()
+                .and_then(|origin| self.logs.get(&origin))
+                .map(Some),
+        };
+        let log = log.ok_or_else(|| {
+            let wanted = issuer.audience.as_deref().unwrap_or("the log's origin");
+            Denied::Unauthenticated(format!(
+                "the token is for {:?}, and has to be for {wanted}",
+                claims.audience()
+            ))
+        })?;
+        let rule = issuer.rules.iter().find(|rule| claims.have(&rule.claims));
+        let grant = rule.map(|rule| rule.grant.clone()).ok_or_else(|| {
+            Denied::Forbidden("the token is right, and no rule of this server is for its claims".to_owned())
+        })?;
+        Ok(match log {
+            Some(log) => grant.within(log),
+            None => grant,
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind them changes in one step each.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What entries say about a token: with the record of the keys, all that it takes to check it again. One that could still be
+/// used loses its signature.
+fn evidence(token: &str, key_id: &str, keys: &Event, reuse: Reuse) -> String {
+    match (reuse, token.rsplit_once('.')) {
+        (Reuse::UntilExpiry, Some((signed, _))) => {
+            json!({ "jwt_without_signature": signed, "kid": key_id, "keys": keys.id() }).to_string()
+        }
+        _ => json!({ "jwt": token, "kid": key_id, "keys": keys.id() }).to_string(),
+    }
+}
+
+/// A job whose token holds.
+pub(super) struct JobIdentity {
+    oidc: Arc<Oidc>,
+    grant: Grant,
+    /// When the token can no longer be used, in seconds since 1970.
+    until: i64,
+    issuer: String,
+    keys: Arc<KeySet>,
+    evidence: String,
+    /// For a token that submits in one call only.
+    name: Option<TokenName>,
+    /// What came of spending it in this call.
+    spent: OnceLock<Result<(), Denied>>,
+}
+
+impl JobIdentity {
+    /// What the token is good for, unless it has expired since.
+    pub(super) fn grant(&self, now: Timestamp) -> Result<&Grant, Denied> {
+        if now.as_second() > self.until {
+            return Err(BadToken::Expired.into());
+        }
+        Ok(&self.grant)
+    }
+
+    /// Uses the token to submit to `log`, which has the keys that vouch for it on record afterwards. Returns the evidence.
+    pub(super) async fn spend(&self, log: &Log) -> Result<String, Denied> {
+        if let Some(name) = self.name {
+            let now = Timestamp::now().as_second();
+            self.spent
+                .get_or_init(|| lock(&self.oidc.spent).spend(name, self.until, now))
+                .clone()?;
+        }
+        let place = (log.name().clone(), self.issuer.clone());
+        let event = &self.keys.event;
+        if lock(&self.oidc.recorded).get(&place).map(String::as_str) != Some(event.id()) {
+            // Keys that are on record from before are found there, and not recorded again.
+            let recorded = log
+                .submit(vec![log.prepare(event.clone(), &Submitter::log())])
+                .await;
+            recorded.map_err(|problem| {
+                Denied::Undecided(format!(
+                    "the log can't record the keys of the token's issuer: {problem}"
+                ))
+            })?;
+            lock(&self.oidc.recorded).insert(place, event.id().to_owned());
+        }
+        Ok(self.evidence.clone())
+    }
+}

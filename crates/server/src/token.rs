@@ -1,0 +1,224 @@
+//! `counterfoild token`: API tokens, as files that a running server follows.
+
+use std::{fs, path::Path, process::ExitCode, str::FromStr};
+
+use anyhow::{Context as _, bail, ensure};
+use counterfoil_files::{Readers, create_directory, create_secret, read_secret, replace};
+use counterfoil_log::{DataDirectory, LogName};
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+
+use crate::{
+    access::{Grant, MAX_NOTE_BYTES, Token, TokenId, TokenRecord, config_path, tokens_directory},
+    cli::{self, TokenCommand, TokenCreate},
+};
+
+/// The longest file of a token.
+const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// When a token ends.
+#[derive(Debug, Clone)]
+pub(crate) enum Expiry {
+    After(Span),
+    At(Timestamp),
+}
+
+/// Text that is neither a duration nor a date.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it takes a duration such as 12h or 90d, or a date or time such as 2027-06-30 or 2027-06-30T12:00:00Z"
+)]
+pub(crate) struct NoExpiry;
+
+impl FromStr for Expiry {
+    type Err = NoExpiry;
+
+    fn from_str(text: &str) -> Result<Self, NoExpiry> {
+        if let Ok(date) = text.parse::<Date>() {
+            let midnight = date.to_zoned(TimeZone::UTC).map_err(|_| NoExpiry)?;
+            // A date is also the beginning of a time.
+            if text.len() == date.to_string().len() {
+                return Ok(Self::At(midnight.timestamp()));
+            }
+        }
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        text.parse().map(Self::After).map_err(|_| NoExpiry)
+    }
+}
+
+impl Expiry {
+    fn from(&self, now: Timestamp) -> anyhow::Result<Timestamp> {
+        let time = match self {
+            Self::At(time) => *time,
+            Self::After(span) => now
+                .to_zoned(TimeZone::UTC)
+                .checked_add(*span)
+                .context("that is beyond the calendar")?
+                .timestamp(),
+        };
+        ensure!(time > now, "that is not in the future");
+        Ok(time)
+    }
+}
+
+pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        TokenCommand::Create(arguments) => create(arguments)?,
+        TokenCommand::List(arguments) => list(&arguments.data)?,
+        TokenCommand::Revoke(arguments) => revoke(&arguments.data, &arguments.id)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
+    check_logs(&arguments.data, &arguments.logs)?;
+    ensure!(
+        arguments.note.len() <= MAX_NOTE_BYTES && !arguments.note.chars().any(char::is_control),
+        "--note takes one line of at most {MAX_NOTE_BYTES} bytes"
+    );
+    let logs = (!arguments.logs.is_empty()).then(|| arguments.logs.clone());
+    let grant = Grant::new(arguments.roles.clone(), arguments.source.clone(), logs)?;
+    let now = Timestamp::now();
+    let expires = arguments.expires.as_ref().map(|expiry| expiry.from(now));
+    let expires = expires.transpose().context("--expires")?;
+    let token = Token::random().context("the system gives no random bytes")?;
+    // To the second: nobody needs to know better.
+    let created = Timestamp::from_second(now.as_second()).expect("a time to the second is a time");
+    let record = TokenRecord::new(&token, grant, created, expires, arguments.note.clone());
+    let directory = tokens_directory(&arguments.data);
+    create_directory(&directory)?;
+    create_secret(&file(&directory, token.id()), record.to_toml().as_bytes())?;
+    println!("{}", *token.reveal());
+    eprintln!(
+        "made the token {}. It is shown this once; to revoke it:",
+        token.id()
+    );
+    eprintln!(
+        "  counterfoild token revoke --data {} {}",
+        arguments.data.display(),
+        token.id()
+    );
+    let config = config_path(&arguments.data);
+    if !config.exists() {
+        eprintln!(
+            "note: callers without a token may still submit and read all, as there is no {}",
+            config.display()
+        );
+    }
+    Ok(())
+}
+
+/// A misspelt log would make a token that is good for nothing, and nobody would see why.
+fn check_logs(data: &Path, wanted: &[LogName]) -> anyhow::Result<()> {
+    let logs = DataDirectory::new(data).logs();
+    let logs = logs.with_context(|| format!("can't list the logs of {}", data.display()))?;
+    for log in wanted {
+        ensure!(
+            logs.contains(log),
+            "there is no log `{log}` in {}",
+            data.display()
+        );
+    }
+    Ok(())
+}
+
+fn list(data: &Path) -> anyhow::Result<()> {
+    let directory = tokens_directory(data);
+    let files = match fs::read_dir(&directory) {
+        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        files => files.with_context(|| format!("can't list {}", directory.display()))?,
+    };
+    let mut tokens = Vec::new();
+    for file in files {
+        let path = file?.path();
+        let id = path
+            .file_stem()
+            .and_then(|name| name.to_str()?.parse::<TokenId>().ok());
+        if let (Some(id), Some("toml")) = (id, path.extension().and_then(|extension| extension.to_str())) {
+            tokens.push((read(&path)?, id));
+        }
+    }
+    tokens.sort_by(|one, other| (one.0.created, &one.1).cmp(&(other.0.created, &other.1)));
+    let now = Timestamp::now();
+    for (record, id) in tokens {
+        println!("{id}  {}", describe(&record, now));
+    }
+    Ok(())
+}
+
+fn describe(record: &TokenRecord, now: Timestamp) -> String {
+    let join = |names: Vec<String>| names.join(",");
+    let mut text = join(record.grant.roles().iter().map(ToString::to_string).collect());
+    if let Some(source) = record.grant.source() {
+        text += &format!(" as {source}");
+    }
+    text += " in ";
+    text += &record.grant.logs().map_or("all logs".to_owned(), |logs| {
+        join(logs.iter().map(ToString::to_string).collect())
+    });
+    text += &format!(", created {}", record.created);
+    text += &match (record.revoked, record.expires) {
+        (Some(revoked), _) => format!(", REVOKED {revoked}"),
+        (None, Some(expires)) if expires <= now => format!(", EXPIRED {expires}"),
+        (None, Some(expires)) => format!(", expires {expires}"),
+        (None, None) => ", never expires".to_owned(),
+    };
+    if !record.note.is_empty() {
+        text += &format!("  # {}", record.note);
+    }
+    text
+}
+
+/// The file stays, so that entries that name the token can be understood later.
+fn revoke(data: &Path, id: &TokenId) -> anyhow::Result<()> {
+    let path = file(&tokens_directory(data), id);
+    if !path.exists() {
+        bail!("there is no token {id} in {}", data.display());
+    }
+    let mut record = read(&path)?;
+    if let Some(revoked) = record.revoked {
+        bail!("the token {id} was revoked before, at {revoked}");
+    }
+    let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time to the second is a time");
+    record.revoked = Some(now);
+    replace(&path, record.to_toml().as_bytes(), Readers::Owner)?;
+    eprintln!("revoked the token {id}; a running server refuses it within a second");
+    Ok(())
+}
+
+fn file(directory: &Path, id: &TokenId) -> std::path::PathBuf {
+    directory.join(format!("{id}.toml"))
+}
+
+fn read(path: &Path) -> anyhow::Result<TokenRecord> {
+    let text = read_secret(path, MAX_FILE_BYTES)?;
+    TokenRecord::from_toml(&text).with_context(|| format!("{} is no token's file", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_a_duration_a_date_or_a_time() {
+        let now = "2026-11-23T10:20:30Z".parse().unwrap();
+        for (text, time) in [
+            ("12h", "2026-11-23T22:20:30Z"),
+            ("90d", "2027-02-21T10:20:30Z"),
+            ("1y", "2027-11-23T10:20:30Z"),
+            ("2027-06-30", "2027-06-30T00:00:00Z"),
+            ("2027-06-30T12:00:00+02:00", "2027-06-30T10:00:00Z"),
+        ] {
+            let expiry: Expiry = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(expiry.from(now).unwrap(), time.parse().unwrap(), "{text}");
+        }
+        for text in ["", "soon", "12", "2027-06-31", "2027-06-30x"] {
+            assert!(text.parse::<Expiry>().is_err(), "{text}");
+        }
+        for text in ["2026-11-23", "-1h", "0s", "99999y"] {
+            let expiry = text.parse::<Expiry>();
+            assert!(expiry.is_err() || expiry.unwrap().from(now).is_err(), "{text}");
+        }
+    }
+}
