@@ -1,16 +1,19 @@
 //! Sources on disk: `<data>/sources/<source id>.toml`.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs,
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use counterfoil_event::SourceId;
-use zeroize::Zeroizing;
+use counterfoil_files::{self as files, FileError, Readers, SecretError};
 
 use crate::{Source, SourceError};
+
+/// The longest file: far more than its secrets take.
+const MAX_FILE_BYTES: usize = 16 * 1024;
 
 /// The sources of a data directory. A running server follows changes within some seconds.
 #[derive(Debug, Clone)]
@@ -33,14 +36,17 @@ pub enum DirectoryError {
         /// What is wrong with it.
         problem: SourceError,
     },
-    /// The system refused.
+    /// Its file can't be read, or others can read it too.
     #[error("{path}: {problem}")]
-    Io {
-        /// The file or directory.
+    Unreadable {
+        /// The file.
         path: PathBuf,
-        /// What it said.
-        problem: io::Error,
+        /// What is wrong with it.
+        problem: SecretError,
     },
+    /// The system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl SourcesDirectory {
@@ -62,16 +68,15 @@ impl SourcesDirectory {
     /// The sources that it has, in order of name. Files of other names are passed over.
     ///
     /// # Errors
-    /// [`DirectoryError::Io`].
+    /// [`DirectoryError::File`].
     pub fn list(&self) -> Result<Vec<SourceId>, DirectoryError> {
         let mut ids = Vec::new();
         let files = match fs::read_dir(&self.0) {
             Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(ids),
-            files => files.map_err(|problem| io_error(&self.0, problem))?,
+            files => files.map_err(FileError::at("list", &self.0))?,
         };
         for file in files {
-            let file = file.map_err(|problem| io_error(&self.0, problem))?;
-            let name = file.file_name();
+            let name = file.map_err(FileError::at("list", &self.0))?.file_name();
             let id = name.to_str().and_then(|name| name.strip_suffix(".toml"));
             ids.extend(id.and_then(|id| id.parse::<SourceId>().ok()));
         }
@@ -82,14 +87,15 @@ impl SourcesDirectory {
     /// Reads a source.
     ///
     /// # Errors
-    /// If it is not there, or broken.
+    /// If it is not there, broken, or not its owner's alone.
     pub fn read(&self, id: &SourceId) -> Result<Source, DirectoryError> {
         let path = self.file(id);
-        let text = match fs::read_to_string(&path) {
-            Err(problem) if problem.kind() == ErrorKind::NotFound => {
+        let text = match files::read_secret(&path, MAX_FILE_BYTES) {
+            Ok(text) => text,
+            Err(SecretError::Io(problem)) if problem.kind() == ErrorKind::NotFound => {
                 return Err(DirectoryError::Missing(id.clone()));
             }
-            text => Zeroizing::new(text.map_err(|problem| io_error(&path, problem))?),
+            Err(problem) => return Err(DirectoryError::Unreadable { path, problem }),
         };
         Source::parse(&text).map_err(|problem| DirectoryError::Broken { path, problem })
     }
@@ -99,34 +105,30 @@ impl SourcesDirectory {
     /// # Errors
     /// If there is one of that name already.
     pub fn create(&self, id: &SourceId, source: &Source) -> Result<(), DirectoryError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .map_err(|problem| io_error(&self.0, problem))?;
-        let partial = self.write_beside(id, source)?;
-        let path = self.file(id);
+        files::create_directory(&self.0)?;
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700))
+            .map_err(FileError::at("protect", &self.0))?;
+        let (path, whole) = (self.file(id), self.0.join(format!(".new-{id}")));
+        files::replace(&whole, source.to_toml().as_bytes(), Readers::Owner)?;
         // A link, unlike a rename, takes nobody else's place.
-        let linked = fs::hard_link(&partial, &path);
-        fs::remove_file(&partial).map_err(|problem| io_error(&partial, problem))?;
+        let linked = fs::hard_link(&whole, &path);
+        fs::remove_file(&whole).map_err(FileError::at("remove", &whole))?;
         match linked {
             Err(problem) if problem.kind() == ErrorKind::AlreadyExists => {
                 return Err(DirectoryError::Exists(id.clone()));
             }
-            linked => linked.map_err(|problem| io_error(&path, problem))?,
+            linked => linked.map_err(FileError::at("create", &path))?,
         }
-        self.sync()
+        Ok(files::sync_directory(&self.0)?)
     }
 
     /// Writes a source that is there already. A crash leaves the old file or the new one.
     ///
     /// # Errors
-    /// [`DirectoryError::Io`].
+    /// [`DirectoryError::File`].
     pub fn replace(&self, id: &SourceId, source: &Source) -> Result<(), DirectoryError> {
-        let partial = self.write_beside(id, source)?;
-        let path = self.file(id);
-        fs::rename(partial, &path).map_err(|problem| io_error(&path, problem))?;
-        self.sync()
+        let toml = source.to_toml();
+        Ok(files::replace(&self.file(id), toml.as_bytes(), Readers::Owner)?)
     }
 
     /// Removes a source.
@@ -139,48 +141,14 @@ impl SourcesDirectory {
             Err(problem) if problem.kind() == ErrorKind::NotFound => {
                 return Err(DirectoryError::Missing(id.clone()));
             }
-            removed => removed.map_err(|problem| io_error(&path, problem))?,
+            removed => removed.map_err(FileError::at("remove", &path))?,
         }
-        self.sync()
-    }
-
-    /// A file that is no source's, synced.
-    fn write_beside(&self, id: &SourceId, source: &Source) -> Result<PathBuf, DirectoryError> {
-        // The name of the process lets two at a time stay apart.
-        let path = self.0.join(format!(".{id}.{}.partial", std::process::id()));
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| {
-                file.write_all(source.to_toml().as_bytes())?;
-                file.sync_all()
-            });
-        written.map_err(|problem| io_error(&path, problem))?;
-        Ok(path)
-    }
-
-    /// A file is on disk once the directory that names it is.
-    fn sync(&self) -> Result<(), DirectoryError> {
-        File::open(&self.0)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|problem| io_error(&self.0, problem))
-    }
-}
-
-fn io_error(path: &Path, problem: io::Error) -> DirectoryError {
-    DirectoryError::Io {
-        path: path.to_owned(),
-        problem,
+        Ok(files::sync_directory(&self.0)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::{Provider, Secret};
 
@@ -229,5 +197,10 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&directory.file(&id)), 0o600);
         assert_eq!(mode(directory.path()), 0o700);
+        fs::set_permissions(directory.file(&id), fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            directory.read(&id),
+            Err(DirectoryError::Unreadable { .. })
+        ));
     }
 }

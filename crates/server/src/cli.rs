@@ -10,6 +10,7 @@ use counterfoil_note::Origin;
 
 use crate::{
     access::{Role, TokenId},
+    source,
     token::Expiry,
 };
 
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Write logs as static files for any web server: the same tree that `serve` serves over HTTP
     Export(Export),
+    /// Say who may post webhooks, and with which secrets
+    #[command(subcommand)]
+    Source(source::Command),
     /// Make, list and revoke API tokens
     Token(Token),
 }

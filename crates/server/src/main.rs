@@ -7,10 +7,12 @@ mod connections;
 mod export;
 mod fsck;
 mod grpc;
+mod hooks;
 mod http;
 mod init;
 mod metrics;
 mod serve;
+mod source;
 mod token;
 mod watched;
 mod witnessing;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Fsck(arguments) => fsck::run(&arguments),
         cli::Command::Export(arguments) => export::run(&arguments),
+        cli::Command::Source(command) => source::run(&command),
         cli::Command::Token(arguments) => token::run(&arguments),
     };
     result.unwrap_or_else(|error| {

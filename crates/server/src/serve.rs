@@ -36,6 +36,7 @@ use crate::{
     cli::Serve,
     connections,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
+    hooks::Hooks,
     http,
     metrics::Metrics,
     witnessing::{Witnesses, gather},
@@ -214,7 +215,9 @@ async fn serve(
         .add_service(reflection)
         .add_service(submitter)
         .add_service(reader);
-    let router = access.guard(http::add_to(grpc.into_axum_router(), logs));
+    let router = access.guard(http::add_to(grpc.into_axum_router(), logs.clone()));
+    // Beside the guard: who posts webhooks is known by signatures, and never by a credential.
+    let router = Hooks::start(&arguments.data, logs, metrics)?.add_to(router);
     let serving = task::spawn(connections::serve(listener, tls, router, stopping));
     println!("listening on {address}");
 

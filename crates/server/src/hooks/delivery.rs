@@ -1,0 +1,128 @@
+//! What the headers of a delivery say, and what the log keeps of it as evidence.
+//!
+//! Only Standard Webhooks signs any of them: in all other schemes a signature is over the body alone.
+
+use axum::http::HeaderMap;
+use counterfoil_event::SourceId;
+use counterfoil_hooks::{Provider, Source};
+use serde::Serialize;
+
+use super::{answer::Refusal, signature::Proof};
+
+/// The longest id of a delivery.
+pub(super) const MAX_ID_BYTES: usize = 128;
+/// The longest id of a hook, and the longest name of an event.
+const MAX_NAME_BYTES: usize = 64;
+
+/// What names a delivery.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// The source attribute of its event.
+    pub(super) source: String,
+    /// Where the provider runs.
+    pub(super) host: String,
+    /// The provider's name for what happened.
+    pub(super) event: String,
+    /// The provider's id for the delivery, the same when it is sent again.
+    pub(super) id: String,
+    /// The provider's id for the webhook. Empty if it has none.
+    pub(super) hook_id: String,
+}
+
+/// The value of a header that is there once, in plain ASCII.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &'static str, limit: usize) -> Result<&'a str, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Refusal::Header(name));
+    };
+    let value = value.to_str().map_err(|_| Refusal::Header(name))?;
+    let fits = (1..=limit).contains(&value.len()) && !value.contains('\t');
+    fits.then_some(value).ok_or(Refusal::Header(name))
+}
+
+/// The value of the first of the headers that is there. If none is, the first is said to be missing.
+fn first<'a>(headers: &'a HeaderMap, names: &[&'static str], limit: usize) -> Result<&'a str, Refusal> {
+    let name = names.iter().find(|name| headers.contains_key(**name));
+    text(headers, name.unwrap_or(&names[0]), limit)
+}
+
+fn optional<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Refusal> {
+    if headers.contains_key(name) {
+        return text(headers, name, MAX_NAME_BYTES);
+    }
+    Ok("")
+}
+
+/// Reads what names the delivery.
+pub(super) fn read(
+    id: &SourceId,
+    source: &Source,
+    headers: &HeaderMap,
+    proof: &Proof,
+) -> Result<Delivery, Refusal> {
+    let (event, delivery, hook_id) = match source.provider {
+        Provider::GitHub => (
+            text(headers, "x-github-event", MAX_NAME_BYTES)?,
+            text(headers, "x-github-delivery", MAX_ID_BYTES)?,
+            optional(headers, "x-github-hook-id")?,
+        ),
+        Provider::Gitea => (
+            first(headers, &["x-gitea-event", "x-forgejo-event"], MAX_NAME_BYTES)?,
+            first(headers, &["x-gitea-delivery", "x-forgejo-delivery"], MAX_ID_BYTES)?,
+            "",
+        ),
+        Provider::GitLab => (
+            text(headers, "x-gitlab-event", MAX_NAME_BYTES)?,
+            match &proof.signed {
+                // The only one that nobody on the way can have changed.
+                Some((id, _)) => id,
+                None => first(headers, &["idempotency-key", "x-gitlab-event-uuid"], MAX_ID_BYTES)?,
+            },
+            optional(headers, "x-gitlab-webhook-uuid")?,
+        ),
+    };
+    Ok(Delivery {
+        source: format!("hooks/{id}"),
+        host: source.host.clone(),
+        event: event.to_owned(),
+        id: delivery.to_owned(),
+        hook_id: hook_id.to_owned(),
+    })
+}
+
+/// The JSON that entries keep. All that it takes to check the signature again but the secret and the body.
+#[derive(Serialize)]
+struct Evidence<'a> {
+    provider: &'static str,
+    scheme: &'static str,
+    header: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    signature: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_timestamp: Option<&'a str>,
+    secret_fingerprint: String,
+    event: &'a str,
+    delivery_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    hook_id: &'a str,
+}
+
+/// What a source showed to be let in.
+pub(super) fn evidence(source: &Source, delivery: &Delivery, proof: &Proof) -> String {
+    let signed = proof.signed.as_ref();
+    let evidence = Evidence {
+        provider: source.provider.as_str(),
+        scheme: proof.scheme,
+        header: proof.header,
+        signature: &proof.signature,
+        signed_id: signed.map(|(id, _)| id.as_str()),
+        signed_timestamp: signed.map(|(_, timestamp)| timestamp.as_str()),
+        secret_fingerprint: proof.secret.to_string(),
+        event: &delivery.event,
+        delivery_id: &delivery.id,
+        hook_id: &delivery.hook_id,
+    };
+    serde_json::to_string(&evidence).expect("strings serialise")
+}

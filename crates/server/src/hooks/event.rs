@@ -1,0 +1,42 @@
+//! The event of a delivery.
+
+use bytes::Bytes;
+use counterfoil_event::{Event, EventParts, InvalidEvent};
+use counterfoil_hooks::Provider;
+
+use super::delivery::Delivery;
+
+/// The body, verbatim, under a type made of the provider's name for what happened: `github.push`, `gitlab.merge_request_hook`.
+pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result<Event, InvalidEvent> {
+    let Delivery {
+        source,
+        host,
+        event,
+        id,
+        hook_id,
+    } = delivery;
+    let extensions = [
+        ("nativeevent", event),
+        ("deliveryid", id),
+        ("hookid", hook_id),
+        ("host", host),
+    ];
+    Event::try_from(EventParts {
+        // A delivery that one webhook sends is not that of another.
+        id: if hook_id.is_empty() {
+            id.clone()
+        } else {
+            format!("{hook_id}/{id}")
+        },
+        source: source.clone(),
+        event_type: format!("{provider}.{}", event.to_ascii_lowercase().replace(' ', "_")),
+        data_content_type: "application/json".to_owned(),
+        data: body,
+        extensions: extensions
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect(),
+        ..EventParts::default()
+    })
+}

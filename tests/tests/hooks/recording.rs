@@ -1,0 +1,208 @@
+//! What is accepted is on record, once.
+
+use counterfoil_tests::{Connection, Data, Hook, Server, head, recorded};
+use serde_json::{Value, json};
+
+use crate::{assert_refused, assert_taken, json, on_record};
+
+/// What GitLab calls the event of a body.
+fn gitlab_event(body: &[u8]) -> &'static str {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    match body["object_kind"].as_str().unwrap() {
+        "push" => "Push Hook",
+        "tag_push" => "Tag Push Hook",
+        "merge_request" => "Merge Request Hook",
+        "issue" => "Issue Hook",
+        "note" => "Note Hook",
+        kind => panic!("what does GitLab call {kind}?"),
+    }
+}
+
+/// What Gitea calls the event of a recorded file.
+fn gitea_event(file: &str) -> &'static str {
+    for (prefix, event) in [
+        ("issue_comment", "issue_comment"),
+        ("issues", "issues"),
+        ("pull_request_comment", "pull_request_comment"),
+        ("pull_request", "pull_request"),
+    ] {
+        if file.starts_with(prefix) {
+            return event;
+        }
+    }
+    "create"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_recorded_delivery_is_accepted_and_on_record() {
+    let (data, log) = Data::with_main_log();
+    let hooks = ["github", "gitlab", "gitea"].map(|provider| Hook::add(&data, provider, provider, &[]));
+    let server = Server::start(&data, &["--publish-interval-ms", "20"]);
+    let mut taken = Vec::new();
+    for hook in &hooks {
+        let Some(bodies) = recorded(&format!("{}-webhooks", hook.provider)) else {
+            return;
+        };
+        // As providers do: many deliveries on one connection.
+        let mut connection = Connection::to(server.address());
+        for (number, (path, folder, body)) in bodies.into_iter().enumerate() {
+            let event = match hook.provider.as_str() {
+                "github" => folder,
+                "gitlab" => gitlab_event(&body).to_owned(),
+                _ => gitea_event(path.file_name().unwrap().to_str().unwrap()).to_owned(),
+            };
+            let headers = hook.headers(&event, &format!("delivery-{number}"), &body);
+            let leaf = assert_taken(&connection.post(&hook.path(), &headers, &body), false);
+            assert_eq!(leaf, taken.len() as u64 + 1, "{path:?}");
+            taken.push((leaf, hook, event, number, body, path));
+        }
+    }
+    for (leaf, hook, event, number, body, path) in &taken {
+        let record = on_record(&server, &log, *leaf).await;
+        assert_eq!(record.body, *body, "{path:?}");
+        assert_eq!(record.entry.source_id(), hook.id);
+        assert_eq!(record.attributes.source, format!("hooks/{}", hook.id));
+        assert_eq!(record.attributes.data_content_type, "application/json");
+        assert!(
+            record.attributes.id.ends_with(&format!("delivery-{number}")),
+            "{:?}",
+            record.attributes.id
+        );
+        assert_eq!(record.evidence["event"], json!(event));
+        assert_eq!(
+            record.evidence["delivery_id"],
+            json!(format!("delivery-{number}"))
+        );
+    }
+    let published = head(&mut server.reader(), &log, taken.len() as u64 + 1).await;
+    assert_eq!(published.size().get(), taken.len() as u64 + 1);
+    server.stop();
+    data.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_names_the_signature_and_never_the_secret() {
+    let (data, log) = Data::with_main_log();
+    let github = Hook::add(&data, "github", "github", &[]);
+    let signing = Hook::add(&data, "gitlab", "gitlab", &[]);
+    let file = data.beside("secret");
+    std::fs::write(&file, "a-token-of-some-length\n").unwrap();
+    let token = Hook::add(
+        &data,
+        "token",
+        "gitlab",
+        &["--secret-file", file.to_str().unwrap()],
+    );
+    let token = token.with_secret("a-token-of-some-length");
+    let server = Server::start(&data, &[]);
+
+    let mut evidence = Vec::new();
+    for (hook, event) in [(&github, "ping"), (&signing, "Push Hook"), (&token, "Push Hook")] {
+        let body = br#"{"zen":"Keep it simple."}"#;
+        let leaf = assert_taken(&hook.deliver(server.address(), event, "d1", body), false);
+        let record = on_record(&server, &log, leaf).await;
+        let text = record.evidence.to_string();
+        assert!(!text.contains(hook.secret.trim_start_matches("whsec_")), "{text}");
+        evidence.push(record.evidence);
+    }
+    let signature = |hook: &Hook| hook.headers("ping", "d1", br#"{"zen":"Keep it simple."}"#);
+    let sent = signature(&github);
+    let sent = &sent
+        .iter()
+        .find(|(name, _)| name == "x-hub-signature-256")
+        .unwrap()
+        .1;
+    assert_eq!(evidence[0]["signature"], json!(sent));
+    assert_eq!(evidence[0]["scheme"], "hmac-sha256");
+    assert_eq!(evidence[0]["hook_id"], "292430182");
+    assert_eq!(evidence[1]["scheme"], "standard-webhooks");
+    assert_eq!(evidence[1]["signed_id"], "d1");
+    assert!(evidence[1]["signature"].as_str().unwrap().starts_with("v1,"));
+    assert_eq!(evidence[2]["scheme"], "token");
+    assert_eq!(evidence[2].get("signature"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_comes_again_is_the_same_entry() {
+    let (data, log) = Data::with_main_log();
+    let hook = Hook::add(&data, "github", "github", &[]);
+    let server = Server::start(&data, &["--publish-interval-ms", "20"]);
+    let deliver =
+        |server: &Server, id: &str, body: &str| hook.deliver(server.address(), "push", id, body.as_bytes());
+    let first = assert_taken(&deliver(&server, "d1", r#"{"ref":"refs/heads/main"}"#), false);
+    let answer = deliver(&server, "d1", r#"{"ref":"refs/heads/main"}"#);
+    assert_eq!(assert_taken(&answer, true), first);
+    // Answered means durable: nothing is flushed on the way out.
+    server.kill();
+
+    let server = Server::start(&data, &["--publish-interval-ms", "20"]);
+    assert_eq!(
+        assert_taken(&deliver(&server, "d1", r#"{"ref":"refs/heads/main"}"#), true),
+        first
+    );
+    let second = assert_taken(&deliver(&server, "d2", r#"{"ref":"refs/heads/main"}"#), false);
+    assert_eq!(second, first + 1);
+
+    // The same id with other bytes is a finding, which is on record, once.
+    for _ in 0..2 {
+        let refused = deliver(&server, "d1", r#"{"ref":"refs/heads/evil"}"#);
+        assert_eq!(
+            assert_refused(&refused, 409, "conflict")["existing_leaf_index"],
+            json!(first)
+        );
+    }
+    head(&mut server.reader(), &log, second + 2).await;
+    let answer = counterfoil_tests::entry_at(&mut server.reader(), &log, second + 1)
+        .await
+        .unwrap();
+    let entry = counterfoil_event::Entry::decode(&answer.entry).unwrap();
+    assert_eq!(entry.event_type(), "log.conflict");
+    let third = assert_taken(&deliver(&server, "d3", "{}"), false);
+    assert_eq!(third, second + 2);
+    server.stop();
+    data.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_body_is_recorded_whatever_it_says() {
+    let (data, log) = Data::with_main_log();
+    let hook = Hook::add(&data, "github", "github", &[]);
+    let server = Server::start(&data, &[]);
+    let bodies: [&[u8]; 6] = [
+        b"",
+        b"{",
+        b"null",
+        b"\xff\xfe",
+        b"{\"a\":1,\"a\":2}",
+        b"[[[[[[[[[[",
+    ];
+    for (number, body) in bodies.into_iter().enumerate() {
+        let answer = hook.deliver(server.address(), "invented_event", &format!("d{number}"), body);
+        let leaf = assert_taken(&answer, false);
+        assert_eq!(on_record(&server, &log, leaf).await.body, body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_says_where_it_is_and_what_fetches_the_receipt() {
+    let (data, log) = Data::with_main_log();
+    data.init("builds", "sha256");
+    let hook = Hook::add(&data, "github", "github", &["--log", "builds"]);
+    let server = Server::start(&data, &[]);
+    let answer = hook.deliver(server.address(), "ping", "d1", b"{}");
+    let taken = json(&answer);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(
+        (&taken["log"], &taken["leaf_index"]),
+        (&json!("builds"), &json!(1))
+    );
+    assert_eq!(taken["origin"], "test.example/builds");
+    assert_eq!(taken["receipt"], "counterfoil receipt 1 --log builds");
+    assert_eq!(taken["leaf_hash"].as_str().unwrap().len(), 64);
+    // The other log has its first entry, and no more.
+    assert!(
+        counterfoil_tests::entry_at(&mut server.reader(), &log, 1)
+            .await
+            .is_err()
+    );
+}
