@@ -31,8 +31,10 @@
 
 mod annotations;
 mod attributes;
+pub mod cloudevents;
 mod entry;
 mod event;
+pub mod hec;
 mod index;
 pub mod limits;
 mod own;
