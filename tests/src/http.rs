@@ -64,6 +64,21 @@ pub fn http_request(address: SocketAddr, method: &str, path: &str, headers: &[(&
     http_over(TcpStream::connect(address).unwrap(), method, path, headers)
 }
 
+/// Posts a body on a connection of its own.
+pub fn http_post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse {
+    let length = body.len().to_string();
+    let headers = [headers, &[("content-length", length.as_str())]].concat();
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection
+        .write_all(request("POST", path, &headers).as_bytes())
+        .unwrap();
+    // A server that refuses by the head alone need not read on.
+    let _ = connection.write_all(body);
+    let mut response = Vec::new();
+    let _ = connection.read_to_end(&mut response);
+    HttpResponse::parse("POST", &response)
+}
+
 /// Sends one request on a connection that is open already, and reads until its end.
 pub fn http_over(
     mut connection: impl Read + Write,
@@ -71,13 +86,19 @@ pub fn http_over(
     path: &str,
     headers: &[(&str, &str)],
 ) -> HttpResponse {
+    connection
+        .write_all(request(method, path, headers).as_bytes())
+        .unwrap();
+    let mut response = Vec::new();
+    connection.read_to_end(&mut response).unwrap();
+    HttpResponse::parse(method, &response)
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: log.test.example\r\nconnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
     request += "\r\n";
-    connection.write_all(request.as_bytes()).unwrap();
-    let mut response = Vec::new();
-    connection.read_to_end(&mut response).unwrap();
-    HttpResponse::parse(method, &response)
+    request
 }

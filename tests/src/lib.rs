@@ -21,7 +21,7 @@ pub use data::{Data, TestLog, event};
 pub use disk::{Ballast, SmallDisk};
 pub use hook::{Hook, recorded};
 pub use hostile::{Attack, HostileLog};
-pub use http::{HttpResponse, http_get, http_over, http_request};
+pub use http::{HttpResponse, http_get, http_over, http_post, http_request};
 pub use memory_log::{MemoryLog, add_checkpoint};
 pub use process::{Refused, counterfoil, counterfoild};
 pub use server::Server;

@@ -241,6 +241,11 @@ impl Log {
         self.shared.published.borrow().clone()
     }
 
+    /// Whether the log takes events.
+    pub fn is_writing(&self) -> bool {
+        *self.shared.writing.borrow()
+    }
+
     /// Ready when the log takes no more events: it was stopped, or a write failed for good.
     pub fn writing_ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut writing = self.shared.writing.subscribe();

@@ -10,6 +10,7 @@ mod grpc;
 mod hooks;
 mod http;
 mod init;
+mod intake;
 mod metrics;
 mod serve;
 mod source;

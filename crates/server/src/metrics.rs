@@ -25,6 +25,10 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) enum IntakePath {
     /// `POST /hooks/<source>`.
     Hooks,
+    /// `POST /logs/<name>/events`.
+    CloudEvents,
+    /// `POST /services/collector`.
+    Hec,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

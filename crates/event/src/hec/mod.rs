@@ -135,19 +135,15 @@ pub fn parse_raw(body: &[u8], metadata: &Metadata) -> Result<Vec<HecEvent>, HecE
             event,
             problem: problem.to_string(),
         })?;
-        events.push(
-            HecEvent::audit_document(text, String::new(), metadata.extensions()).unwrap_or_else(|| {
-                HecEvent {
-                    event_type: RAW_EVENT_TYPE.to_owned(),
-                    id: None,
-                    subject: String::new(),
-                    time: String::new(),
-                    data_content_type: TEXT,
-                    data: Bytes::copy_from_slice(line),
-                    extensions: metadata.extensions(),
-                }
-            }),
-        );
+        events.push(HecEvent::audit_document(text, "").unwrap_or_else(|| HecEvent {
+            event_type: RAW_EVENT_TYPE.to_owned(),
+            id: None,
+            subject: String::new(),
+            time: String::new(),
+            data_content_type: TEXT,
+            data: Bytes::copy_from_slice(line),
+            extensions: metadata.extensions(),
+        }));
     }
     if events.is_empty() {
         return Err(HecError::NoData);
@@ -180,7 +176,7 @@ impl Envelope<'_> {
             })?,
         };
         let payload = self.event.ok_or(HecError::MissingEvent { event })?.get();
-        if let Some(document) = HecEvent::audit_document(payload, time.clone(), extensions.clone()) {
+        if let Some(document) = HecEvent::audit_document(payload, &time) {
             return Ok(document);
         }
         let text: Option<String> = serde_json::from_str(payload).ok();
@@ -219,18 +215,18 @@ impl Metadata {
 }
 
 impl HecEvent {
-    /// A document of GitHub's audit log. `None` if this is none. A time beside it counts only if it has none of its own.
-    fn audit_document(json: &str, time: String, mut extensions: Vec<(String, String)>) -> Option<Self> {
+    /// A document of GitHub's audit log. `None` if this is none. A time beside it counts only if it has none of its own; what else
+    /// stands beside it says how it was sent, and the same document sent in another way has to stay the same event.
+    fn audit_document(json: &str, time: &str) -> Option<Self> {
         let document = audit::Document::parse(json)?;
-        extensions.push(("nativeevent".to_owned(), document.action.clone()));
         Some(Self {
             event_type: audit::event_type(&document.action),
             id: Some(document.id),
             subject: document.subject,
-            time: document.time.unwrap_or(time),
+            time: document.time.unwrap_or_else(|| time.to_owned()),
             data_content_type: JSON,
             data: Bytes::copy_from_slice(json.as_bytes()),
-            extensions,
+            extensions: vec![("nativeevent".to_owned(), document.action)],
         })
     }
 

@@ -48,6 +48,23 @@ impl Caller {
         matches!(&*self.0, Credential::None(_))
     }
 
+    /// The log that the credential is for, if it is for one alone.
+    pub(crate) fn only_log(&self) -> Option<LogName> {
+        let record;
+        let now = Timestamp::now();
+        let grant = match &*self.0 {
+            Credential::None(grant) => grant,
+            Credential::Token(holder) => {
+                record = holder.record(now).ok()?;
+                &record.grant
+            }
+            Credential::Certificate(certified) => certified.grant(now).ok()?,
+            Credential::Job(identity) => identity.grant(now).ok()?,
+        };
+        let mut logs = grant.logs()?.iter();
+        logs.next().filter(|_| logs.next().is_none()).cloned()
+    }
+
     /// Lets the caller hand events to `log` in this one call, and says as whom.
     ///
     /// A job's token is spent by this, and the log has its issuer's keys on record afterwards. A call that goes on for long

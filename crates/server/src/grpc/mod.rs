@@ -26,7 +26,7 @@ pub(crate) const MAX_READ_REQUEST_BYTES: usize = 64 * 1024;
 pub(crate) type Logs = Arc<BTreeMap<LogName, Arc<Log>>>;
 
 /// A log on which the caller has this right. Whoever has it not does not learn whether there is such a log.
-fn find_log(logs: &Logs, name: &str, caller: &Caller, right: Right) -> Result<Arc<Log>, Refusal> {
+pub(crate) fn find_log(logs: &Logs, name: &str, caller: &Caller, right: Right) -> Result<Arc<Log>, Refusal> {
     let name = if name.is_empty() { LogName::DEFAULT } else { name };
     let unknown = || Refusal::unknown_log(name);
     let name = LogName::from_str(name).map_err(|_| unknown())?;
@@ -35,7 +35,7 @@ fn find_log(logs: &Logs, name: &str, caller: &Caller, right: Right) -> Result<Ar
 }
 
 /// Who sent a request.
-fn caller(extensions: &Extensions) -> Caller {
+pub(crate) fn caller(extensions: &Extensions) -> Caller {
     let caller = extensions.get().cloned();
     caller.expect("the layer that finds out who calls is around every service")
 }

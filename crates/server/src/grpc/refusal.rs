@@ -1,6 +1,6 @@
 //! Refusing: one account of what is wrong, told as a status or as the result of one item.
 
-use counterfoil_event::InvalidEvent;
+use counterfoil_event::{InvalidEvent, cloudevents::CloudEventError};
 use counterfoil_log::{ReadError, SubmitError};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_proto::{InvalidField, v1};
@@ -24,12 +24,12 @@ const IDENTITY_RETRY_MS: u64 = 30_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     code: Code,
-    reason: v1::Reason,
-    message: String,
+    pub(crate) reason: v1::Reason,
+    pub(crate) message: String,
     /// Name and problem of each field that is wrong.
-    fields: Vec<(String, String)>,
-    existing: Option<LeafIndex>,
-    retry_after_ms: Option<u64>,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) existing: Option<LeafIndex>,
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
 impl Refusal {
@@ -112,6 +112,16 @@ impl From<InvalidEvent> for Refusal {
                 )
             })
             .collect();
+        Self::invalid(v1::Reason::InvalidEvent, fields)
+    }
+}
+
+impl From<CloudEventError> for Refusal {
+    fn from(error: CloudEventError) -> Self {
+        let fields = error.fields();
+        if fields.is_empty() {
+            return Self::new(Code::InvalidArgument, v1::Reason::InvalidEvent, error);
+        }
         Self::invalid(v1::Reason::InvalidEvent, fields)
     }
 }

@@ -17,7 +17,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
-use crate::access::{Caller, Right};
+use crate::{
+    access::{Caller, Right},
+    intake::{self, INLINE_BYTES},
+};
 
 /// Requests of a stream that enter the log side by side, if they have arrived.
 const STREAM_GROUP_EVENTS: usize = 256;
@@ -25,8 +28,6 @@ const STREAM_GROUP_EVENTS: usize = 256;
 const STREAM_GROUPS: usize = 16;
 /// Responses of one stream that its client has yet to read.
 const STREAM_RESPONSES: usize = 16;
-/// Hashing and compressing more than this holds up an async worker for too long.
-const INLINE_BYTES: usize = 256 * 1024;
 
 /// Serves `counterfoil.v1.SubmitService`.
 pub(crate) struct Submitter {
@@ -309,13 +310,9 @@ fn prepare(
         .map(|(sequence, event)| {
             let event = event
                 .ok_or_else(Refusal::missing_event)
-                .and_then(|event| Ok(Event::try_from(event)?));
-            (
-                sequence,
-                event
-                    .map(|event| prepared.push(log.prepare(event, submitter)))
-                    .err(),
-            )
+                .and_then(|event| Ok(Event::try_from(event)?))
+                .and_then(|event| intake::prepare(log, event, submitter));
+            (sequence, event.map(|event| prepared.push(event)).err())
         })
         .collect();
     (items, prepared)

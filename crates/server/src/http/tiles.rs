@@ -1,12 +1,11 @@
-//! What the port serves beside gRPC: each log as C2SP tlog-tiles under `/logs/<name>/`, and `/health`.
+//! Each log as C2SP tlog-tiles under `/logs/<name>/`.
 //!
 //! A path has one spelling. Whatever is spelled in another way, or is not there, is not found.
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
-    body::Body,
+    Extension,
     extract::{Request, State},
     http::{
         Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
@@ -16,15 +15,15 @@ use axum::{
         },
     },
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use counterfoil_log::{Log, LogName, ReadError};
 use counterfoil_merkle::TilePath;
 use tokio::{sync::Semaphore, time::timeout};
-use tonic::Status;
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 use tracing::error;
 
+use super::{NEVER, TEXT};
 use crate::{
     access::{Caller, Denied, Right},
     grpc::Logs,
@@ -37,7 +36,6 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// When to come back, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// A checkpoint is as new as the publishing interval, which is a second; for so long it may answer others too.
 const BRIEFLY: Caching = Caching {
@@ -49,11 +47,9 @@ const FOR_EVER: Caching = Caching {
     by_all: HeaderValue::from_static("public, max-age=604800, immutable"),
     by_caller: HeaderValue::from_static("private, max-age=604800, immutable"),
 };
-/// What is not there may be there in a moment.
-const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Adds the paths to those of gRPC.
-pub(crate) fn add_to(grpc: Router, logs: Logs) -> Router {
+/// What answers `GET /logs/{*path}`.
+pub(super) fn reader(logs: Logs) -> MethodRouter {
     let reader = Reader {
         logs,
         turns: Arc::new(Semaphore::new(MAX_READS)),
@@ -65,13 +61,7 @@ pub(crate) fn add_to(grpc: Router, logs: Logs) -> Router {
                 extensions.get::<Compressible>().is_some()
             },
         );
-    let tiles = get(read).fallback(only_get).layer(compression).with_state(reader);
-    grpc.route("/logs/{*path}", tiles)
-        .route(
-            "/health",
-            get(async || ([(CACHE_CONTROL, NEVER)], "ok\n")).fallback(only_get),
-        )
-        .fallback(nothing_here)
+    get(read).layer(compression).with_state(reader)
 }
 
 /// For how long an answer may be kept.
@@ -104,7 +94,7 @@ struct Compressible;
 
 /// Why there is no answer, or none yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     Denied(Denied),
     NotFound,
     NotPublished,
@@ -239,23 +229,4 @@ fn names(headers: &HeaderMap, tag: &HeaderValue) -> bool {
         .flat_map(|tags| tags.as_bytes().split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)
         .any(|other| other == b"*" || opaque(other) == tag)
-}
-
-async fn only_get() -> impl IntoResponse {
-    (
-        StatusCode::METHOD_NOT_ALLOWED,
-        [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, NEVER)],
-        "only GET and HEAD are allowed here\n",
-    )
-}
-
-/// Whoever calls a service that is not there is told so in gRPC.
-async fn nothing_here(headers: HeaderMap) -> Response {
-    let is_grpc = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
-        return Status::unimplemented("").into_http::<Body>();
-    }
-    Refusal::NotFound.into_response()
 }

@@ -1,0 +1,149 @@
+//! `POST /logs/<name>/events`: CloudEvents 1.0 over HTTP in binary, structured and batched mode.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, post},
+};
+use bytes::Bytes;
+use counterfoil_event::{
+    Event,
+    cloudevents::{self, BATCH_MEDIA_TYPE, MEDIA_TYPE_PREFIX, STRUCTURED_MEDIA_TYPE},
+};
+use serde_json::json;
+
+use super::{
+    Intake,
+    answer::{Outcome, Problem, json},
+    not_allowed,
+};
+use crate::{
+    access::Right,
+    grpc::{self, Refusal},
+    intake,
+    metrics::IntakePath,
+};
+
+/// What answers `POST /logs/{*path}`.
+pub(super) fn sink(intake: Intake) -> MethodRouter {
+    post(submit).with_state(intake)
+}
+
+/// The events of a request.
+enum Events {
+    One(Event),
+    Batch(Vec<Result<Event, Refusal>>),
+}
+
+async fn submit(State(intake): State<Intake>, request: Request) -> Response {
+    let Some(name) = log_of(request.uri().path()).map(ToOwned::to_owned) else {
+        return not_allowed(request.uri().clone()).await;
+    };
+    match intake.cloudevents(&name, request).await {
+        Ok(response) => response,
+        Err(problem) => {
+            intake.metrics.count_intake(IntakePath::CloudEvents, "refused");
+            problem.into_response()
+        }
+    }
+}
+
+/// The name of the log in `/logs/<name>/events`.
+pub(super) fn log_of(path: &str) -> Option<&str> {
+    let (name, rest) = path.strip_prefix("/logs/")?.split_once('/')?;
+    (rest == "events").then_some(name)
+}
+
+impl Intake {
+    async fn cloudevents(&self, name: &str, request: Request) -> Result<Response, Problem> {
+        let (head, body) = request.into_parts();
+        let caller = grpc::caller(&head.extensions);
+        let log = grpc::find_log(&self.logs, name, &caller, Right::Submit)?;
+        let received = self.bodies.read(&head.headers, body, false).await?;
+        let events = read(&head.headers, &received.bytes)?;
+        let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
+        match events {
+            Events::One(event) => {
+                let mut results = intake::submit(&log, &submitter, vec![Ok(event)]).await?;
+                let result = results.pop().expect("one event has one result");
+                self.count(IntakePath::CloudEvents, &result);
+                match result {
+                    Ok(placed) => Ok(json(StatusCode::OK, &Outcome::from(Ok(placed)))),
+                    Err(refusal) => Err(refusal.into()),
+                }
+            }
+            Events::Batch(events) => {
+                let results = intake::submit(&log, &submitter, events).await?;
+                let all_well = results.iter().all(Result::is_ok);
+                let status = if all_well {
+                    StatusCode::OK
+                } else {
+                    StatusCode::MULTI_STATUS
+                };
+                for result in &results {
+                    self.count(IntakePath::CloudEvents, result);
+                }
+                let results: Vec<Outcome> = results.into_iter().map(Outcome::from).collect();
+                Ok(json(status, &json!({ "results": results })))
+            }
+        }
+    }
+
+    /// Counts what became of an event.
+    pub(super) fn count(&self, path: IntakePath, result: &Result<intake::Placed, Refusal>) {
+        let outcome = match result {
+            Ok(placed) if placed.duplicate => "duplicate",
+            Ok(_) => "recorded",
+            Err(refusal) if refusal.existing.is_some() => "conflict",
+            Err(_) => "refused",
+        };
+        self.metrics.count_intake(path, outcome);
+    }
+}
+
+/// Which mode it is in, the content type says.
+fn read(headers: &HeaderMap, body: &Bytes) -> Result<Events, Problem> {
+    let content_type = match headers.get(CONTENT_TYPE) {
+        None => None,
+        Some(value) => Some(value.to_str().map_err(|_| unsupported("it is not ASCII"))?),
+    };
+    let essence = content_type
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    match essence.as_str() {
+        STRUCTURED_MEDIA_TYPE => Ok(Events::One(cloudevents::from_json(body)?)),
+        BATCH_MEDIA_TYPE => {
+            let events = cloudevents::batch_from_json(body)?.into_iter();
+            Ok(Events::Batch(events.map(|event| Ok(event?)).collect()))
+        }
+        other if other.starts_with(MEDIA_TYPE_PREFIX) => {
+            Err(unsupported("of CloudEvents' formats only JSON is read"))
+        }
+        _ => {
+            if !headers.contains_key("ce-specversion") {
+                let problem = format!(
+                    "this is no CloudEvent: it has neither headers ce-… nor the content type {STRUCTURED_MEDIA_TYPE} or {BATCH_MEDIA_TYPE}"
+                );
+                return Err(Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "INVALID_REQUEST",
+                    problem,
+                ));
+            }
+            let all = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()));
+            // A copy: the buffer that it came in may be much larger.
+            let body = Bytes::copy_from_slice(body);
+            Ok(Events::One(cloudevents::from_headers(all, content_type, body)?))
+        }
+    }
+}
+
+fn unsupported(problem: &str) -> Problem {
+    let message = format!("the content type is not supported: {problem}");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_REQUEST", message)
+}

@@ -1,0 +1,270 @@
+//! Splunk's HTTP Event Collector under `/services/collector`, for senders that know no other: GitHub Enterprise's audit-log
+//! streaming among them.
+//!
+//! Answers have Splunk's shapes, texts and numbers, which senders act upon. A request is taken as a whole or not at all.
+
+use axum::{
+    Json, Router,
+    extract::{Query, Request, State},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use counterfoil_event::{
+    Submitter,
+    hec::{HecError, HecEvent, Metadata, parse_events, parse_raw},
+};
+use counterfoil_log::Log;
+use counterfoil_proto::v1::Reason;
+use serde::Serialize;
+
+use super::{Intake, NEVER, body::BodyError};
+use crate::{
+    access::Right,
+    grpc::{self, Refusal},
+    intake,
+    metrics::IntakePath,
+};
+
+/// The paths of the collector.
+pub(super) fn collector(intake: Intake) -> Router {
+    let event = post(submit_events).fallback(only_post);
+    let raw = post(submit_raw).fallback(only_post);
+    let health = get(health);
+    let mut router = Router::new().route("/services/collector/ack", post(ack).fallback(only_post));
+    for path in ["", "/1.0", "/event", "/event/1.0"] {
+        router = router.route(&format!("/services/collector{path}"), event.clone());
+    }
+    for version in ["", "/1.0"] {
+        router = router
+            .route(&format!("/services/collector/raw{version}"), raw.clone())
+            .route(&format!("/services/collector/health{version}"), health.clone());
+    }
+    router.with_state(intake)
+}
+
+/// An answer by Splunk's number for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Success,
+    TokenRequired,
+    InvalidToken,
+    NoData,
+    InvalidFormat { event: usize },
+    InternalError,
+    Busy,
+    MissingEvent { event: usize },
+    BlankEvent { event: usize },
+    AckDisabled,
+    Fields { event: usize },
+    Healthy,
+    Unhealthy,
+    Stopping,
+    TooLarge,
+    NotFound,
+    NotAllowed,
+}
+
+#[derive(Serialize)]
+struct AnswerJson {
+    text: &'static str,
+    code: u16,
+    #[serde(rename = "invalid-event-number", skip_serializing_if = "Option::is_none")]
+    invalid_event: Option<usize>,
+}
+
+impl Answer {
+    fn parts(self) -> (StatusCode, u16, &'static str, Option<usize>) {
+        match self {
+            Self::Success => (StatusCode::OK, 0, "Success", None),
+            Self::TokenRequired => (StatusCode::UNAUTHORIZED, 2, "Token is required", None),
+            Self::InvalidToken => (StatusCode::FORBIDDEN, 4, "Invalid token", None),
+            Self::NoData => (StatusCode::BAD_REQUEST, 5, "No data", None),
+            Self::InvalidFormat { event } => (StatusCode::BAD_REQUEST, 6, "Invalid data format", Some(event)),
+            Self::InternalError => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                8,
+                "Internal server error",
+                None,
+            ),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, 9, "Server is busy", None),
+            Self::MissingEvent { event } => (
+                StatusCode::BAD_REQUEST,
+                12,
+                "Event field is required",
+                Some(event),
+            ),
+            Self::BlankEvent { event } => (
+                StatusCode::BAD_REQUEST,
+                13,
+                "Event field cannot be blank",
+                Some(event),
+            ),
+            Self::AckDisabled => (StatusCode::BAD_REQUEST, 14, "ACK is disabled", None),
+            Self::Fields { event } => (
+                StatusCode::BAD_REQUEST,
+                15,
+                "Error in handling indexed fields",
+                Some(event),
+            ),
+            Self::Healthy => (StatusCode::OK, 17, "HEC is healthy", None),
+            Self::Unhealthy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                18,
+                "HEC is unhealthy, queues are full",
+                None,
+            ),
+            Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                23,
+                "Server is shutting down",
+                None,
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                27,
+                "Request entity too large",
+                None,
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, 404, "Not Found", None),
+            Self::NotAllowed => (StatusCode::METHOD_NOT_ALLOWED, 405, "Method Not Allowed", None),
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let (status, code, text, invalid_event) = self.parts();
+        let body = AnswerJson {
+            text,
+            code,
+            invalid_event,
+        };
+        let mut response = (status, [(CACHE_CONTROL, NEVER)], Json(body)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<HecError> for Answer {
+    fn from(error: HecError) -> Self {
+        match error {
+            HecError::NoData => Self::NoData,
+            HecError::Malformed { event, .. } => Self::InvalidFormat { event },
+            HecError::MissingEvent { event } => Self::MissingEvent { event },
+            HecError::BlankEvent { event } => Self::BlankEvent { event },
+            HecError::Fields { event } => Self::Fields { event },
+            HecError::TooManyEvents => Self::TooLarge,
+        }
+    }
+}
+
+impl From<BodyError> for Answer {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::Busy => Self::Busy,
+            BodyError::TooSlow | BodyError::Broken | BodyError::NotGzip | BodyError::UnknownEncoding => {
+                Self::InvalidFormat { event: 0 }
+            }
+        }
+    }
+}
+
+/// What the log said of a whole request.
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Stopping => Self::Stopping,
+            Reason::DataLoss => Self::InternalError,
+            Reason::UnknownLog => Self::NotFound,
+            Reason::Unauthenticated => Self::TokenRequired,
+            Reason::PermissionDenied => Self::InvalidToken,
+            // The sender has to keep what it has and come back.
+            _ => Self::Busy,
+        }
+    }
+}
+
+type Parse = fn(&[u8], &Metadata) -> Result<Vec<HecEvent>, HecError>;
+
+async fn submit_events(
+    State(intake): State<Intake>,
+    Query(metadata): Query<Metadata>,
+    request: Request,
+) -> Answer {
+    intake.collect(parse_events, metadata, request).await
+}
+
+async fn submit_raw(
+    State(intake): State<Intake>,
+    Query(metadata): Query<Metadata>,
+    request: Request,
+) -> Answer {
+    intake.collect(parse_raw, metadata, request).await
+}
+
+async fn ack() -> Answer {
+    Answer::AckDisabled
+}
+
+async fn only_post() -> Answer {
+    Answer::NotAllowed
+}
+
+/// Healthy as long as every log takes events.
+async fn health(State(intake): State<Intake>) -> Answer {
+    if intake.logs.values().all(|log| log.is_writing()) {
+        Answer::Healthy
+    } else {
+        Answer::Unhealthy
+    }
+}
+
+impl Intake {
+    async fn collect(&self, parse: Parse, metadata: Metadata, request: Request) -> Answer {
+        let answer = match self.collected(parse, metadata, request).await {
+            Ok(()) => return Answer::Success,
+            Err(answer) => answer,
+        };
+        self.metrics.count_intake(IntakePath::Hec, "refused");
+        answer
+    }
+
+    async fn collected(&self, parse: Parse, metadata: Metadata, request: Request) -> Result<(), Answer> {
+        let (head, body) = request.into_parts();
+        let caller = grpc::caller(&head.extensions);
+        // The protocol has no place for a log's name.
+        let name = caller.only_log().unwrap_or_default();
+        let log = grpc::find_log(&self.logs, name.as_str(), &caller, Right::Submit)?;
+        let received = self.bodies.read(&head.headers, body, true).await?;
+        let events = parse(&received.bytes, &metadata)?;
+        let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
+        let results = submit_all(&log, &submitter, events).await?;
+        for result in &results {
+            self.count(IntakePath::Hec, result);
+        }
+        // A conflict is on record as such. To the sender it is a success: nothing that it could send again would differ.
+        Ok(())
+    }
+}
+
+async fn submit_all(
+    log: &Log,
+    submitter: &Submitter,
+    events: Vec<HecEvent>,
+) -> Result<Vec<Result<intake::Placed, Refusal>>, Answer> {
+    let mut accepted = Vec::with_capacity(events.len());
+    for (event, sent) in events.into_iter().enumerate() {
+        let read = sent.into_event(submitter.source_id(), intake::random_id);
+        accepted.push(Ok(read.map_err(|_| Answer::InvalidFormat { event })?));
+    }
+    Ok(intake::submit(log, submitter, accepted).await?)
+}
