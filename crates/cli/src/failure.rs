@@ -13,7 +13,7 @@ use crate::output::{self, TreeHead, printable};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done, and everything verified
-  1  verification failed, or the log misbehaved: do not trust it
+  1  something did not verify, or the log misbehaved: do not rely on it
   2  the command line or a local file is wrong
   3  the server is unreachable or overloaded, or witnesses are missing yet: try again
   4  the log refused the request: change it

@@ -1,15 +1,10 @@
 //! Webhooks, signed as the Standard Webhooks specification has it: HMAC-SHA256 over `<id>.<timestamp>.<body>`.
 
-use std::{
-    fmt, fs,
-    io::{self, Read as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use counterfoil_files::read_secret;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
     Url,
@@ -31,7 +26,7 @@ const SECRET_PREFIX: &str = "whsec_";
 /// How long a secret may be, in bytes, before base64.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Longest secret file.
-const MAX_SECRET_FILE_BYTES: u64 = 1024;
+const MAX_SECRET_FILE_BYTES: usize = 1024;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
@@ -41,21 +36,18 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 /// Why a file holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// It can't be read.
-    #[error("can't read the webhook's secret: {0}")]
-    Io(#[from] io::Error),
+    /// It can't be read, or others than its owner can read it.
+    #[error(transparent)]
+    File(#[from] counterfoil_files::SecretError),
     /// It is something else.
     #[error("a webhook's secret is {SECRET_PREFIX} and the base64 of 24 to 64 random bytes")]
     Form,
 }
 
 impl Secret {
-    /// Reads a secret from the first line of a file.
+    /// Reads a secret from a file that only its owner can read.
     pub fn load(path: &Path) -> Result<Self, SecretError> {
-        let mut text = Zeroizing::new(String::new());
-        fs::File::open(path)?
-            .take(MAX_SECRET_FILE_BYTES)
-            .read_to_string(&mut text)?;
+        let text = read_secret(path, MAX_SECRET_FILE_BYTES)?;
         Self::parse(text.trim_end())
     }
 
@@ -109,7 +101,7 @@ impl Webhook {
         }
     }
 
-    /// Delivers until nothing waits; the first failure that lasts ends it.
+    /// Delivers until nothing waits, however long that takes.
     pub(crate) async fn drain(&self) {
         let mut delays = delays();
         loop {

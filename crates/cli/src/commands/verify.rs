@@ -81,7 +81,10 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
                 receipt.index,
                 verified.head().size()
             );
-            if failure.exit == Exit::Unavailable { failure } else { failure.after(&fact) }
+            match failure.exit {
+                Exit::Untrusted | Exit::NotFound | Exit::Refused => failure.after(&fact),
+                Exit::Unavailable | Exit::Usage => failure,
+            }
         })?),
         None => None,
     };
