@@ -140,6 +140,8 @@ impl SourcesDirectory {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::{Provider, Secret};
 
