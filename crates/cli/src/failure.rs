@@ -13,7 +13,7 @@ use crate::output::{self, TreeHead, printable};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done, and everything verified
-  1  something did not verify, or the log misbehaved: do not rely on it
+  1  verification failed, or the log misbehaved: do not trust it
   2  the command line or a local file is wrong
   3  the server is unreachable or overloaded, or witnesses are missing yet: try again
   4  the log refused the request: change it
@@ -91,6 +91,11 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// Whether the log refused what it was sent, rather than who sent it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.details.get("kind").is_some_and(|kind| kind == "refused")
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -279,6 +284,6 @@ impl From<Error> for Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self::refusal(&refusal)
+        Error::from(refusal).into()
     }
 }

@@ -121,14 +121,15 @@ impl<'a> Recorder<'a> {
         keep: impl FnOnce(&Submitted) -> Result<(), Failure>,
     ) -> Result<OnRecord, Failure> {
         let deadline = Instant::now() + self.deadline;
-        let client = self
-            .within(deadline, self.common.client_within(self.deadline))
-            .await?;
+        let connect = || self.within(deadline, self.common.client_within(self.deadline));
+        let mut client = connect().await?;
         // Held until the event is on record: it comes after those that wait, and before those that come.
-        let _delivering = match self.outbox.waiting()? {
-            0 => None,
-            _ => Some(self.deliver_waiting(&client, deadline).await?),
-        };
+        let mut _delivering = None;
+        if self.outbox.waiting()? > 0 {
+            _delivering = Some(self.deliver_waiting(&client, deadline).await?);
+            // An ID token may be good for one call, and delivering was one.
+            client = connect().await?;
+        }
         let submission = async {
             *sent = true;
             let submitted = client.submit(event).await.inspect_err(|error| {

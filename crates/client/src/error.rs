@@ -23,7 +23,7 @@ pub enum Error {
     Unavailable(#[from] Unavailable),
     /// The log said no, and why.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// The server does not let this caller do this.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -63,6 +63,17 @@ impl Error {
             Self::Refused(refusal) => refusal.action(),
             Self::Misbehaviour(_) | Self::InvalidAnswer(_) => Action::Alert,
             Self::Denied(_) | Self::State(_) | Self::Options(_) => Action::Fix,
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    /// A stream that goes on asks for rights again: one event's refusal may be about its sender.
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Unauthenticated => Denied::Unauthenticated(refusal.message).into(),
+            Reason::PermissionDenied => Denied::Forbidden(refusal.message).into(),
+            _ => Self::Refused(refusal),
         }
     }
 }

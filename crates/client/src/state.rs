@@ -2,11 +2,12 @@
 
 use std::{
     env,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use counterfoil_files::{FileError, Readers, create_directory, read, replace};
+use counterfoil_files::{FileError, Readers, create_directory, replace};
 use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead, UnixMillis};
 use counterfoil_verify::{Evidence, EvidenceTextError};
 
@@ -78,9 +79,15 @@ impl StateDir {
     /// The saved head of a log. It need not be cosigned: it may be the head of a receipt.
     pub(crate) fn load(&self, policy: &Policy, origin: &Origin) -> Result<Option<SignedHead>, StateError> {
         let path = self.file(origin, "head");
-        let Some(note) = read(&path, MAX_NOTE_BYTES)? else {
-            return Ok(None);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(FileError::at("open", &path))?,
         };
+        let mut note = Vec::new();
+        // One byte above the limit, so that a longer file is refused rather than cut.
+        file.take(MAX_NOTE_BYTES as u64 + 1)
+            .read_to_end(&mut note)
+            .map_err(FileError::at("read", &path))?;
         policy
             .verify_head(&note)
             .map(Some)
@@ -94,7 +101,7 @@ impl StateDir {
         base: Option<&SignedHead>,
         head: &SignedHead,
     ) -> Result<Saved, StateError> {
-        create_directory(&self.0, Readers::Umask)?;
+        create_directory(&self.0)?;
         let lock_path = self.file(head.origin(), "lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -131,7 +138,7 @@ impl StateDir {
         let directory = Self(self.0.join("evidence"));
         let path = directory.file(origin, &name);
         if !path.exists() {
-            create_directory(&directory.0, Readers::Umask)?;
+            create_directory(&directory.0)?;
             replace(&path, evidence.to_text()?.as_bytes(), Readers::Umask)?;
         }
         Ok(path)

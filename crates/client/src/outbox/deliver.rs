@@ -13,7 +13,7 @@ use super::{
     ItemNumber, Outbox, OutboxError,
     spool::{DeliveryLock, ReadError, Spool, Stored},
 };
-use crate::{Client, Error, Refusal, Submitted};
+use crate::{Client, Error, InvalidAnswer, Outcome, Refusal, SubmitResults, SubmitSender, Submitted};
 
 /// How many events are recorded before their heads are linked and their files go. A crash sends that many again.
 const LINK_EVERY: usize = 64;
@@ -86,6 +86,7 @@ impl Outbox {
             set_aside: 0,
             left: 0,
         };
+        let mut stream = Stream::open(client);
         loop {
             let waiting = self.blocking(Spool::waiting).await?;
             delivery.left = waiting.len();
@@ -95,7 +96,7 @@ impl Outbox {
             let mut open = Vec::new();
             let mut stop = Ok(());
             for stored in waiting.into_iter().take(LINK_EVERY) {
-                match self.send(client, stored, deadline).await {
+                match self.send(&mut stream, stored, deadline).await {
                     Ok(Step::Recorded(recorded)) => open.push(recorded),
                     Ok(Step::SetAside(delivered)) => {
                         delivery.left -= 1;
@@ -123,8 +124,13 @@ impl Outbox {
         }
     }
 
-    /// Submits one event. One at a time: only so is the order in the log that of the outbox, whatever fails.
-    async fn send(&self, client: &Client, stored: Stored, deadline: Option<Instant>) -> Result<Step, Stop> {
+    /// Submits one event, and waits for what becomes of it: only so is the order in the log that of the outbox.
+    async fn send(
+        &self,
+        stream: &mut Stream,
+        stored: Stored,
+        deadline: Option<Instant>,
+    ) -> Result<Step, Stop> {
         let read = self.blocking({
             let stored = stored.clone();
             move |spool| Ok(spool.read(&stored))
@@ -138,25 +144,25 @@ impl Outbox {
                 return self.put_aside(stored, None, fate, damage.to_string()).await;
             }
         };
-        let submission = client.submit(&item.event);
+        let submission = stream.submit(item.event.clone());
         let submitted = match deadline {
             Some(deadline) => timeout_at(deadline, submission)
                 .await
                 .map_err(|_| Stop::TimeOver)?,
             None => submission.await,
         };
-        match submitted {
+        match submitted? {
             Ok(submitted) => Ok(Step::Recorded(Open {
                 stored,
                 event: item.event,
                 submitted: Box::new(submitted),
             })),
-            Err(Error::Refused(refusal)) if is_final(&refusal) => {
+            Err(refusal) if is_final(&refusal) => {
                 let reason = refusal.to_string();
                 self.put_aside(stored, Some(item.event), Fate::Refused(refusal), reason)
                     .await
             }
-            Err(error) => Err(Stop::Failed(error.into())),
+            Err(refusal) => Err(Error::from(refusal).into()),
         }
     }
 
@@ -210,6 +216,28 @@ impl Outbox {
         match task::spawn_blocking(move || work(&spool)).await {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// One call for all that waits: an ID token of a CI system may be good for one.
+struct Stream {
+    sender: SubmitSender,
+    results: SubmitResults,
+}
+
+impl Stream {
+    fn open(client: &Client) -> Self {
+        let (sender, results) = client.submit_stream(1);
+        Self { sender, results }
+    }
+
+    async fn submit(&mut self, event: Event) -> Result<Outcome, Error> {
+        let sent = self.sender.send(event).await;
+        match (self.results.next().await?, sent) {
+            (Some((_, outcome)), _) => Ok(outcome),
+            (None, Err(error)) => Err(error.into()),
+            (None, Ok(_)) => Err(InvalidAnswer::new("a result is missing").into()),
         }
     }
 }

@@ -28,6 +28,7 @@ use tokio_stream::{
     wrappers::{ReceiverStream, TcpListenerStream},
 };
 use tonic::{Request, Response, Status, Streaming, transport};
+use tonic_types::StatusExt as _;
 
 /// What the log does that it must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -488,6 +489,36 @@ impl FakeLog {
     }
 }
 
+impl State {
+    /// What is said of an event instead of recording it.
+    fn refusal(&self, id: &str) -> Option<Status> {
+        let (refused, status) = self.refused.as_ref()?;
+        let meant = refused.as_ref().is_none_or(|refused| refused == id);
+        meant.then(|| status.clone())
+    }
+}
+
+/// A refusal with a reason is of one event; another ends the stream.
+fn in_stream(status: Status, sequence: u64) -> Result<v1::SubmitStreamResponse, Status> {
+    let reason = status.get_details_error_info().and_then(|info| {
+        let reason = format!("REASON_{}", info.reason);
+        v1::Reason::from_str_name(&reason)
+    });
+    let Some(reason) = reason else { return Err(status) };
+    let refused = v1::Refused {
+        reason: reason.into(),
+        message: status.message().to_owned(),
+        ..v1::Refused::default()
+    };
+    Ok(v1::SubmitStreamResponse {
+        results: vec![v1::SubmitResult {
+            sequence,
+            outcome: Some(Outcome::Refused(refused)),
+        }],
+        ..v1::SubmitStreamResponse::default()
+    })
+}
+
 fn flip(proof: &mut [Bytes]) {
     if let Some(hash) = proof.first_mut() {
         let mut bytes = hash.to_vec();
@@ -510,10 +541,8 @@ impl SubmitService for FakeLog {
         let authorization = request.metadata().get("authorization");
         state.authorization = authorization.map(|value| value.to_str().unwrap().to_owned());
         let event = request.into_inner().event.unwrap();
-        if let Some((id, status)) = &state.refused
-            && id.as_ref().is_none_or(|id| *id == event.id)
-        {
-            return Err(status.clone());
+        if let Some(status) = state.refusal(&event.id) {
+            return Err(status);
         }
         let accepted = self.accept(event, &mut state)?;
         let size = state.leaves.len() as u64;
@@ -547,6 +576,14 @@ impl SubmitService for FakeLog {
         let (answers, outgoing) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(Ok(request)) = requests.next().await {
+                let refusal = log.state().refusal(&request.event.as_ref().unwrap().id);
+                if let Some(status) = refusal {
+                    let answer = in_stream(status, request.sequence);
+                    if answer.is_err() | answers.send(answer).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 let answer = log
                     .results(vec![(request.sequence, request.event.unwrap())])
                     .unwrap();
