@@ -10,6 +10,7 @@
 
 mod commands;
 mod credentials;
+mod environment;
 mod failure;
 mod files;
 mod options;
@@ -37,7 +38,7 @@ async fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let output = Output::new(common.json);
     match command.run(&common, &output).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             let failure = commands::evidence::keep(failure, &common);
             failure.report(common.json);

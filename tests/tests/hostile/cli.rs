@@ -38,15 +38,15 @@ fn ask(log: &HostileLog, state: &Path, arguments: &[&str]) -> Said {
 }
 
 /// Asks an honest log for its head, then the same log under attack.
-async fn attacked(attack: Attack, turn: usize, arguments: &[&str]) -> (HostileLog, tempfile::TempDir, Said) {
+async fn attacked(attack: Attack, turn: usize, arguments: &[&str]) -> (HostileLog, Said) {
     let log = HostileLog::start(suite_of(turn)).await;
-    let state = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap().keep();
     let key = log.key().to_string();
     let trusted = [&["--log-key", &key][..], arguments].concat();
-    assert_eq!(ask(&log, state.path(), &["--log-key", &key, "head"]).code, 0);
+    assert_eq!(ask(&log, &state, &["--log-key", &key, "head"]).code, 0);
     log.attack(attack);
-    let said = ask(&log, state.path(), &trusted);
-    (log, state, said)
+    let said = ask(&log, &state, &trusted);
+    (log, said)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,7 @@ async fn what_a_log_signs_convicts_it_before_anyone() {
         (Attack::InvalidEntry, &["get", "21"], "invalid_entry"),
     ];
     for (turn, (attack, arguments, name)) in attacks.into_iter().enumerate() {
-        let (log, _state, said) = attacked(attack, turn, arguments).await;
+        let (log, said) = attacked(attack, turn, arguments).await;
         assert_eq!((said.code, &said.name[..]), (MISBEHAVED, name), "{attack:?}");
         let evidence = said.evidence.unwrap();
         assert_eq!(confirmed(&log, &evidence, name), "log_signatures", "{attack:?}");
@@ -79,7 +79,7 @@ async fn what_a_log_serves_is_caught_though_it_convicts_nobody_else() {
         (Attack::Huge, &["head"], "invalid_answer"),
     ];
     for (turn, (attack, arguments, name)) in attacks.into_iter().enumerate() {
-        let (_log, _state, said) = attacked(attack, turn, arguments).await;
+        let (_, said) = attacked(attack, turn, arguments).await;
         assert_eq!((said.code, &said.name[..]), (MISBEHAVED, name), "{attack:?}");
         assert_eq!(said.evidence, None, "{attack:?}");
     }
@@ -91,7 +91,7 @@ async fn an_entry_that_is_not_the_one_recorded_is_caught_and_kept() {
         .into_iter()
         .enumerate()
     {
-        let (log, _state, said) = attacked(attack, turn, &["get", "26"]).await;
+        let (log, said) = attacked(attack, turn, &["get", "26"]).await;
         assert_eq!(
             (said.code, &said.name[..]),
             (MISBEHAVED, "entry_mismatch"),
@@ -105,7 +105,7 @@ async fn an_entry_that_is_not_the_one_recorded_is_caught_and_kept() {
 /// Who asked for an entry is told that there is none; that it was there only the holder of a receipt can tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_is_withheld_is_missed_by_who_has_a_receipt() {
-    let (log, _state, said) = attacked(Attack::Withhold, 0, &["get", "7"]).await;
+    let (log, said) = attacked(Attack::Withhold, 0, &["get", "7"]).await;
     assert_eq!((said.code, &said.name[..]), (5, "refused"));
 
     let scratch = tempfile::tempdir().unwrap();

@@ -35,8 +35,12 @@ async fn an_answer_that_never_ends_holds_nobody() {
     assert!(is_unavailable(client.receipt(index).await));
     assert!(is_unavailable(client.prove_inclusion_under(&head, index).await));
 
-    // What was locked is free again.
+    // A range opens, and then nothing comes.
     log.attack(Attack::None);
+    let mut range = client.entries(index, 0, false).await.unwrap();
+    assert!(!range.next_page().await.unwrap().is_empty());
+
+    // What was locked is free again.
     assert_eq!(client.head().await.unwrap().size(), head.size());
 }
 

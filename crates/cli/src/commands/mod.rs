@@ -11,10 +11,13 @@ mod outbox;
 mod policy;
 mod prove;
 mod receipt;
+mod run;
 mod select;
 mod submit;
 mod verify;
 mod witness;
+
+use std::process::ExitCode;
 
 use clap::Subcommand;
 
@@ -23,6 +26,7 @@ use crate::{failure::Failure, options::Common, output::Output};
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Submit(submit::Arguments),
+    Run(run::Arguments),
     #[command(subcommand)]
     Outbox(outbox::Outbox),
     Head(head::Arguments),
@@ -44,8 +48,10 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) async fn run(self, common: &Common, output: &Output) -> Result<(), Failure> {
-        match self {
+    pub(crate) async fn run(self, common: &Common, output: &Output) -> Result<ExitCode, Failure> {
+        let done = match self {
+            // It ends as the command that it runs.
+            Self::Run(arguments) => return run::run(arguments, common).await,
             Self::Submit(arguments) => submit::run(arguments, common, output).await,
             Self::Outbox(outbox) => outbox::run(outbox, common, output).await,
             Self::Head(arguments) => head::run(arguments, common, output).await,
@@ -59,6 +65,7 @@ impl Command {
             Self::Witness(witness) => witness::run(witness, output).await,
             Self::Monitor(arguments) => monitor::run(arguments, common, output).await,
             Self::Bench(bench) => bench::run(bench, common, output).await,
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }

@@ -97,6 +97,9 @@ async fn once(mut monitor: Monitor, json: bool) -> Result<(), Failure> {
             count(left, "webhook message")
         );
     }
+    if let Some(problem) = rounds.iter().find_map(|round| round.error.as_ref()) {
+        return Err(Failure::usage(problem));
+    }
     let kinds: Vec<FindingKind> = rounds
         .iter()
         .flat_map(|round| &round.open)
@@ -107,10 +110,6 @@ async fn once(mut monitor: Monitor, json: bool) -> Result<(), Failure> {
             "{} open",
             count(kinds.len(), "finding")
         )));
-    }
-    // After the findings: what is known of one log must not hide behind the disk of another.
-    if let Some(problem) = rounds.iter().find_map(|round| round.error.as_ref()) {
-        return Err(Failure::usage(problem));
     }
     match kinds.len() {
         0 => Ok(()),

@@ -104,7 +104,8 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     Ok(())
 }
 
-fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
+/// Writes a receipt as text.
+pub(super) fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
     let text = submitted.receipt.to_text(submitted.verified.head().suite());
     let text = text.map_err(|error| Failure::untrusted(error.to_string()))?;
     files::write(path, text.as_bytes())

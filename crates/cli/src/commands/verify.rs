@@ -81,10 +81,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
                 receipt.index,
                 verified.head().size()
             );
-            match failure.exit {
-                Exit::Untrusted | Exit::NotFound | Exit::Refused => failure.after(&fact),
-                Exit::Unavailable | Exit::Usage => failure,
-            }
+            if failure.exit == Exit::Unavailable { failure } else { failure.after(&fact) }
         })?),
         None => None,
     };

@@ -1,0 +1,116 @@
+//! What a command made: names and digests.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::failure::Failure;
+
+/// Most artifacts of one command: their names and digests have to fit into one normalised event.
+const MAX_ARTIFACTS: usize = 200;
+/// Longest name of one, as it was given.
+const MAX_NAME_BYTES: usize = 128;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// A file and what was in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Artifact {
+    /// The path as it was given.
+    pub(super) name: String,
+    /// `sha256:` and 64 hex digits.
+    pub(super) digest: String,
+}
+
+/// Whether so many, of such names, can be recorded. Asked before the command runs.
+pub(super) fn check(paths: &[PathBuf]) -> Result<(), Failure> {
+    if paths.len() > MAX_ARTIFACTS {
+        let problem = format!("{} artifacts are more than {MAX_ARTIFACTS}", paths.len());
+        return Err(Failure::usage(problem).hint("record the digest of an archive, or of a list of digests"));
+    }
+    match paths.iter().find(|path| name(path).is_none()) {
+        Some(path) => Err(Failure::usage(format!(
+            "{}: the path of an artifact is recorded, and has to be UTF-8 of at most {MAX_NAME_BYTES} bytes",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn name(path: &Path) -> Option<String> {
+    let name = path.to_str()?;
+    (!name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control))
+        .then(|| name.to_owned())
+}
+
+/// The artifacts that are there, and why others are not. A command that failed may have made none.
+pub(super) fn read(paths: &[PathBuf]) -> (Vec<Artifact>, Vec<String>) {
+    let mut artifacts = Vec::new();
+    let mut missing = Vec::new();
+    for path in paths {
+        match (name(path), digest(path)) {
+            (Some(name), Ok(digest)) => artifacts.push(Artifact { name, digest }),
+            (_, Err(error)) => missing.push(format!("{}: {error}", path.display())),
+            (None, Ok(_)) => {}
+        }
+    }
+    (artifacts, missing)
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    // A pipe might never open nor end, and a directory has no digest.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(format!("sha256:{}", hex::encode(hasher.finalize()))),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_digests_and_the_rest_has_reasons() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("f");
+        fs::write(&file, "abc").unwrap();
+        let paths = [
+            file.clone(),
+            scratch.path().join("absent"),
+            scratch.path().to_owned(),
+        ];
+        check(&paths).unwrap();
+        let (artifacts, missing) = read(&paths);
+        let expected = Artifact {
+            name: file.to_str().unwrap().to_owned(),
+            // FIPS 180-4, example B.1.
+            digest: "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(),
+        };
+        assert_eq!(artifacts, [expected]);
+        assert_eq!(missing.len(), 2);
+        assert!(missing[1].ends_with("not a file"));
+    }
+
+    #[test]
+    fn what_can_not_be_recorded_is_refused_before_the_command_runs() {
+        let many: Vec<_> = (0..=MAX_ARTIFACTS)
+            .map(|number| PathBuf::from(format!("{number}")))
+            .collect();
+        assert!(check(&many).is_err());
+        check(&many[1..]).unwrap();
+        for bad in ["", "a\nb", &"a".repeat(MAX_NAME_BYTES + 1)] {
+            assert!(check(&[PathBuf::from(bad)]).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Credentials on the command line, against a server that asks for them.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    process::{Command, Output, Stdio},
+    thread::{self, JoinHandle},
+};
+
+use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild};
+use serde_json::Value;
+
+/// A server where anyone may read, and who has a token may submit.
+struct Guarded {
+    data: Data,
+    log: TestLog,
+    server: Server,
+    token: String,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let (data, log) = Data::with_main_log();
+        fs::write(data.path().join("access.toml"), "anonymous = [\"read\"]\n").unwrap();
+        let created = counterfoild()
+            .args([
+                "token",
+                "create",
+                "--role",
+                "submit",
+                "--role",
+                "read",
+                "--source",
+                "build-farm",
+                "--data",
+            ])
+            .arg(data.path())
+            .output()
+            .unwrap();
+        assert!(created.status.success(), "{created:?}");
+        let token = String::from_utf8(created.stdout).unwrap().trim().to_owned();
+        let server = Server::start(&data, &[]);
+        Self {
+            data,
+            log,
+            server,
+            token,
+        }
+    }
+
+    fn counterfoil(&self, arguments: &[&str]) -> Command {
+        let mut command = counterfoil();
+        command
+            .args(arguments)
+            .arg("--json")
+            .env("COUNTERFOIL_SERVER", format!("http://{}", self.server.address()))
+            .env("COUNTERFOIL_LOG_KEY", self.log.key().to_string())
+            .env("XDG_STATE_HOME", self.data.beside("state"))
+            .stdin(Stdio::null());
+        for name in ["COUNTERFOIL_TOKEN", "COUNTERFOIL_ID_TOKEN", "COUNTERFOIL_OUTBOX"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn submit(&self, id: &str) -> Command {
+        self.counterfoil(&["submit", "--type", "ci.job.finished", "--source", "s", "--id", id])
+    }
+
+    fn waiting(&self) -> usize {
+        let listed = json(&self.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+        listed["waiting"].as_array().unwrap().len()
+    }
+}
+
+#[track_caller]
+fn json(output: &Output, code: i32) -> Value {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let text = if code == 0 { &output.stdout } else { &output.stderr };
+    let text = str::from_utf8(text).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn a_token_lets_in_and_its_lack_is_told() {
+    let guarded = Guarded::new();
+    let file = guarded.data.beside("ci.token");
+    fs::write(&file, format!("{}\n", guarded.token)).unwrap();
+    let by_file = json(
+        &guarded
+            .submit("file")
+            .arg("--token-file")
+            .arg(&file)
+            .output()
+            .unwrap(),
+        0,
+    );
+    assert_eq!(by_file["queued"], false);
+    for name in ["COUNTERFOIL_TOKEN", "COUNTERFOIL_ID_TOKEN"] {
+        let by_variable = guarded.submit(name).env(name, &guarded.token).output().unwrap();
+        assert_eq!(json(&by_variable, 0)["queued"], false);
+    }
+    // A variable that is set to nothing is not set.
+    let none = guarded
+        .submit("none")
+        .env("COUNTERFOIL_TOKEN", "")
+        .output()
+        .unwrap();
+    assert_eq!(json(&none, 4)["error"]["kind"], "denied");
+
+    let (head, secret) = guarded.token.rsplit_once('_').unwrap();
+    let wrong = format!("{head}_{}", secret.chars().rev().collect::<String>());
+    let refused = guarded
+        .submit("wrong")
+        .env("COUNTERFOIL_TOKEN", &wrong)
+        .output()
+        .unwrap();
+    let error = json(&refused, 4);
+    assert_eq!(
+        (&error["error"]["kind"], &error["error"]["reason"]),
+        (&"denied".into(), &"UNAUTHENTICATED".into())
+    );
+    assert!(!String::from_utf8_lossy(&refused.stderr).contains(secret));
+    assert_eq!(guarded.waiting(), 0, "what is denied is not queued");
+}
+
+#[test]
+fn a_denied_credential_holds_up_what_waits_and_fails_no_build() {
+    let guarded = Guarded::new();
+    let job = guarded
+        .counterfoil(&[
+            "run", "--type", "ci.job", "--source", "s", "--", "sh", "-c", "exit 7",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(job.status.code(), Some(7), "{job:?}");
+    let errors = String::from_utf8(job.stderr).unwrap();
+    assert!(
+        errors.contains("\"denied\"") && errors.contains("ci.job.finished is queued"),
+        "{errors}"
+    );
+    assert_eq!(guarded.waiting(), 2);
+
+    let flush = || guarded.counterfoil(&["outbox", "flush"]);
+    assert_eq!(json(&flush().output().unwrap(), 4)["error"]["kind"], "denied");
+    assert_eq!(guarded.waiting(), 2);
+    let flushed = json(
+        &flush().env("COUNTERFOIL_TOKEN", &guarded.token).output().unwrap(),
+        0,
+    );
+    assert_eq!(flushed["recorded"], 2);
+}
+
+/// A runner of GitHub Actions, as far as ID tokens go: one answer for each request. Returns the requests.
+fn runner(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/token?api-version=2.0", listener.local_addr().unwrap());
+    let served = thread::spawn(move || {
+        let answer = |answer: String| {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            connection.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        answers.into_iter().map(answer).collect()
+    });
+    (url, served)
+}
+
+fn http(status: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+#[test]
+fn github_actions_gives_a_new_token_for_each_command() {
+    let guarded = Guarded::new();
+    let good = http(
+        "200 OK",
+        &format!("{{\"count\":1,\"value\":\"{}\"}}", guarded.token),
+    );
+    let (url, served) = runner(vec![
+        good.clone(),
+        http("403 Forbidden", ""),
+        http("503 Service Unavailable", ""),
+        http("200 OK", "{}"),
+        good.clone(),
+        // The first delivers what waits, the second submits.
+        good,
+    ]);
+    let submit = |id: &str| {
+        let mut command = guarded.submit(id);
+        command
+            .args(["--oidc-audience", "https://log.example/main"])
+            .env("ACTIONS_ID_TOKEN_REQUEST_URL", &url)
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token");
+        command.output().unwrap()
+    };
+    assert_eq!(json(&submit("a"), 0)["queued"], false);
+    assert_eq!(json(&submit("b"), 4)["error"]["kind"], "refused");
+    // The runner is away as the log can be.
+    assert_eq!(json(&submit("c"), 0)["queued"], true);
+    assert_eq!(json(&submit("d"), 0)["queued"], true);
+    assert_eq!(json(&submit("e"), 0)["queued"], false);
+    assert_eq!(guarded.waiting(), 0);
+    for request in served.join().unwrap() {
+        let request = request.to_ascii_lowercase();
+        let line = "get /token?api-version=2.0&audience=https%3a%2f%2flog.example%2fmain http/1.1\r\n";
+        assert!(request.starts_with(line), "{request}");
+        assert!(
+            request.contains("authorization: bearer request-token\r\n"),
+            "{request}"
+        );
+    }
+}
