@@ -5,13 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::{
-    fs::{DirBuilder, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 /// What the file system refused.
@@ -37,7 +36,7 @@ impl FileError {
     }
 }
 
-/// Who may read a file, or look into a directory.
+/// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readers {
     /// Whoever the process's umask lets.
@@ -47,17 +46,10 @@ pub enum Readers {
 }
 
 impl Readers {
-    fn file_mode(self) -> u32 {
+    fn mode(self) -> u32 {
         match self {
             Self::Umask => 0o666,
             Self::Owner => 0o600,
-        }
-    }
-
-    fn directory_mode(self) -> u32 {
-        match self {
-            Self::Umask => 0o777,
-            Self::Owner => 0o700,
         }
     }
 }
@@ -65,65 +57,39 @@ impl Readers {
 /// Writes a file, or replaces it. After a crash at any point it holds what it held before or `bytes`, whole; when this
 /// returns, it holds `bytes` on disk. A crash may leave a file behind whose name starts with `.new-`.
 pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), FileError> {
-    write_beside(path, bytes, readers)?
-        .persist(path)
-        .map_err(|refused| FileError::at("replace", path)(refused.error))?;
-    sync_directory(directory_of(path))
-}
-
-/// Writes a file that must not exist yet, such as a key: one is never overwritten. After a crash it is there whole or not
-/// at all.
-pub fn create(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), FileError> {
-    write_beside(path, bytes, readers)?
-        .persist_noclobber(path)
-        .map_err(|refused| FileError::at("create", path)(refused.error))?;
-    sync_directory(directory_of(path))
-}
-
-/// The bytes under another name in the same directory, synced.
-fn write_beside(path: &Path, bytes: &[u8], readers: Readers) -> Result<NamedTempFile, FileError> {
     let directory = directory_of(path);
-    let mut file = tempfile::Builder::new()
+    let mut new = tempfile::Builder::new()
         .prefix(".new-")
-        .permissions(Permissions::from_mode(readers.file_mode()))
+        .permissions(Permissions::from_mode(readers.mode()))
         .tempfile_in(directory)
         .map_err(FileError::at("write in", directory))?;
-    file.write_all(bytes).map_err(FileError::at("write", path))?;
-    file.as_file().sync_all().map_err(FileError::at("sync", path))?;
-    Ok(file)
+    new.write_all(bytes).map_err(FileError::at("write", path))?;
+    new.as_file().sync_all().map_err(FileError::at("sync", path))?;
+    new.persist(path)
+        .map_err(|refused| FileError::at("replace", path)(refused.error))?;
+    sync_directory(directory)
 }
 
-/// A file's bytes, `None` if it is not there. More than `limit_bytes` is an error of the kind `FileTooLarge`.
-pub fn read(path: &Path, limit_bytes: usize) -> Result<Option<Vec<u8>>, FileError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(FileError::at("open", path))?,
-    };
-    let mut bytes = Vec::new();
-    // One byte above the limit, so that a longer file is refused rather than cut.
-    file.take(limit_bytes as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(FileError::at("read", path))?;
-    if bytes.len() > limit_bytes {
-        return Err(FileError::at("read", path)(io::ErrorKind::FileTooLarge.into()));
-    }
-    Ok(Some(bytes))
+/// Writes a file that only its owner can read, and that must not exist yet: a key is never overwritten.
+pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(Readers::Owner.mode())
+        .open(path)
+        .map_err(FileError::at("create", path))?;
+    file.write_all(secret).map_err(FileError::at("write", path))?;
+    file.sync_all().map_err(FileError::at("sync", path))?;
+    sync_directory(directory_of(path))
 }
 
 /// Makes a directory and those above it, unless it is there.
-pub fn create_directory(path: &Path, readers: Readers) -> Result<(), FileError> {
-    // The empty path, above a relative one, is the working directory.
-    if path.is_dir() || path.as_os_str().is_empty() {
+pub fn create_directory(path: &Path) -> Result<(), FileError> {
+    if path.is_dir() {
         return Ok(());
     }
-    let above = directory_of(path);
-    create_directory(above, readers)?;
-    match DirBuilder::new().mode(readers.directory_mode()).create(path) {
-        // Somebody else did, at the same time.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        created => created.map_err(FileError::at("create", path))?,
-    }
-    sync_directory(above)
+    fs::create_dir_all(path).map_err(FileError::at("create", path))?;
+    sync_directory(directory_of(path))
 }
 
 /// Makes the names in a directory durable.
@@ -180,8 +146,6 @@ pub fn read_secret(path: &Path, limit_bytes: usize) -> Result<Zeroizing<String>,
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -208,34 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_not_created_again() {
+    fn a_secret_is_never_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        create(&path, b"first", Readers::Owner).unwrap();
+        create_secret(&path, b"first").unwrap();
         assert_eq!(mode(&path), 0o600);
-        let refused = create(&path, b"second", Readers::Owner).unwrap_err();
+        let refused = create_secret(&path, b"second").unwrap_err();
         assert_eq!(refused.source.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_is_read_up_to_its_limit() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("note");
-        assert_eq!(read(&path, 5).unwrap(), None);
-        create(&path, b"12345", Readers::Umask).unwrap();
-        assert_eq!(read(&path, 5).unwrap().unwrap(), b"12345");
-        let refused = read(&path, 4).unwrap_err();
-        assert_eq!(refused.source.kind(), io::ErrorKind::FileTooLarge);
-        assert_eq!(read(directory.path(), 4).unwrap_err().action, "read");
     }
 
     #[test]
     fn a_secret_that_others_can_read_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        create(&path, b"12345", Readers::Owner).unwrap();
+        create_secret(&path, b"12345").unwrap();
         assert_eq!(*read_secret(&path, 5).unwrap(), "12345");
         assert!(matches!(
             read_secret(&path, 4),
@@ -251,13 +202,8 @@ mod tests {
     fn directories_are_made_with_those_above_them() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b/c");
-        for _ in 0..2 {
-            create_directory(&path, Readers::Owner).unwrap();
-        }
-        assert_eq!((mode(&path), mode(&root.path().join("a"))), (0o700, 0o700));
-        let file = root.path().join("file");
-        create(&file, b"", Readers::Umask).unwrap();
-        assert!(create_directory(&file, Readers::Owner).is_err());
-        assert!(create_directory(&file.join("below"), Readers::Owner).is_err());
+        create_directory(&path).unwrap();
+        create_directory(&path).unwrap();
+        assert!(path.is_dir());
     }
 }

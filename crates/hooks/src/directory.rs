@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::ErrorKind,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -104,13 +105,21 @@ impl SourcesDirectory {
     /// # Errors
     /// If there is one of that name already.
     pub fn create(&self, id: &SourceId, source: &Source) -> Result<(), DirectoryError> {
-        files::create_directory(&self.0, Readers::Owner)?;
-        match files::create(&self.file(id), source.to_toml().as_bytes(), Readers::Owner) {
-            Err(problem) if problem.source.kind() == ErrorKind::AlreadyExists => {
-                Err(DirectoryError::Exists(id.clone()))
+        files::create_directory(&self.0)?;
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700))
+            .map_err(FileError::at("protect", &self.0))?;
+        let (path, whole) = (self.file(id), self.0.join(format!(".new-{id}")));
+        files::replace(&whole, source.to_toml().as_bytes(), Readers::Owner)?;
+        // A link, unlike a rename, takes nobody else's place.
+        let linked = fs::hard_link(&whole, &path);
+        fs::remove_file(&whole).map_err(FileError::at("remove", &whole))?;
+        match linked {
+            Err(problem) if problem.kind() == ErrorKind::AlreadyExists => {
+                return Err(DirectoryError::Exists(id.clone()));
             }
-            created => Ok(created?),
+            linked => linked.map_err(FileError::at("create", &path))?,
         }
+        Ok(files::sync_directory(&self.0)?)
     }
 
     /// Writes a source that is there already. A crash leaves the old file or the new one.
@@ -140,8 +149,6 @@ impl SourcesDirectory {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::{Provider, Secret};
 

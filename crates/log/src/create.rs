@@ -7,7 +7,7 @@ use std::{
 };
 
 use counterfoil_event::{Genesis, Salt, Submitter};
-use counterfoil_files::{FileError, Readers, create_directory, sync_directory};
+use counterfoil_files::{FileError, sync_directory};
 use counterfoil_merkle::{Frontier, Suite};
 use counterfoil_note::{Origin, VerifierKey};
 use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
@@ -48,7 +48,7 @@ pub fn create_log(
     suite: Suite,
 ) -> Result<Vec<VerifierKey>, CreateError> {
     let logs = data.logs_path();
-    create_directory(&logs, Readers::Umask)?;
+    fs::create_dir_all(&logs)?;
     let place = data.log(name);
     if place.path().try_exists()? {
         return Err(CreateError::Exists(name.clone()));
@@ -72,6 +72,7 @@ pub fn create_log(
 
     fs::rename(scaffold.keep(), place.path())?;
     sync_directory(&logs)?;
+    sync_directory(data.path())?;
     Ok(keys)
 }
 

@@ -88,6 +88,10 @@ impl DataDirectory {
         Ok(names)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn logs_path(&self) -> PathBuf {
         self.0.join("logs")
     }

@@ -9,9 +9,8 @@ use std::{
 };
 
 use counterfoil_event::Genesis;
-use counterfoil_files::FileError;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TilePath, TileWidth, TreeSize};
-use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, SignedHead, VerifierKey};
+use counterfoil_note::{HeadError, Origin, SignedHead, VerifierKey};
 use counterfoil_store::{Store, StoreError, StoreOptions};
 
 use crate::{
@@ -23,6 +22,8 @@ use crate::{
 
 /// The name of the file that holds the signed head.
 const CHECKPOINT: &str = "checkpoint";
+/// A signed note is far shorter.
+const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// Entries under one tile of level 0, in one bundle.
 const BUNDLE: u64 = TileId::FULL_WIDTH as u64;
 
@@ -49,9 +50,6 @@ pub enum ExportError {
         /// What went wrong.
         problem: io::Error,
     },
-    /// A file can't be read, or not be made durable.
-    #[error(transparent)]
-    File(#[from] FileError),
     /// Another process exports to the same directory.
     #[error("another process is writing to {}", .0.display())]
     Busy(PathBuf),
@@ -203,7 +201,8 @@ fn previous_head(
     path: &Path,
     key: &VerifierKey,
 ) -> Result<Option<SignedHead>, ExportError> {
-    let note = files.read(CHECKPOINT, MAX_NOTE_BYTES)?;
+    let note = files.read(CHECKPOINT, MAX_CHECKPOINT_BYTES);
+    let note = note.map_err(|problem| failed(&path.join(CHECKPOINT), problem))?;
     note.map(|note| key.verify_head(&note))
         .transpose()
         .map_err(|problem| ExportError::OtherLog {
@@ -298,10 +297,10 @@ impl Export<'_> {
         let path = self.path.clone();
         let failed = |problem| failed(&path, problem);
         // A crash before here: the old checkpoint stands, and what it covers is as it was. Some of what is new is there.
-        self.files.sync()?;
+        self.files.sync().map_err(failed)?;
         // From here on: the new one, and all that it covers is on disk.
         self.files.put(CHECKPOINT, head.note_bytes()).map_err(failed)?;
-        self.files.sync()?;
+        self.files.sync().map_err(failed)?;
         // A crash before here leaves partial files of full tiles. They are right, and nobody minds them.
         for path in previous
             .into_iter()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use counterfoil_files::{FileError, Readers, SecretError, create, read_secret};
+use counterfoil_files::{FileError, SecretError, create_secret, read_secret};
 use counterfoil_merkle::Suite;
 use counterfoil_note::{KeyKind, LogSigner, LogSignerError, Origin, SignerKey};
 use zeroize::Zeroizing;
@@ -48,7 +48,7 @@ pub(crate) fn write_key_file(path: &Path, keys: &[SignerKey]) -> Result<(), File
         text.push_str(&key.to_secret_text());
         text.push('\n');
     }
-    create(path, text.as_bytes(), Readers::Owner)
+    create_secret(path, text.as_bytes())
 }
 
 /// Reads a key file.

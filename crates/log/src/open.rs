@@ -7,7 +7,6 @@
 use std::{borrow::Cow, path::PathBuf};
 
 use counterfoil_event::{Entry, Genesis};
-use counterfoil_files::FileError;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, Tile, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead, SignerKey};
 use counterfoil_store::{Store, StoreError};
@@ -15,7 +14,7 @@ use tracing::warn;
 
 use crate::{
     LogOptions, ReadError, RememberedHead,
-    anchor::Anchors,
+    anchor::{AnchorError, Anchors},
     keys::KeyFileError,
     read::{Nodes, TileCache, read_tile},
 };
@@ -35,8 +34,13 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The anchor can't be used.
-    #[error("{0}; it is the anchor of the log")]
-    Anchor(FileError),
+    #[error("the anchor {}: {problem}", path.display())]
+    Anchor {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        problem: AnchorError,
+    },
     /// A thread of the log could not be started.
     #[error("can't start a thread: {0}")]
     Thread(std::io::Error),

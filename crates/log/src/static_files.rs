@@ -9,7 +9,7 @@ use std::{
 
 use counterfoil_merkle::{Digest, TilePath};
 
-use counterfoil_files::{FileError, Readers, create_directory, read, sync_directory};
+use counterfoil_files::sync_directory;
 
 /// Where a file is written before it is moved to its place. One is enough, and whatever a crash leaves in it is
 /// overwritten.
@@ -34,7 +34,7 @@ impl StaticFiles {
     /// # Errors
     /// `WouldBlock` if another process writes there.
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
-        create_directory(&root, Readers::Umask).map_err(|error| error.source)?;
+        fs::create_dir_all(&root)?;
         let lock = File::open(&root)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::Error(error) => error,
@@ -53,9 +53,15 @@ impl StaticFiles {
         })
     }
 
-    /// A file's bytes, `None` if it is not there. More than `limit_bytes` is an error.
-    pub(crate) fn read(&self, path: &str, limit_bytes: usize) -> Result<Option<Vec<u8>>, FileError> {
-        read(&self.root.join(path), limit_bytes)
+    /// A file's bytes, `None` if it is not there. One that is longer than `max_bytes` is an error.
+    pub(crate) fn read(&self, path: &str, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        let path = self.root.join(path);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(metadata) if metadata.len() > max_bytes => Err(io::ErrorKind::FileTooLarge.into()),
+            Ok(_) => fs::read(path).map(Some),
+        }
     }
 
     /// Whether the file of a full tile or bundle is there, and as long as it must be at least.
@@ -107,10 +113,10 @@ impl StaticFiles {
     }
 
     /// Makes durable what was put: a file is not on disk before the directory that names it is.
-    pub(crate) fn sync(&self) -> Result<(), FileError> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.directories
             .iter()
-            .try_for_each(|directory| sync_directory(directory))
+            .try_for_each(|directory| sync_directory(directory).map_err(|error| error.source))
     }
 
     /// Removes all partial files of a tile or bundle.

@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use crate::{Change, Event, Finding, FindingKind, clock, state::State};
 
-/// The media type of the text format: plain HTTP, `GET /metrics`.
+/// Where metrics are read: plain HTTP, `GET /metrics`.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -27,7 +27,7 @@ use crate::{
     state::StateFile,
     webhook::Webhook,
 };
-use counterfoil_files::{FileError, Readers, create_directory};
+use counterfoil_files::{FileError, create_directory};
 
 /// The shortest pause between two rounds of a log that has more to read.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,12 +70,12 @@ impl Monitor {
         report: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<Self, MonitorError> {
         let directory = &config.state_dir;
-        create_directory(directory, Readers::Umask).map_err(StateError::from)?;
+        create_directory(directory).map_err(StateError::from)?;
         let lock = lock(&config)?;
         let evidence = directory.join("evidence");
-        create_directory(&evidence, Readers::Umask).map_err(StateError::from)?;
+        create_directory(&evidence).map_err(StateError::from)?;
         let logs_directory = directory.join("logs");
-        create_directory(&logs_directory, Readers::Umask).map_err(StateError::from)?;
+        create_directory(&logs_directory).map_err(StateError::from)?;
 
         let http = Http::new()?;
         let mut webhooks = Vec::with_capacity(config.webhooks.len());

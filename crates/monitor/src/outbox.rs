@@ -34,7 +34,7 @@ pub(crate) struct Message {
 
 impl Outbox {
     pub(crate) fn open(directory: PathBuf) -> Result<Self, StateError> {
-        create_directory(&directory, Readers::Umask)?;
+        create_directory(&directory)?;
         Ok(Self {
             directory,
             files: Mutex::new(()),

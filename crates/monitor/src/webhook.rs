@@ -1,10 +1,15 @@
 //! Webhooks, signed as the Standard Webhooks specification has it: HMAC-SHA256 over `<id>.<timestamp>.<body>`.
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt, fs,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use counterfoil_files::read_secret;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
     Url,
@@ -26,7 +31,7 @@ const SECRET_PREFIX: &str = "whsec_";
 /// How long a secret may be, in bytes, before base64.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Longest secret file.
-const MAX_SECRET_FILE_BYTES: usize = 1024;
+const MAX_SECRET_FILE_BYTES: u64 = 1024;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
@@ -36,18 +41,21 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 /// Why a file holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// It can't be read, or others than its owner can read it.
-    #[error(transparent)]
-    File(#[from] counterfoil_files::SecretError),
+    /// It can't be read.
+    #[error("can't read the webhook's secret: {0}")]
+    Io(#[from] io::Error),
     /// It is something else.
     #[error("a webhook's secret is {SECRET_PREFIX} and the base64 of 24 to 64 random bytes")]
     Form,
 }
 
 impl Secret {
-    /// Reads a secret from a file that only its owner can read.
+    /// Reads a secret from the first line of a file.
     pub fn load(path: &Path) -> Result<Self, SecretError> {
-        let text = read_secret(path, MAX_SECRET_FILE_BYTES)?;
+        let mut text = Zeroizing::new(String::new());
+        fs::File::open(path)?
+            .take(MAX_SECRET_FILE_BYTES)
+            .read_to_string(&mut text)?;
         Self::parse(text.trim_end())
     }
 
@@ -101,7 +109,7 @@ impl Webhook {
         }
     }
 
-    /// Delivers until nothing waits, however long that takes.
+    /// Delivers until nothing waits; the first failure that lasts ends it.
     pub(crate) async fn drain(&self) {
         let mut delays = delays();
         loop {

@@ -19,10 +19,9 @@ fn load(config: &str) -> Result<Config, ConfigError> {
     let path = |name: &str| directory.path().join(name);
     let policy = FakeLog::new(Suite::Blake3).policy();
     fs::write(path("builds.policy"), policy).unwrap();
-    counterfoil_files::replace(
-        &path("webhook.secret"),
-        format!("whsec_{}\n", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").as_bytes(),
-        counterfoil_files::Readers::Owner,
+    fs::write(
+        path("webhook.secret"),
+        format!("whsec_{}\n", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     )
     .unwrap();
     fs::write(path("monitor.toml"), config).unwrap();

@@ -69,10 +69,9 @@ fn assert_signed(headers: &HeaderMap, body: &str) {
 
 fn configure(directory: &Path, log: &FakeLog, source: &str, rest: &str) -> PathBuf {
     fs::write(directory.join("policy"), log.policy()).unwrap();
-    counterfoil_files::replace(
-        &directory.join("secret"),
-        format!("whsec_{}\n", BASE64_STANDARD.encode(KEY)).as_bytes(),
-        counterfoil_files::Readers::Owner,
+    fs::write(
+        directory.join("secret"),
+        format!("whsec_{}\n", BASE64_STANDARD.encode(KEY)),
     )
     .unwrap();
     let path = directory.join("monitor.toml");

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::ExitCode, str::FromStr};
 
 use anyhow::{Context as _, bail, ensure};
-use counterfoil_files::{self as files, Readers, create_directory, read_secret, replace};
+use counterfoil_files::{Readers, create_directory, create_secret, read_secret, replace};
 use counterfoil_log::{DataDirectory, LogName};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 
@@ -87,12 +87,8 @@ fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
     let created = Timestamp::from_second(now.as_second()).expect("a time to the second is a time");
     let record = TokenRecord::new(&token, grant, created, expires, arguments.note.clone());
     let directory = tokens_directory(&arguments.data);
-    create_directory(&directory, Readers::Owner)?;
-    files::create(
-        &file(&directory, token.id()),
-        record.to_toml().as_bytes(),
-        Readers::Owner,
-    )?;
+    create_directory(&directory)?;
+    create_secret(&file(&directory, token.id()), record.to_toml().as_bytes())?;
     println!("{}", *token.reveal());
     eprintln!(
         "made the token {}. It is shown this once; to revoke it:",

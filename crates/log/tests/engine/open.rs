@@ -167,7 +167,7 @@ async fn a_damaged_anchor_is_refused_and_stays() {
 
     fs::remove_dir_all(&anchor).unwrap();
     let refused = place.open_with(anchored).err();
-    assert!(matches!(refused, Some(OpenError::Anchor(_))), "{refused:?}");
+    assert!(matches!(refused, Some(OpenError::Anchor { .. })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

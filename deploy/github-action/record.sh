@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Records one event, or the start and the end of a command. All input comes as variables; see action.yml.
+set -euo pipefail
+
+receipt="$RUNNER_TEMP/counterfoil-$$.tlog-proof"
+options=(--type "$EVENT_TYPE" --receipt "$receipt")
+[[ "$REQUIRE_RECEIPT" == true ]] && options+=(--require-receipt)
+[[ -n "$OIDC_AUDIENCE" ]] && options+=(--oidc-audience "$OIDC_AUDIENCE")
+
+code=0
+if [[ -n "$COMMAND" ]]; then
+  [[ -n "$STEP_NAME" ]] && options+=(--name "$STEP_NAME")
+  while IFS= read -r artifact; do
+    [[ -n "$artifact" ]] && options+=(--artifact "$artifact")
+  done <<< "$ARTIFACTS"
+  counterfoil run "${options[@]}" -- bash --noprofile --norc -eo pipefail -c "$COMMAND" || code=$?
+else
+  options+=(--source "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY")
+  [[ -n "$DATA_FILE" ]] && options+=(--data-file "$DATA_FILE")
+  [[ -n "$CONTENT_TYPE" ]] && options+=(--content-type "$CONTENT_TYPE")
+  [[ -n "$EVENT_ID" ]] && options+=(--id "$EVENT_ID")
+  [[ -n "$EVENT_TIME" ]] && options+=(--time "$EVENT_TIME")
+  counterfoil submit "${options[@]}" || code=$?
+fi
+
+recorded=false
+[[ -s "$receipt" ]] && recorded=true
+{
+  echo "recorded=$recorded"
+  echo "receipt=$receipt"
+} >> "$GITHUB_OUTPUT"
+exit "$code"
