@@ -32,7 +32,7 @@ pub(super) fn sink(intake: Intake) -> MethodRouter {
 
 /// The events of a request.
 enum Events {
-    One(Event),
+    One(Box<Event>),
     Batch(Vec<Result<Event, Refusal>>),
 }
 
@@ -65,7 +65,7 @@ impl Intake {
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         match events {
             Events::One(event) => {
-                let mut results = intake::submit(&log, &submitter, vec![Ok(event)]).await?;
+                let mut results = intake::submit(&log, &submitter, vec![Ok(*event)]).await?;
                 let result = results.pop().expect("one event has one result");
                 self.count(IntakePath::CloudEvents, &result);
                 match result {
@@ -114,7 +114,7 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Events, Problem> {
         .trim()
         .to_ascii_lowercase();
     match essence.as_str() {
-        STRUCTURED_MEDIA_TYPE => Ok(Events::One(cloudevents::from_json(body)?)),
+        STRUCTURED_MEDIA_TYPE => Ok(Events::One(Box::new(cloudevents::from_json(body)?))),
         BATCH_MEDIA_TYPE => {
             let events = cloudevents::batch_from_json(body)?.into_iter();
             Ok(Events::Batch(events.map(|event| Ok(event?)).collect()))
@@ -138,7 +138,8 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Events, Problem> {
                 .map(|(name, value)| (name.as_str(), value.as_bytes()));
             // A copy: the buffer that it came in may be much larger.
             let body = Bytes::copy_from_slice(body);
-            Ok(Events::One(cloudevents::from_headers(all, content_type, body)?))
+            let event = cloudevents::from_headers(all, content_type, body)?;
+            Ok(Events::One(Box::new(event)))
         }
     }
 }
