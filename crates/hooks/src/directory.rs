@@ -179,7 +179,7 @@ mod tests {
             .unwrap();
         directory.replace(&id, &first).unwrap();
         assert_eq!(directory.read(&id).unwrap().secrets().len(), 2);
-        assert_eq!(directory.list().unwrap(), [id.clone()]);
+        assert_eq!(directory.list().unwrap(), std::slice::from_ref(&id));
         let files: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(files.len(), 1, "{files:?}");
 

@@ -80,11 +80,6 @@ impl<T: Send + Sync + 'static> Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// What is understood now.
-    pub(crate) fn current(&self) -> Set<T> {
-        self.0.borrow().clone()
-    }
-
     /// What is understood now of the file of that name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<T>> {
         self.0.borrow().get(name).cloned()
@@ -391,6 +386,6 @@ mod tests {
         assert_eq!(*watched.get("a").unwrap(), 1);
         fs::write(&path, "22").unwrap();
         watched.0.changed().await.unwrap();
-        assert_eq!(*watched.current()["a"], 22);
+        assert_eq!(*watched.get("a").unwrap(), 22);
     }
 }

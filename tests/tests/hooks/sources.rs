@@ -68,7 +68,7 @@ fn secrets_rotate_without_a_restart_or_a_gap() {
     assert!(source(&data, &["retire", "github", &first]).status.success());
     until(&old, &server, "retired", 401);
     assert_taken(&new.deliver(server.address(), "push", "after", b"{}"), false);
-    assert_eq!(fingerprints(&data), [second.clone()]);
+    assert_eq!(fingerprints(&data), std::slice::from_ref(&second));
     let last = source(&data, &["retire", "github", &second]);
     assert_eq!(last.status.code(), Some(3));
     assert!(text(&last.stderr).contains("1 to 8 secrets"), "{last:?}");

@@ -31,8 +31,8 @@ fn events_wait_in_order_and_outlive_the_process() {
     for (place, id) in (1..).zip(["z", "a", "m"]) {
         let queued = outbox(&root).enqueue(&event(id), now(place)).unwrap();
         assert_eq!(
-            (queued.number.get(), queued.waiting, queued.already),
-            (place, place as usize, false)
+            (queued.number.get(), queued.waiting as u64, queued.already),
+            (place, place, false)
         );
     }
     let listing = outbox(&root).list().unwrap();
