@@ -53,8 +53,8 @@ impl Guarded {
     fn counterfoil(&self, arguments: &[&str]) -> Command {
         let mut command = counterfoil();
         command
-            .args(arguments)
             .arg("--json")
+            .args(arguments)
             .env("COUNTERFOIL_SERVER", format!("http://{}", self.server.address()))
             .env("COUNTERFOIL_LOG_KEY", self.log.key().to_string())
             .env("XDG_STATE_HOME", self.data.beside("state"))
