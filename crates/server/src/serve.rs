@@ -215,13 +215,8 @@ async fn serve(
         .add_service(reflection)
         .add_service(submitter)
         .add_service(reader);
-    let router = access.guard(http::add_to(
-        grpc.into_axum_router(),
-        logs.clone(),
-        metrics.clone(),
-    ));
-    // Beside the guard: who posts webhooks is known by signatures, and never by a credential.
-    let router = Hooks::start(&arguments.data, logs, metrics)?.add_to(router);
+    let router = http::add_to(grpc.into_axum_router(), logs.clone(), metrics.clone());
+    let router = access.guard(Hooks::start(&arguments.data, logs, metrics)?.add_to(router));
     let serving = task::spawn(connections::serve(listener, tls, router, stopping));
     println!("listening on {address}");
 

@@ -6,11 +6,16 @@ use counterfoil_event::{Authentication, Submitter};
 use counterfoil_log::{Log, LogName};
 use jiff::Timestamp;
 
-use super::{Denied, Grant, Right, mtls::Certified, oidc::JobIdentity, tokens::TokenHolder};
+use super::{Denied, Grant, Right, mtls::Certified, oidc::JobIdentity, table::Needs, tokens::TokenHolder};
 
-/// Whoever sent a request. The layer puts one into the extensions of each, but for those of webhooks.
+/// Whoever sent a request, and what they need for it. The layer puts one into the extensions of each that needs a right.
 #[derive(Clone)]
-pub(crate) struct Caller(Arc<Credential>);
+pub(crate) struct Caller {
+    credential: Arc<Credential>,
+    needs: Needs,
+    /// Whether the call asks for what entries commit to, or finds them by it.
+    private: bool,
+}
 
 pub(super) enum Credential {
     /// None was sent.
@@ -21,15 +26,29 @@ pub(super) enum Credential {
 }
 
 impl Caller {
-    pub(super) fn new(credential: Credential) -> Self {
-        Self(Arc::new(credential))
+    /// For a call whose row of the table has `needs`.
+    pub(super) fn new(credential: Credential, needs: Needs) -> Self {
+        Self {
+            credential: Arc::new(credential),
+            needs,
+            private: false,
+        }
     }
 
-    /// Checks that the caller may do this, now: a token may have been revoked and a certificate have expired since the call
-    /// began.
-    pub(crate) fn require(&self, right: Right, log: &LogName) -> Result<(), Denied> {
+    /// The same, for a call that asks for what entries commit to, or finds them by it, if `private`.
+    pub(crate) fn asking(self, private: bool) -> Self {
+        Self { private, ..self }
+    }
+
+    /// Checks that the caller may make this call on this log, now: a token may have been revoked and a certificate have expired
+    /// since the call began.
+    pub(crate) fn require(&self, log: &LogName) -> Result<(), Denied> {
+        let right = self
+            .needs
+            .right(self.private)
+            .ok_or_else(|| Denied::Forbidden("nobody may make this call".to_owned()))?;
         let now = Timestamp::now();
-        match &*self.0 {
+        match &*self.credential {
             // A credential may help, which is what this answer says.
             Credential::None(grant) => match grant.lacks(right, log) {
                 Some(lacking) => Err(Denied::Unauthenticated(format!(
@@ -45,14 +64,14 @@ impl Caller {
 
     /// Whether no credential was sent.
     pub(crate) fn is_anonymous(&self) -> bool {
-        matches!(&*self.0, Credential::None(_))
+        matches!(&*self.credential, Credential::None(_))
     }
 
     /// The log that the credential is for, if it is for one alone.
     pub(crate) fn only_log(&self) -> Option<LogName> {
         let record;
         let now = Timestamp::now();
-        let grant = match &*self.0 {
+        let grant = match &*self.credential {
             Credential::None(grant) => grant,
             Credential::Token(holder) => {
                 record = holder.record(now).ok()?;
@@ -70,8 +89,8 @@ impl Caller {
     /// A job's token is spent by this, and the log has its issuer's keys on record afterwards. A call that goes on for long
     /// asks [`require`](Self::require) again in between.
     pub(crate) async fn submitter(&self, log: &Log) -> Result<Submitter, Denied> {
-        self.require(Right::Submit, log.name())?;
-        let (grant, authentication, evidence) = match &*self.0 {
+        self.require(log.name())?;
+        let (grant, authentication, evidence) = match &*self.credential {
             Credential::None(_) => return Ok(Submitter::anonymous()),
             Credential::Token(holder) => {
                 let record = holder.record(Timestamp::now())?;

@@ -1,8 +1,8 @@
 //! Who may do what: API tokens, job tokens (OpenID Connect), client certificates. `docs/ACCESS.md` is for those who set it up.
 //!
-//! One layer lies around all that the port serves. It finds out who calls, refuses credentials that are wrong, and hands a
-//! [`Caller`] on; each call then asks for the right that it needs, on the log that it is about. A credential that is wrong
-//! is never taken for none.
+//! One layer lies around all that the port serves. It finds out what the path needs ([`table`]) and who calls, refuses
+//! credentials that are wrong, and hands a [`Caller`] on; each call then has it checked on the log that it is about. A
+//! credential that is wrong is never taken for none.
 
 mod caller;
 mod config;
@@ -10,6 +10,7 @@ mod denied;
 mod mtls;
 mod oidc;
 mod rights;
+mod table;
 mod token;
 mod tokens;
 
@@ -35,11 +36,14 @@ pub(crate) use self::{
     caller::Caller,
     denied::Denied,
     mtls::{Certificate, CertificateError, PeerCertificate},
-    rights::{Grant, Right, Role},
+    rights::{Grant, Role},
     token::{MAX_NOTE_BYTES, Token, TokenId, TokenRecord},
 };
-use self::{caller::Credential, config::Config, mtls::Certified, oidc::Oidc, tokens::Tokens};
-use crate::{grpc::Logs, watched::Watched};
+use self::{
+    caller::Credential, config::Config, mtls::Certified, oidc::Oidc, rights::Right, table::Needs,
+    tokens::Tokens,
+};
+use crate::{grpc::Logs, http, watched::Watched};
 
 /// The file in a data directory that says what [`Config`] holds.
 const CONFIG_FILE: &str = "access.toml";
@@ -128,10 +132,10 @@ impl Access {
         router.layer(middleware::from_fn_with_state(Arc::new(self), identify))
     }
 
-    async fn caller(&self, request: &mut Request) -> Result<Caller, Denied> {
+    async fn credential(&self, request: &mut Request) -> Result<Credential, Denied> {
         let now = Timestamp::now();
         let config = self.settings.current();
-        let credential = match credential_text(request.headers_mut())? {
+        Ok(match credential_text(request.headers_mut())? {
             Some(text) if text.starts_with(token::PREFIX) => {
                 Credential::Token(self.tokens.holder(&text, now)?)
             }
@@ -142,20 +146,23 @@ impl Access {
                 }
                 _ => Credential::None(config.anonymous.clone()),
             },
-        };
-        Ok(Caller::new(credential))
+        })
     }
 }
 
 /// Puts the [`Caller`] into the request's extensions, or turns it away.
 async fn identify(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
-    // The senders of webhooks sign what they send, and an `authorization` of theirs would be none of ours.
-    if request.uri().path().starts_with("/hooks/") {
-        return next.run(request).await;
-    }
-    match access.caller(&mut request).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
+    let needs = match table::needs(request.uri().path()) {
+        // Whatever the router has there, nobody thought about who may have it.
+        None => return http::nothing_here(request.headers()),
+        // The senders of webhooks sign what they send, and an `authorization` of theirs would be none of ours. And whether the
+        // server is well can be asked with a credential that is not.
+        Some(Needs::Nothing | Needs::Signature) => return next.run(request).await,
+        Some(needs @ (Needs::Right(_) | Needs::RightOrPrivate(..))) => needs,
+    };
+    match access.credential(&mut request).await {
+        Ok(credential) => {
+            request.extensions_mut().insert(Caller::new(credential, needs));
             next.run(request).await
         }
         Err(denied) => denied.answer(request.headers()),

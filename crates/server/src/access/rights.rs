@@ -7,7 +7,7 @@ use counterfoil_event::SourceId;
 use counterfoil_log::LogName;
 use serde::{Deserialize, Serialize};
 
-/// What a call needs. `docs/ACCESS.md` has what each call needs.
+/// What calls may need; [`table`](super::table) says which does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Right {
     /// Handing events to a log.
@@ -20,8 +20,19 @@ pub(crate) enum Right {
     Audit,
 }
 
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Submit => "submit",
+            Self::Check => "check",
+            Self::Read => "read",
+            Self::Audit => "audit",
+        })
+    }
+}
+
 impl Right {
-    fn as_str(self) -> &'static str {
+    fn as_verb(self) -> &'static str {
         match self {
             Self::Submit => "submit to",
             Self::Check => "check heads of",
@@ -156,7 +167,7 @@ impl Grant {
         if !self.roles.iter().any(|role| role.grants(right)) {
             return Some(format!(
                 "this needs the right to {} the log {:?}",
-                right.as_str(),
+                right.as_verb(),
                 log.as_str()
             ));
         }

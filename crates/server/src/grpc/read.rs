@@ -16,7 +16,6 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
 use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
-use crate::access::Right;
 
 /// Entries in one message of a range.
 const RANGE_ENTRIES: usize = 1_024;
@@ -52,7 +51,7 @@ impl ReadService for Reader {
     ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log, &caller, Right::Check)?;
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
         let head = published_at_least(&log, known).await?;
         Ok(Response::new(v1::GetTreeHeadResponse {
@@ -68,7 +67,7 @@ impl ReadService for Reader {
     ) -> Result<Response<Self::WatchTreeHeadsStream>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log, &caller, Right::Check)?;
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
         published_at_least(&log, known).await?;
         let name = log.name().clone();
@@ -78,7 +77,7 @@ impl ReadService for Reader {
             .filter_map(future::ready)
             .map(move |head| {
                 // The stream may outlive what the caller was let in with.
-                caller.require(Right::Check, &name).map_err(Refusal::from)?;
+                caller.require(&name).map_err(Refusal::from)?;
                 Ok(v1::WatchTreeHeadsResponse {
                     tree_head: Some(tree_head(&head)),
                 })
@@ -93,8 +92,8 @@ impl ReadService for Reader {
     ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let right = right_to_name(request.leaf.as_ref());
-        let log = find_log(&self.logs, &request.log, &caller, right)?;
+        let caller = caller.asking(is_search(request.leaf.as_ref()));
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let size = match request.tree_size {
             Some(size) => tree_size("tree_size", size).map_err(Refusal::from)?,
             None => published_at_least(&log, TreeSize::ZERO).await?.size,
@@ -115,7 +114,7 @@ impl ReadService for Reader {
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log, &caller, Right::Check)?;
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let first = tree_size("first_tree_size", request.first_tree_size).map_err(Refusal::from)?;
         let second = tree_size("second_tree_size", request.second_tree_size).map_err(Refusal::from)?;
         let hashes = log
@@ -133,12 +132,8 @@ impl ReadService for Reader {
     ) -> Result<Response<v1::GetEntryResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let right = if request.with_payload {
-            Right::Audit
-        } else {
-            right_to_name(request.leaf.as_ref())
-        };
-        let log = find_log(&self.logs, &request.log, &caller, right)?;
+        let caller = caller.asking(request.with_payload || is_search(request.leaf.as_ref()));
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let index = find_leaf(&log, request.leaf).await?;
         let stored = log
             .entry(index, request.with_payload)
@@ -155,12 +150,8 @@ impl ReadService for Reader {
     ) -> Result<Response<Self::ReadEntriesStream>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let right = if request.with_payload {
-            Right::Audit
-        } else {
-            Right::Read
-        };
-        let log = find_log(&self.logs, &request.log, &caller, right)?;
+        let caller = caller.asking(request.with_payload);
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let first = leaf_index("first_leaf_index", request.first_leaf_index).map_err(Refusal::from)?;
         let size = log.commit_head().size;
         let rest = size.get().saturating_sub(first.get());
@@ -174,7 +165,7 @@ impl ReadService for Reader {
             let (log, caller) = (log.clone(), caller.clone());
             async move {
                 // The stream may outlive what the caller was let in with.
-                caller.require(right, log.name()).map_err(Refusal::from)?;
+                caller.require(log.name()).map_err(Refusal::from)?;
                 next_chunk(&log, range, request.with_payload).await
             }
         });
@@ -189,7 +180,7 @@ impl ReadService for Reader {
     ) -> Result<Response<v1::FindEntriesResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log, &caller, Right::Audit)?;
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let attribute = index_attribute("attribute", request.attribute).map_err(Refusal::from)?;
         let first = leaf_index("first_leaf_index", request.first_leaf_index).map_err(Refusal::from)?;
         if request.value.is_empty() || request.value.len() > MAX_VALUE_BYTES {
@@ -215,8 +206,7 @@ impl ReadService for Reader {
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        // A receipt holds the salt, with which one can check guesses at payload and attributes.
-        let log = find_log(&self.logs, &request.log, &caller, Right::Audit)?;
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let index = find_leaf(&log, request.leaf).await?;
         let (head, leaf) = log.proven_leaf(index).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::GetReceiptResponse {
@@ -241,12 +231,10 @@ async fn published_at_least(log: &Log, known: TreeSize) -> Result<Arc<TreeHead>,
     }
 }
 
-/// What it takes to name a leaf in that way: to find one by its event is a search.
-fn right_to_name(selector: Option<&v1::LeafSelector>) -> Right {
-    match selector.and_then(|selector| selector.leaf.as_ref()) {
-        Some(Leaf::Event(_)) => Right::Audit,
-        Some(Leaf::LeafIndex(_) | Leaf::LeafHash(_)) | None => Right::Read,
-    }
+/// Whether a leaf is named by what is in it: to find one by its event is a search.
+fn is_search(selector: Option<&v1::LeafSelector>) -> bool {
+    let leaf = selector.and_then(|selector| selector.leaf.as_ref());
+    matches!(leaf, Some(Leaf::Event(_)))
 }
 
 async fn find_leaf(log: &Log, selector: Option<v1::LeafSelector>) -> Result<LeafIndex, Refusal> {

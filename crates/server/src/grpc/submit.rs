@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
 use crate::{
-    access::{Caller, Right},
+    access::Caller,
     intake::{self, INLINE_BYTES},
 };
 
@@ -49,7 +49,7 @@ impl SubmitService for Submitter {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let caller = caller(request.extensions());
         let request = request.into_inner();
-        let log = find_log(&self.logs, &request.log, &caller, Right::Submit)?;
+        let log = find_log(&self.logs, &request.log, &caller)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         let group = Group::new(&log, vec![(0, request.event)], &submitter);
         if let Some(refusal) = group.refusals().next() {
@@ -74,7 +74,7 @@ impl SubmitService for Submitter {
     ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
         let caller = caller(request.extensions());
         let v1::SubmitBatchRequest { log, events } = request.into_inner();
-        let log = find_log(&self.logs, &log, &caller, Right::Submit)?;
+        let log = find_log(&self.logs, &log, &caller)?;
         if events.len() > MAX_CALL_EVENTS {
             let problem = format!(
                 "has {} events; a batch has {MAX_CALL_EVENTS} at most",
@@ -177,11 +177,11 @@ impl SubmitStream {
         let NamedLog { name, log, submitter } = match &mut self.log {
             Some(named) => {
                 // The stream may outlive what the caller was let in with.
-                self.caller.require(Right::Submit, named.log.name())?;
+                self.caller.require(named.log.name())?;
                 named
             }
             none => {
-                let log = find_log(&self.logs, &first.log, &self.caller, Right::Submit)?;
+                let log = find_log(&self.logs, &first.log, &self.caller)?;
                 let submitter = self.caller.submitter(&log).await?;
                 none.insert(NamedLog {
                     name: first.log.clone(),

@@ -19,7 +19,6 @@ use super::{
     not_allowed,
 };
 use crate::{
-    access::Right,
     grpc::{self, Refusal},
     intake,
     metrics::IntakePath,
@@ -59,7 +58,7 @@ impl Intake {
     async fn cloudevents(&self, name: &str, request: Request) -> Result<Response, Problem> {
         let (head, body) = request.into_parts();
         let caller = grpc::caller(&head.extensions);
-        let log = grpc::find_log(&self.logs, name, &caller, Right::Submit)?;
+        let log = grpc::find_log(&self.logs, name, &caller)?;
         let received = self.bodies.read(&head.headers, body, false).await?;
         let events = read(&head.headers, &received.bytes)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;

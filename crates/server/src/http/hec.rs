@@ -23,7 +23,6 @@ use serde::Serialize;
 
 use super::{Intake, NEVER, body::BodyError};
 use crate::{
-    access::Right,
     grpc::{self, Refusal},
     intake,
     metrics::IntakePath,
@@ -243,7 +242,7 @@ impl Intake {
         let caller = grpc::caller(&head.extensions);
         // The protocol has no place for a log's name.
         let name = caller.only_log().unwrap_or_default();
-        let log = grpc::find_log(&self.logs, name.as_str(), &caller, Right::Submit)?;
+        let log = grpc::find_log(&self.logs, name.as_str(), &caller)?;
         let received = self.bodies.read(&head.headers, body, true).await?;
         let events = parse(&received.bytes, &metadata)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;

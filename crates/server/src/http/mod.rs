@@ -50,7 +50,7 @@ pub(crate) fn add_to(grpc: Router, logs: Logs, metrics: Metrics) -> Router {
             "/health",
             get(async || ([(CACHE_CONTROL, NEVER)], "ok\n")).fallback(not_allowed),
         )
-        .fallback(nothing_here)
+        .fallback(async |headers: HeaderMap| nothing_here(&headers))
 }
 
 async fn not_allowed(uri: Uri) -> Response {
@@ -72,7 +72,7 @@ async fn not_allowed(uri: Uri) -> Response {
 }
 
 /// Whoever calls a service that is not there is told so in gRPC.
-async fn nothing_here(headers: HeaderMap) -> Response {
+pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
     let is_grpc = headers
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));

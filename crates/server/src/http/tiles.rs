@@ -25,7 +25,7 @@ use tracing::error;
 
 use super::{NEVER, TEXT};
 use crate::{
-    access::{Caller, Denied, Right},
+    access::{Caller, Denied},
     grpc::Logs,
 };
 
@@ -179,11 +179,7 @@ impl Reader {
     /// What a path names, if the caller may have it. Whoever may not does not learn whether it is there.
     fn find(&self, uri: &Uri, caller: &Caller) -> Result<(&Log, Resource), Refusal> {
         let (log, resource) = parse(uri).ok_or(Refusal::NotFound)?;
-        let right = match resource {
-            Resource::Checkpoint => Right::Check,
-            Resource::Tile(_) => Right::Read,
-        };
-        caller.require(right, &log)?;
+        caller.require(&log)?;
         let log = self.logs.get(&log).ok_or(Refusal::NotFound)?;
         Ok((log, resource))
     }
