@@ -49,6 +49,8 @@ use crate::{grpc::Logs, http, watched::Watched};
 const CONFIG_FILE: &str = "access.toml";
 /// The same, without `.toml`.
 const CONFIG_NAME: &str = "access";
+/// The file in a data directory that has the job tokens that were used and have not expired.
+const SPENT_FILE: &str = "spent-tokens";
 
 /// Where a data directory has its API tokens.
 pub(crate) fn tokens_directory(data: &Path) -> PathBuf {
@@ -114,7 +116,7 @@ impl Access {
     /// For the logs of a data directory. Has to be called within a runtime.
     ///
     /// # Errors
-    /// If a token's file is broken.
+    /// If a token's file is broken, or the one with the job tokens that were used.
     pub(crate) fn start(settings: Settings, data: &Path, logs: &Logs) -> anyhow::Result<Self> {
         let origins: BTreeMap<Origin, LogName> = logs
             .iter()
@@ -123,7 +125,7 @@ impl Access {
         Ok(Self {
             settings,
             tokens: Tokens::start(&tokens_directory(data))?,
-            oidc: Arc::new(Oidc::new(origins, Timestamp::now())),
+            oidc: Arc::new(Oidc::open(origins, data.join(SPENT_FILE), Timestamp::now())?),
         })
     }
 

@@ -7,6 +7,7 @@ mod replay;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -15,6 +16,7 @@ use counterfoil_log::{Log, LogName};
 use counterfoil_note::Origin;
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::task;
 
 use self::{
     claims::{BadToken, Claims, LEEWAY_S, UnverifiedToken},
@@ -29,8 +31,6 @@ use super::{
 
 /// What a server knows about job tokens beside its configuration.
 pub(super) struct Oidc {
-    /// When it began to remember which tokens were used, in seconds since 1970.
-    started: i64,
     /// Each log's name, by its name in checkpoints.
     logs: BTreeMap<Origin, LogName>,
     issuers: Mutex<BTreeMap<String, Arc<IssuerKeys>>>,
@@ -46,14 +46,21 @@ impl From<BadToken> for Denied {
 }
 
 impl Oidc {
-    pub(super) fn new(logs: BTreeMap<Origin, LogName>, now: Timestamp) -> Self {
-        Self {
-            started: now.as_second(),
+    /// `spent` is the file that knows which tokens were used.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub(super) fn open(
+        logs: BTreeMap<Origin, LogName>,
+        spent: PathBuf,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
             logs,
             issuers: Mutex::default(),
-            spent: Mutex::default(),
+            spent: Mutex::new(Spent::open(spent, now.as_second())?),
             recorded: Mutex::default(),
-        }
+        })
     }
 
     /// Whoever shows this JSON Web Token after `Bearer`.
@@ -72,7 +79,7 @@ impl Oidc {
             .get(&token.key_id)
             .expect("it was asked for keys with this one");
         let claims = token.verify(key)?;
-        claims.check_times(issuer.reuse, self.started, now.as_second())?;
+        claims.check_times(issuer.reuse, now.as_second())?;
         let grant = self.grant(issuer, &claims)?;
         let name = match issuer.reuse {
             Reuse::Never => {
@@ -180,9 +187,9 @@ impl JobIdentity {
     pub(super) async fn spend(&self, log: &Log) -> Result<String, Denied> {
         if let Some(name) = self.name {
             let now = Timestamp::now().as_second();
-            self.spent
-                .get_or_init(|| lock(&self.oidc.spent).spend(name, self.until, now))
-                .clone()?;
+            // Whoever is next waits for the disk too.
+            let spend = || task::block_in_place(|| lock(&self.oidc.spent).spend(name, self.until, now));
+            self.spent.get_or_init(spend).clone()?;
         }
         let place = (log.name().clone(), self.issuer.clone());
         let event = &self.keys.event;

@@ -1,11 +1,24 @@
-//! Tokens that have submitted once, until they expire.
+//! Tokens that have submitted once, until they expire: in memory, and in a file that outlives the server.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt::Write as _,
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use counterfoil_files::{Readers, SecretError, read_secret, replace};
 
 use super::super::Denied;
 
 /// Tokens remembered at a time, of some 100 bytes each. Only tokens that a rule lets in get here.
 const MAX_REMEMBERED: usize = 65_536;
+/// The longest line of the file: a time and a name.
+const MAX_LINE_BYTES: usize = 20 + 1 + 64 + 1;
+/// Lines of the file: those of tokens that are remembered, and as many behind them before it is written anew.
+const MAX_LINES: usize = 2 * MAX_REMEMBERED;
 
 /// Names a token among those of all issuers.
 pub(super) type TokenName = [u8; 32];
@@ -19,16 +32,56 @@ pub(super) fn token_name(issuer: &str, jti: &str) -> TokenName {
     *hasher.finalize().as_bytes()
 }
 
-/// What was spent. It forgets nothing before its time: when it is full, it lets nothing more be spent.
-#[derive(Default)]
+/// What was spent. It forgets nothing before its time: when it is full, or its file can't be written, it lets nothing more be
+/// spent.
 pub(super) struct Spent {
     names: HashSet<TokenName>,
     /// When each may be forgotten, in seconds since 1970.
     by_time: BTreeSet<(i64, TokenName)>,
+    journal: Journal,
+}
+
+/// Lines `<when it may be forgotten> <name in hex>`, the newest last.
+struct Journal {
+    path: PathBuf,
+    /// `None` before the first line is written, and after one could not be.
+    file: Option<File>,
+    lines: usize,
 }
 
 impl Spent {
-    /// Spends a token that nobody can use from `until` on.
+    /// What the file says, if there is one.
+    ///
+    /// # Errors
+    /// If it is damaged, or others can read or write it: nobody could tell what was used.
+    pub(super) fn open(path: PathBuf, now: i64) -> anyhow::Result<Self> {
+        let mut by_time = BTreeSet::new();
+        match read_secret(&path, MAX_LINES * MAX_LINE_BYTES) {
+            Ok(text) => {
+                let context = || {
+                    format!(
+                        "{} has the job tokens that were used, and can't be read. All of them have expired in an hour: then remove it",
+                        path.display()
+                    )
+                };
+                by_time = parse(&text).with_context(context)?;
+                by_time.retain(|(until, _)| *until >= now);
+            }
+            Err(SecretError::Io(problem)) if problem.kind() == ErrorKind::NotFound => {}
+            Err(problem) => return Err(problem).with_context(|| path.display().to_string()),
+        }
+        Ok(Self {
+            names: by_time.iter().map(|(_, name)| *name).collect(),
+            by_time,
+            journal: Journal {
+                path,
+                file: None,
+                lines: 0,
+            },
+        })
+    }
+
+    /// Spends a token that nobody can use from `until` on. When this returns, that is on disk. It may wait for the disk.
     pub(super) fn spend(&mut self, name: TokenName, until: i64, now: i64) -> Result<(), Denied> {
         while let Some((_, past)) = self.by_time.first().copied().filter(|(until, _)| *until < now) {
             self.by_time.pop_first();
@@ -46,17 +99,84 @@ impl Spent {
         }
         self.names.insert(name);
         self.by_time.insert((until, name));
+        // A crash here leaves a token that was not used, or one that was and submitted nothing.
+        self.journal.add(until, name, &self.by_time).map_err(|problem| {
+            tracing::error!(path = %self.journal.path.display(), problem = %format!("{problem:#}"), "can't record that a job token was used");
+            self.journal.file = None;
+            Denied::Undecided("the server can't record that this token was used; try again later".to_owned())
+        })
+    }
+}
+
+impl Journal {
+    /// Adds a line and waits until it is on disk. `live` is what has to be in the file, this line included.
+    fn add(&mut self, until: i64, name: TokenName, live: &BTreeSet<(i64, TokenName)>) -> anyhow::Result<()> {
+        match &mut self.file {
+            Some(file) if self.lines < MAX_LINES => {
+                file.write_all(line(until, &name).as_bytes())?;
+                file.sync_data()?;
+                self.lines += 1;
+            }
+            // At the first, so that no unfinished line is in front; later, so that it does not grow for ever.
+            _ => {
+                let lines: String = live.iter().map(|(until, name)| line(*until, name)).collect();
+                replace(&self.path, lines.as_bytes(), Readers::Owner)?;
+                self.file = Some(append_to(&self.path)?);
+                self.lines = live.len();
+            }
+        }
         Ok(())
     }
 }
 
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).open(path)
+}
+
+fn line(until: i64, name: &TokenName) -> String {
+    let mut line = format!("{until} ");
+    for byte in name {
+        write!(line, "{byte:02x}").expect("a String takes all that is written");
+    }
+    line + "\n"
+}
+
+/// A last line without an end was being written when the server died: its token was not used.
+fn parse(text: &str) -> anyhow::Result<BTreeSet<(i64, TokenName)>> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let read = |line: &str| {
+        let (until, digits) = line.split_once(' ')?;
+        let mut name = [0; 32];
+        hex::decode_to_slice(digits, &mut name).ok()?;
+        Some((until.parse().ok()?, name))
+    };
+    let lines = (1..).zip(whole.lines());
+    lines
+        .map(|(place, line)| read(line).with_context(|| format!("line {place} is malformed")))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
     use super::*;
+
+    fn opened(directory: &TempDir, now: i64) -> anyhow::Result<Spent> {
+        Spent::open(directory.path().join("spent"), now)
+    }
+
+    fn fresh() -> (TempDir, Spent) {
+        let directory = tempfile::tempdir().unwrap();
+        let spent = opened(&directory, 0).unwrap();
+        (directory, spent)
+    }
 
     #[test]
     fn a_token_is_spent_once_and_forgotten_when_nobody_can_use_it() {
-        let mut spent = Spent::default();
+        let (_directory, mut spent) = fresh();
         let (one, other) = (token_name("a", "bc"), token_name("ab", "c"));
         assert_ne!(one, other);
         spent.spend(one, 100, 0).unwrap();
@@ -71,11 +191,66 @@ mod tests {
     }
 
     #[test]
+    fn a_token_stays_spent_over_a_restart_and_a_crash_in_the_middle_of_a_line() {
+        let (directory, mut spent) = fresh();
+        let names = [1, 2, 3].map(|number: u8| token_name("issuer", &number.to_string()));
+        spent.spend(names[0], 100, 0).unwrap();
+        spent.spend(names[1], 200, 0).unwrap();
+        drop(spent);
+        let path = directory.path().join("spent");
+        let whole = fs::read(&path).unwrap();
+        for torn in ["", "3", "300 ", &line(300, &names[2])[..50]] {
+            fs::write(&path, [&whole, torn.as_bytes()].concat()).unwrap();
+            let mut spent = opened(&directory, 150).unwrap();
+            // The first has expired.
+            assert_eq!(spent.names.len(), 1);
+            assert!(spent.spend(names[1], 200, 150).is_err(), "{torn:?}");
+            spent.spend(names[2], 300, 150).unwrap();
+            drop(spent);
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                line(200, &names[1]) + &line(300, &names[2])
+            );
+            let mut spent = opened(&directory, 150).unwrap();
+            assert!(spent.spend(names[2], 300, 150).is_err(), "{torn:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let (directory, mut spent) = fresh();
+        spent.spend(token_name("issuer", "a"), 100, 0).unwrap();
+        let path = directory.path().join("spent");
+        let good = fs::read_to_string(&path).unwrap();
+        for damaged in [
+            good.replace("100", "1x0"),
+            good.replace("100 ", "100"),
+            good.replace('\n', "0\n"),
+        ] {
+            fs::write(&path, &damaged).unwrap();
+            assert!(opened(&directory, 0).is_err(), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_recorded_is_not_let_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spent = Spent::open(directory.path().join("none/spent"), 0).unwrap();
+        let name = token_name("issuer", "a");
+        assert!(matches!(spent.spend(name, 100, 0), Err(Denied::Undecided(_))));
+        assert!(spent.spend(name, 100, 0).is_err());
+        fs::create_dir(directory.path().join("none")).unwrap();
+        spent.spend(token_name("issuer", "b"), 100, 0).unwrap();
+    }
+
+    #[test]
     fn when_full_nothing_is_forgotten_and_nothing_more_let_in() {
-        let mut spent = Spent::default();
+        let (directory, mut spent) = fresh();
         let name = |number: usize| token_name("issuer", &number.to_string());
+        // As if each had been spent: so many syncs would take a minute.
         for number in 0..MAX_REMEMBERED {
-            spent.spend(name(number), 100, 0).unwrap();
+            spent.names.insert(name(number));
+            spent.by_time.insert((100, name(number)));
         }
         assert!(matches!(
             spent.spend(name(MAX_REMEMBERED), 100, 0),
@@ -86,5 +261,18 @@ mod tests {
             Err(Denied::Unauthenticated(_))
         ));
         spent.spend(name(MAX_REMEMBERED), 200, 101).unwrap();
+        assert_eq!(opened(&directory, 0).unwrap().names.len(), 1);
+    }
+
+    #[test]
+    fn the_file_does_not_grow_for_ever() {
+        let (directory, mut spent) = fresh();
+        let name = |number: usize| token_name("issuer", &number.to_string());
+        spent.spend(name(0), 100, 0).unwrap();
+        spent.journal.lines = MAX_LINES;
+        spent.spend(name(1), 300, 200).unwrap();
+        let text = fs::read_to_string(directory.path().join("spent")).unwrap();
+        assert_eq!(text, line(300, &name(1)));
+        assert_eq!(spent.journal.lines, 1);
     }
 }
