@@ -217,7 +217,7 @@ fn check_url(text: &str) -> anyhow::Result<()> {
 }
 
 /// Whether what is fetched from there comes from whom it says: over TLS, or from this machine.
-pub(super) fn may_fetch(url: &Url) -> bool {
+fn may_fetch(url: &Url) -> bool {
     match (url.scheme(), url.host_str()) {
         ("https", Some(_)) => true,
         ("http", Some(host)) => matches!(host, "127.0.0.1" | "[::1]" | "localhost"),

@@ -77,17 +77,19 @@ fn names(certificate: &X509Certificate<'_>) -> Option<Vec<CertificateName>> {
     let Some(extension) = certificate.subject_alternative_name().ok()? else {
         return Some(Vec::new());
     };
-    let names = extension
-        .value
-        .general_names
+    let all = &extension.value.general_names;
+    let uris = all
         .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) if uri.starts_with("spiffe://") => {
-                Some(CertificateName::Spiffe((*uri).to_owned()))
-            }
-            GeneralName::DNSName(name) => Some(CertificateName::Dns(name.to_ascii_lowercase())),
-            _ => None,
-        });
+        .filter(|name| matches!(name, GeneralName::URI(_)))
+        .count();
+    let names = all.iter().filter_map(|name| match name {
+        // A certificate with more URIs than one is no SPIFFE ID's (X.509-SVID, section 2).
+        GeneralName::URI(uri) if uri.starts_with("spiffe://") && uris == 1 => {
+            Some(CertificateName::Spiffe((*uri).to_owned()))
+        }
+        GeneralName::DNSName(name) => Some(CertificateName::Dns(name.to_ascii_lowercase())),
+        _ => None,
+    });
     Some(names.collect())
 }
 

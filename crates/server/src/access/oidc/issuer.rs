@@ -11,10 +11,7 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::{
-    super::{Denied, config::may_fetch},
-    keys::KeySet,
-};
+use super::{super::Denied, keys::KeySet};
 
 /// How long one document may take as a whole.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -190,8 +187,7 @@ impl IssuerKeys {
             "it calls itself {:?}",
             discovery.issuer
         );
-        let url: Url = discovery.jwks_uri.parse()?;
-        anyhow::ensure!(may_fetch(&url), "its keys are at {url}, which is not https");
+        let url = keys_url(&self.url.parse()?, &discovery.jwks_uri)?;
         Ok(KeySet::parse(&self.url, self.get(url).await?)?)
     }
 
@@ -212,6 +208,17 @@ impl IssuerKeys {
         }
         Ok(body.freeze())
     }
+}
+
+/// Where the issuer says that its keys are. That has to be on the same host and port: whoever speaks for an issuer must not have
+/// this server ask others, least of all those that it can reach and they can't.
+fn keys_url(issuer: &Url, said: &str) -> anyhow::Result<Url> {
+    let url: Url = said.parse()?;
+    anyhow::ensure!(
+        url.origin() == issuer.origin(),
+        "its keys are at {url}, which is another host or port"
+    );
+    Ok(url)
 }
 
 fn unknown_key(key_id: &str) -> Denied {
@@ -244,6 +251,38 @@ mod tests {
             cache.find("a", fetched + MAX_AGE + second),
             Found::Nothing
         ));
+    }
+
+    #[test]
+    fn an_issuer_has_its_keys_where_it_is() {
+        let issuer: Url = "https://issuer.example.org/tenant".parse().unwrap();
+        for good in [
+            "https://issuer.example.org/keys",
+            "https://issuer.example.org:443/tenant/keys?version=1",
+        ] {
+            assert!(keys_url(&issuer, good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://issuer.example.org/keys",
+            "https://issuer.example.org:8443/keys",
+            "https://keys.issuer.example.org/",
+            "https://issuer.example.org.evil.example/",
+            "https://issuer.example.org@evil.example/",
+            "https://127.0.0.1/keys",
+            "https://[::1]/keys",
+            "https://10.0.0.1/keys",
+            "http://169.254.169.254/latest/meta-data/",
+            "https://localhost/keys",
+            "file:///etc/passwd",
+            "data:application/json,{}",
+            "/keys",
+            "",
+        ] {
+            assert!(keys_url(&issuer, bad).is_err(), "{bad}");
+        }
+        let local: Url = "http://127.0.0.1:8080".parse().unwrap();
+        assert!(keys_url(&local, "http://127.0.0.1:8080/keys").is_ok());
+        assert!(keys_url(&local, "http://127.0.0.1:8081/keys").is_err());
     }
 
     #[test]
