@@ -3,14 +3,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::{Answer, Connection, Data, counterfoild};
+use crate::{Answer, Connection, Data, counterfoild, now_unix_s};
 
 /// A provider of webhooks: it signs as it is documented to, by its own code.
 #[derive(Debug, Clone)]
@@ -139,10 +138,6 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
-}
-
-fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// Recorded webhook bodies, each with its place and the folder it is in: those under `kind`, such as `github-webhooks`. `None`,

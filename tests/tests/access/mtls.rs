@@ -1,0 +1,357 @@
+//! Client certificates.
+
+use std::{fs, path::PathBuf, process::Stdio};
+
+use counterfoil_event::Authentication;
+use counterfoil_proto::v1::{
+    read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
+};
+use counterfoil_tests::{Data, Server, TestLog, counterfoil, entry_at, event, submission};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use super::{assert_denied, make_token, set_access};
+
+const RUNNER: &str = "spiffe://example.com/ci/runner";
+const HOST: &str = "log.test.example";
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM.
+struct Client {
+    chain: String,
+    key: String,
+    der: Vec<u8>,
+}
+
+fn uri(uri: &str) -> SanType {
+    SanType::URI(uri.try_into().unwrap())
+}
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    fn issue(&self, names: &[SanType], change: impl FnOnce(&mut CertificateParams)) -> Client {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names.to_vec();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Client {
+            chain: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().to_vec(),
+        }
+    }
+}
+
+struct Guarded {
+    data: Data,
+    log: TestLog,
+    server: Server,
+    /// The server's own certificate, which clients trust.
+    trusted: String,
+}
+
+impl Guarded {
+    fn new(access: &str, authority: &Authority) -> Self {
+        let (data, log) = Data::with_main_log();
+        fs::write(data.path().join("client-ca.pem"), authority.pem()).unwrap();
+        set_access(&data, access);
+        let identity = rcgen::generate_simple_self_signed([HOST.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
+        fs::write(&certificate, identity.cert.pem()).unwrap();
+        fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+        let options = [
+            "--tls-cert",
+            certificate.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ];
+        let server = Server::start(&data, &options);
+        Self {
+            data,
+            log,
+            server,
+            trusted: identity.cert.pem(),
+        }
+    }
+
+    async fn connect(&self, client: Option<&Client>) -> Result<Channel, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.trusted))
+            .domain_name(HOST);
+        if let Some(client) = client {
+            tls = tls.identity(Identity::from_pem(&client.chain, &client.key));
+        }
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.server.address())).unwrap();
+        endpoint.tls_config(tls)?.connect().await
+    }
+
+    async fn submit(&self, client: Option<&Client>, id: &str) -> Result<u64, Status> {
+        // A certificate that is refused may show only when something is read: TLS 1.3 lets clients write before.
+        let channel = self
+            .connect(client)
+            .await
+            .map_err(|error| Status::unknown(format!("no connection: {error:?}")))?;
+        let answer = SubmitServiceClient::new(channel)
+            .submit(submission(event(id, "")))
+            .await?;
+        Ok(answer.into_inner().receipt.unwrap().leaf_index)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.data.beside(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn rules() -> String {
+    format!(
+        r#"
+        [mtls]
+        ca = "client-ca.pem"
+        [[mtls.rule]]
+        match = {{ spiffe = "{RUNNER}" }}
+        roles = ["submit", "audit"]
+        source = "runners"
+        [[mtls.rule]]
+        match = {{ dns = "audit.example.com" }}
+        roles = ["audit"]
+        "#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_submits_as_its_rule_says() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let runner = authority.issue(&[uri(RUNNER), dns("runner-7.example.com")], |_| {});
+    let leaf = guarded.submit(Some(&runner), "a").await.unwrap();
+    let channel = guarded.connect(Some(&runner)).await.unwrap();
+    let answer = entry_at(&mut ReadServiceClient::new(channel), &guarded.log, leaf)
+        .await
+        .unwrap();
+    let entry = counterfoil_event::Entry::decode(&answer.entry).unwrap();
+    assert_eq!(
+        (entry.source_id(), entry.authentication()),
+        ("runners", Authentication::Mtls)
+    );
+    let annotations = answer.payload.unwrap().annotations;
+    let evidence = counterfoil_event::Annotations::decode_canonical(&annotations)
+        .unwrap()
+        .evidence;
+    let evidence: Value = serde_json::from_str(&evidence).unwrap();
+    assert_eq!(evidence["spiffe"], RUNNER);
+    assert_eq!(
+        evidence["certificate_sha256"],
+        hex::encode(Sha256::digest(&runner.der))
+    );
+
+    // By the command line, and shown by it.
+    let command = |arguments: &[&str]| {
+        let mut command = counterfoil();
+        command
+            .args(arguments)
+            .arg("--client-cert")
+            .arg(guarded.file("client.pem", &runner.chain))
+            .arg("--client-key")
+            .arg(guarded.file("client.key", &runner.key))
+            .arg("--tls-ca")
+            .arg(guarded.file("ca.pem", &guarded.trusted))
+            .env(
+                "COUNTERFOIL_SERVER",
+                format!("https://{}", guarded.server.address()),
+            )
+            .env("COUNTERFOIL_LOG_KEY", guarded.log.key().to_string())
+            .env("XDG_STATE_HOME", guarded.data.beside("state"))
+            .stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    let submitted = command(&["submit", "--type", "t", "--source", "s", "--require-receipt"]);
+    assert!(submitted.status.success(), "{submitted:?}");
+    let shown = command(&["get", "1"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for (name, value) in [
+        ("channel", "runners"),
+        ("submitter", "mtls"),
+        ("evidence", RUNNER),
+    ] {
+        assert!(
+            shown
+                .lines()
+                .any(|line| line.starts_with(name) && line.contains(value)),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_names_of_rules_count_and_only_as_a_whole() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let mut named = CertificateParams::new(Vec::new()).unwrap().distinguished_name;
+    named.push(rcgen::DnType::CommonName, RUNNER);
+    for (names, common_name) in [
+        (vec![], false),
+        (vec![], true),
+        (vec![uri("spiffe://example.com/ci/runner/7")], false),
+        (vec![uri("spiffe://example.com/ci")], false),
+        (vec![uri("spiffe://example.com.evil.example/ci/runner")], false),
+        (vec![uri("https://example.com/ci/runner")], false),
+        // A SPIFFE ID is the only URI of its certificate.
+        (vec![uri(RUNNER), uri("spiffe://example.com/ci/other")], false),
+        (vec![uri("https://example.com"), uri(RUNNER)], false),
+        (vec![dns("*.example.com")], false),
+        (vec![dns("audit.example.com.evil.example")], false),
+    ] {
+        let stranger = authority.issue(&names, |params| {
+            if common_name {
+                params.distinguished_name = named.clone();
+            }
+        });
+        let answer = guarded.submit(Some(&stranger), "a").await;
+        assert_denied(
+            answer,
+            Code::PermissionDenied,
+            "no rule of this server is for its names",
+        );
+    }
+    // A rule that lets in, and not for this.
+    let auditor = authority.issue(&[dns("Audit.Example.com")], |_| {});
+    assert_denied(
+        guarded.submit(Some(&auditor), "a").await,
+        Code::PermissionDenied,
+        "submit to the log",
+    );
+    let channel = guarded.connect(Some(&auditor)).await.unwrap();
+    assert!(
+        entry_at(&mut ReadServiceClient::new(channel), &guarded.log, 0)
+            .await
+            .is_ok()
+    );
+    // None at all is a caller without a credential.
+    assert_denied(
+        guarded.submit(None, "a").await,
+        Code::Unauthenticated,
+        "no credential was sent",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_of_others_make_no_connection() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let ours = |change: &dyn Fn(&mut CertificateParams)| authority.issue(&[uri(RUNNER)], change);
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    for (what, client) in [
+        (
+            "another authority",
+            Authority::new().issue(&[uri(RUNNER)], |_| {}),
+        ),
+        (
+            "expired",
+            ours(&|params| {
+                params.not_before = year(2019);
+                params.not_after = year(2020);
+            }),
+        ),
+        ("not valid yet", ours(&|params| params.not_before = year(2090))),
+        (
+            "for servers",
+            ours(&|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+        ),
+        (
+            "an authority itself",
+            ours(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+        ),
+        (
+            "its key is another's",
+            Client {
+                key: KeyPair::generate().unwrap().serialize_pem(),
+                ..ours(&|_| {})
+            },
+        ),
+    ] {
+        let status = guarded.submit(Some(&client), "a").await.unwrap_err();
+        // Not one word was heard: it is no answer of the server's.
+        assert!(
+            ![Code::Unauthenticated, Code::PermissionDenied].contains(&status.code()),
+            "{what}: {status:?}"
+        );
+    }
+    assert!(guarded.submit(Some(&ours(&|_| {})), "a").await.is_ok());
+}
+
+#[test]
+fn rules_for_certificates_need_tls_and_an_authority() {
+    let (data, _log) = Data::with_main_log();
+    set_access(&data, &rules());
+    let refused = Server::try_start(&data, &[]).map(drop).unwrap_err();
+    assert!(
+        refused.errors.contains("client certificates need TLS"),
+        "{}",
+        refused.errors
+    );
+    let identity = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+    let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
+    fs::write(&certificate, identity.cert.pem()).unwrap();
+    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+    let options = [
+        "--tls-cert",
+        certificate.to_str().unwrap(),
+        "--tls-key",
+        key.to_str().unwrap(),
+    ];
+    for ca in [None, Some("no certificate")] {
+        if let Some(ca) = ca {
+            fs::write(data.path().join("client-ca.pem"), ca).unwrap();
+        }
+        let refused = Server::try_start(&data, &options).map(drop).unwrap_err();
+        assert_eq!(refused.code, Some(3), "{}", refused.errors);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_that_go_away_leave_a_certificate_without_any_right() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let runner = authority.issue(&[uri(RUNNER)], |_| {});
+    guarded.submit(Some(&runner), "a").await.unwrap();
+    set_access(&guarded.data, "anonymous = [\"submit\"]");
+    let denied = super::eventually(async || guarded.submit(Some(&runner), "b").await.err()).await;
+    // Not even what everyone may: it was shown, and it is not good.
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    assert!(guarded.submit(None, "c").await.is_ok());
+    // A token speaks louder.
+    let token = make_token(&guarded.data, &["--role", "submit", "--source", "ci"]);
+    let channel = guarded.connect(Some(&runner)).await.unwrap();
+    let with_token =
+        tonic::service::interceptor::InterceptedService::new(channel, super::Bearer(Some(token)));
+    super::eventually(async || {
+        let mut submitter = SubmitServiceClient::new(with_token.clone());
+        submitter.submit(submission(event("d", ""))).await.ok()
+    })
+    .await;
+}

@@ -1,0 +1,286 @@
+//! API tokens: made, listed, shown to a running server, expired, revoked.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::Duration,
+};
+
+use counterfoil_event::Authentication;
+use counterfoil_proto::v1;
+use counterfoil_tests::{Data, Server, counterfoild, event};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+use super::{
+    assert_denied, eventually, make_token, on_record, reader, set_access, shown, submit_as, submitter,
+};
+
+fn id(token: &str) -> &str {
+    token.split('_').nth(1).unwrap()
+}
+
+fn token_command(data: &Data, arguments: &[&str]) -> std::process::Output {
+    let mut command = counterfoild();
+    command
+        .arg("token")
+        .args(arguments)
+        .arg("--data")
+        .arg(data.path());
+    command.output().unwrap()
+}
+
+/// Everything that the server keeps or says, as far as it is text.
+fn texts(directory: &Path, into: &mut String) {
+    for file in fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            texts(&path, into);
+        } else {
+            into.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_submits_as_its_source_and_is_kept_nowhere() {
+    let (data, log) = Data::with_main_log();
+    set_access(&data, "");
+    let server = Server::start(&data, &[]);
+    // Made while the server runs.
+    let submits = make_token(
+        &data,
+        &["--role", "submit", "--source", "build-farm", "--note", "the farm"],
+    );
+    let audits = make_token(&data, &["--role", "audit"]);
+    let leaf = eventually(async || submit_as(&server, Some(&submits), "a").await.ok()).await;
+    eventually(async || {
+        let mut reader = reader(&server, Some(&audits));
+        reader.get_tree_head(v1::GetTreeHeadRequest::default()).await.ok()
+    })
+    .await;
+    let (entry, evidence) = on_record(&server, &log, &audits, leaf).await;
+    assert_eq!(
+        (entry.source_id(), entry.authentication()),
+        ("build-farm", Authentication::Token)
+    );
+    assert_eq!(evidence, serde_json::json!({ "token": id(&submits) }));
+    let shown = shown(&server, &log, &audits, leaf);
+    for (name, value) in [
+        ("channel", "build-farm"),
+        ("submitter", "token"),
+        ("evidence", id(&submits)),
+    ] {
+        assert!(
+            shown
+                .lines()
+                .any(|line| line.starts_with(name) && line.contains(value)),
+            "{shown}"
+        );
+    }
+    // A token does not say what it is for: only its source is bound.
+    assert_denied(
+        submit_as(&server, Some(&audits), "b").await,
+        Code::PermissionDenied,
+        "submit to the log",
+    );
+
+    let file = data.path().join(format!("tokens/{}.toml", id(&submits)));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut kept = server.errors();
+    server.stop();
+    texts(data.path(), &mut kept);
+    for token in [&submits, &audits] {
+        let secret = token.rsplit('_').next().unwrap();
+        assert!(!kept.contains(secret), "a secret is kept or logged");
+    }
+    let listed = token_command(&data, &["list"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let line = listed
+        .lines()
+        .find(|line| line.starts_with(id(&submits)))
+        .unwrap();
+    assert!(
+        line.contains("submit as build-farm in all logs")
+            && line.contains("never expires")
+            && line.ends_with("# the farm"),
+        "{line}"
+    );
+    assert!(!listed.contains(submits.rsplit('_').next().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
+    let (data, _log) = Data::with_main_log();
+    set_access(&data, "");
+    let token = make_token(&data, &["--role", "admin", "--source", "ci"]);
+    let server = Server::start(&data, &[]);
+    let (requests, received) = mpsc::channel(1);
+    let submission = |sequence: u64| v1::SubmitStreamRequest {
+        log: String::new(),
+        sequence,
+        event: Some(event(format!("s{sequence}"), "")),
+    };
+    requests.send(submission(0)).await.unwrap();
+    let answers = submitter(&server, Some(&token))
+        .submit_stream(ReceiverStream::new(received))
+        .await;
+    let mut answers = answers.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    let heads = reader(&server, Some(&token))
+        .watch_tree_heads(v1::WatchTreeHeadsRequest::default())
+        .await;
+    let mut heads = heads.unwrap().into_inner();
+    assert!(heads.message().await.unwrap().is_some());
+
+    assert!(token_command(&data, &["revoke", id(&token)]).status.success());
+    let again = token_command(&data, &["revoke", id(&token)]);
+    assert_eq!(again.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("was revoked before"));
+    let denied = eventually(async || submit_as(&server, Some(&token), "x").await.err()).await;
+    assert_eq!(denied.code(), Code::Unauthenticated);
+    assert!(
+        denied.message().contains("unknown, revoked or expired"),
+        "{denied:?}"
+    );
+    requests.send(submission(1)).await.unwrap();
+    assert_denied(answers.message().await, Code::Unauthenticated, "revoked");
+    // Heads come each minute if nothing is recorded: let something be.
+    let other = make_token(&data, &["--role", "submit", "--source", "other"]);
+    eventually(async || submit_as(&server, Some(&other), "y").await.ok()).await;
+    let ended = async {
+        loop {
+            if let Err(status) = heads.message().await {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(30), ended)
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Code::Unauthenticated);
+
+    // A file that is put back is a token again; who can write it could also make one.
+    let listed = token_command(&data, &["list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("REVOKED"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_token_is_no_token() {
+    let (data, _log) = Data::with_main_log();
+    set_access(&data, "");
+    let token = make_token(&data, &["--role", "submit", "--source", "ci", "--expires", "4s"]);
+    let server = Server::start(&data, &[]);
+    submit_as(&server, Some(&token), "a").await.unwrap();
+    let denied = eventually(async || submit_as(&server, Some(&token), "b").await.err()).await;
+    assert_eq!(denied.code(), Code::Unauthenticated);
+    let listed = token_command(&data, &["list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("EXPIRED"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_for_its_logs_alone() {
+    let (data, _main) = Data::with_main_log();
+    let other = data.init("other", "blake3");
+    set_access(&data, "");
+    let token = make_token(&data, &["--role", "submit", "--source", "ci", "--log", "other"]);
+    let server = Server::start(&data, &[]);
+    assert_denied(
+        submit_as(&server, Some(&token), "a").await,
+        Code::PermissionDenied,
+        "not for the log \"main\"",
+    );
+    let request = v1::SubmitRequest {
+        log: other.name.clone(),
+        event: Some(event("a", "")),
+    };
+    submitter(&server, Some(&token)).submit(request).await.unwrap();
+    // Splunk's protocol has no place for a log's name: it is that of the token.
+    let header = format!("Splunk {token}");
+    let headers = [("authorization", header.as_str())];
+    let sent = counterfoil_tests::http_post(
+        server.address(),
+        "/services/collector",
+        &headers,
+        br#"{"event": "x"}"#,
+    );
+    assert_eq!(sent.status, 200, "{sent:?}");
+    server.stop();
+    let sizes = |name: &str| {
+        let output = counterfoild()
+            .args(["fsck", "--json", "--log", name, "--data"])
+            .arg(data.path())
+            .output()
+            .unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .unwrap()
+            .to_string()
+    };
+    assert!(sizes("main").contains("\"tree_size\":1"), "{}", sizes("main"));
+    assert!(sizes("other").contains("\"tree_size\":3"), "{}", sizes("other"));
+}
+
+#[test]
+fn a_file_that_others_can_read_is_refused() {
+    let (data, _log) = Data::with_main_log();
+    let token = make_token(&data, &["--role", "read"]);
+    let file = data.path().join(format!("tokens/{}.toml", id(&token)));
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let refused = Server::try_start(&data, &[]).map(drop).unwrap_err();
+        assert!(refused.errors.contains("chmod 600"), "{}", refused.errors);
+    }
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    Server::start(&data, &[]).stop();
+}
+
+#[test]
+fn mistakes_are_told() {
+    let (data, _log) = Data::with_main_log();
+    for (arguments, code, told) in [
+        (vec!["create"], 2, "--role"),
+        (vec!["create", "--role", "root"], 2, "invalid value 'root'"),
+        (vec!["create", "--role", "submit"], 3, "needs a source"),
+        (
+            vec!["create", "--role", "read", "--source", "ci"],
+            3,
+            "submit nothing",
+        ),
+        (
+            vec!["create", "--role", "submit", "--source", "log"],
+            2,
+            "invalid value 'log'",
+        ),
+        (
+            vec!["create", "--role", "read", "--log", "none"],
+            3,
+            "there is no log `none`",
+        ),
+        (
+            vec!["create", "--role", "read", "--expires", "soon"],
+            2,
+            "such as 12h",
+        ),
+        (
+            vec!["create", "--role", "read", "--expires", "2020-01-01"],
+            3,
+            "not in the future",
+        ),
+        (
+            vec!["create", "--role", "read", "--note", "two\nlines"],
+            3,
+            "one line",
+        ),
+        (vec!["revoke", "0000000000000000"], 3, "there is no token"),
+        (vec!["revoke", "../../etc/passwd"], 2, "16 hexadecimal digits"),
+    ] {
+        let output = token_command(&data, &arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(told), "{arguments:?}: {errors}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(token_command(&data, &["list"]).stdout, b"");
+}
