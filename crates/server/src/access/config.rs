@@ -317,6 +317,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_documentation_shows_is_understood() {
+        let text = include_str!("../../../../docs/ACCESS.md");
+        let (_, example) = text.split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let config = parse(example).unwrap();
+        assert_eq!(config.issuers.len(), 2);
+        assert_eq!(config.issuers["https://gitlab.example.com"].reuse, Reuse::UntilExpiry);
+        assert_eq!(config.mtls.unwrap().rules.len(), 2);
+    }
+
+    #[test]
     fn an_empty_file_shuts_everyone_out_and_none_lets_everyone_in() {
         let main = LogName::default();
         for right in [Right::Submit, Right::Check, Right::Read, Right::Audit] {
