@@ -59,6 +59,14 @@ impl Secret {
         Ok(text.parse().expect("what is made here has the right form"))
     }
 
+    /// A new one, of 256 random bits, that is no signing key: for a GitLab that has no signing tokens yet.
+    ///
+    /// # Errors
+    /// If the system has no random bytes to give.
+    pub fn generate_token() -> Result<Self, getrandom::Error> {
+        Self::generate(Provider::Gitea)
+    }
+
     /// The secret itself, for the provider's form or the source's file.
     pub fn reveal(&self) -> &str {
         &self.text

@@ -10,7 +10,7 @@ use counterfoil_note::Origin;
 
 use crate::{
     access::{Role, TokenId},
-    source,
+    setup, source,
     token::Expiry,
 };
 
@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Write logs as static files for any web server: the same tree that `serve` serves over HTTP
     Export(Export),
+    /// Set up the webhooks of a provider, from the form to fill in to the first delivery's receipt
+    #[command(subcommand)]
+    Setup(setup::Command),
     /// Say who may post webhooks, and with which secrets
     #[command(subcommand)]
     Source(source::Command),

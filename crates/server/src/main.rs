@@ -4,6 +4,7 @@
 mod access;
 mod cli;
 mod connections;
+mod deliveries;
 mod export;
 mod fsck;
 mod grpc;
@@ -11,8 +12,10 @@ mod hooks;
 mod http;
 mod init;
 mod intake;
+mod local;
 mod metrics;
 mod serve;
+mod setup;
 mod source;
 mod token;
 mod watched;
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         cli::Command::Fsck(arguments) => fsck::run(&arguments),
         cli::Command::Export(arguments) => export::run(&arguments),
         cli::Command::Source(command) => source::run(&command),
+        cli::Command::Setup(arguments) => setup::run(&arguments),
         cli::Command::Token(arguments) => token::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -35,9 +35,10 @@ use crate::{
     access::{Access, Settings, config_path},
     cli::Serve,
     connections,
+    deliveries::Deliveries,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
     hooks::Hooks,
-    http,
+    http, local,
     metrics::Metrics,
     witnessing::{Witnesses, gather},
 };
@@ -216,7 +217,10 @@ async fn serve(
         .add_service(submitter)
         .add_service(reader);
     let router = http::add_to(grpc.into_axum_router(), logs.clone(), metrics.clone());
-    let router = access.guard(Hooks::start(&arguments.data, logs, metrics)?.add_to(router));
+    let deliveries = Deliveries::default();
+    let hooks = Hooks::start(&arguments.data, logs, metrics)?;
+    let router = access.guard(hooks.add_to(router, deliveries.clone()));
+    local::serve(&arguments.data, deliveries);
     let serving = task::spawn(connections::serve(listener, tls, router, stopping));
     println!("listening on {address}");
 

@@ -323,7 +323,10 @@ mod tests {
         let (example, _) = example.split_once("```").unwrap();
         let config = parse(example).unwrap();
         assert_eq!(config.issuers.len(), 2);
-        assert_eq!(config.issuers["https://gitlab.example.com"].reuse, Reuse::UntilExpiry);
+        assert_eq!(
+            config.issuers["https://gitlab.example.com"].reuse,
+            Reuse::UntilExpiry
+        );
         assert_eq!(config.mtls.unwrap().rules.len(), 2);
     }
 

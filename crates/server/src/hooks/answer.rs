@@ -33,6 +33,7 @@ pub(super) struct Taken {
     leaf_index: u64,
     leaf_hash: String,
     tree_size: u64,
+    root_hash: String,
     duplicate: bool,
     /// The command that fetches it.
     receipt: String,
@@ -47,6 +48,7 @@ impl Taken {
             leaf_index: index,
             leaf_hash: log.suite().leaf_hash(&leaf.entry).to_string(),
             tree_size: head.size.get(),
+            root_hash: head.root.to_string(),
             duplicate,
             receipt: format!("counterfoil receipt {index} --log {}", log.name()),
         }

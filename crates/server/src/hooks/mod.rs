@@ -25,6 +25,7 @@ use axum::{
         HeaderMap,
         header::{CONTENT_ENCODING, CONTENT_TYPE},
     },
+    middleware,
     response::{IntoResponse as _, Response},
     routing::post,
 };
@@ -36,6 +37,7 @@ use tokio::task;
 use tracing::debug;
 
 use crate::{
+    deliveries::{self, Deliveries},
     grpc::Logs,
     metrics::{IntakePath, Metrics},
     watched::{File, Watched},
@@ -77,9 +79,10 @@ impl Hooks {
         })
     }
 
-    /// Adds the path to the others.
-    pub(crate) fn add_to(self, router: Router) -> Router {
+    /// Adds the path to the others. What is answered there is noted in `deliveries`.
+    pub(crate) fn add_to(self, router: Router, deliveries: Deliveries) -> Router {
         let route = post(receive).fallback(only_post).with_state(self);
+        let route = route.layer(middleware::from_fn_with_state(deliveries, deliveries::observe));
         router.route("/hooks/{source}", route)
     }
 
