@@ -204,6 +204,33 @@ fn a_log_that_does_not_get_on_is_not_waited_for() {
     assert_eq!(listed["waiting"].as_array().unwrap().len(), 1);
 }
 
+/// Full is as good as away: the log says so at once, with a time to come back, and nobody waits for that.
+#[test]
+fn a_log_that_is_full_is_not_waited_for() {
+    let machine = Machine::new();
+    let address = machine.address.to_string();
+    // More than any disk has free.
+    let full = Server::start(
+        &machine.data,
+        &["--listen", &address, "--min-free-mib", "4294967295"],
+    );
+    for (id, waiting) in [("a", 1), ("b", 2)] {
+        let queued = json(&machine.submit(id).output().unwrap(), 0);
+        assert_eq!(
+            (&queued["queued"], &queued["waiting"]),
+            (&true.into(), &waiting.into())
+        );
+    }
+    let refused = machine.submit("c").arg("--require-receipt").output().unwrap();
+    assert_eq!(json(&refused, 3)["error"]["reason"], "OUT_OF_SPACE");
+    let flushed = machine.counterfoil(&["outbox", "flush"]).output().unwrap();
+    assert_eq!(json(&flushed, 3)["error"]["reason"], "OUT_OF_SPACE");
+    full.stop();
+    let _server = machine.serve();
+    assert_eq!(json(&machine.submit("d").output().unwrap(), 0)["leaf_index"], 3);
+    assert_eq!(machine.recorded_ids(), ["a", "b", "d"]);
+}
+
 #[test]
 fn what_the_log_refuses_is_moved_aside_and_told() {
     let machine = Machine::new();
