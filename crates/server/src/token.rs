@@ -58,7 +58,7 @@ impl Expiry {
                 .timestamp(),
         };
         ensure!(time > now, "that is not in the future");
-        Ok(time)
+        Ok(to_the_second(time))
     }
 }
 
@@ -83,9 +83,7 @@ fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
     let expires = arguments.expires.as_ref().map(|expiry| expiry.from(now));
     let expires = expires.transpose().context("--expires")?;
     let token = Token::random().context("the system gives no random bytes")?;
-    // To the second: nobody needs to know better.
-    let created = Timestamp::from_second(now.as_second()).expect("a time to the second is a time");
-    let record = TokenRecord::new(&token, grant, created, expires, arguments.note.clone());
+    let record = TokenRecord::new(&token, grant, to_the_second(now), expires, arguments.note.clone());
     let directory = tokens_directory(&arguments.data);
     create_directory(&directory)?;
     create_secret(&file(&directory, token.id()), record.to_toml().as_bytes())?;
@@ -107,6 +105,11 @@ fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Nobody needs to know better.
+fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).expect("a time to the second is a time")
 }
 
 /// A misspelt log would make a token that is good for nothing, and nobody would see why.
@@ -180,8 +183,7 @@ fn revoke(data: &Path, id: &TokenId) -> anyhow::Result<()> {
     if let Some(revoked) = record.revoked {
         bail!("the token {id} was revoked before, at {revoked}");
     }
-    let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time to the second is a time");
-    record.revoked = Some(now);
+    record.revoked = Some(to_the_second(Timestamp::now()));
     replace(&path, record.to_toml().as_bytes(), Readers::Owner)?;
     eprintln!("revoked the token {id}; a running server refuses it within a second");
     Ok(())
