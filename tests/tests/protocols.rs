@@ -44,14 +44,20 @@ async fn cloudevents_are_recorded_in_every_mode() {
     let (data, log) = Data::with_main_log();
     let server = Server::start(&data, &[]);
     let recorded_at = |index| json!({"leaf_index": index, "duplicate": false});
+    let place =
+        |answer: &Value| json!({"leaf_index": answer["leaf_index"], "duplicate": answer["duplicate"]});
 
     // Structured; sent again it is the same event.
+    let (status, answer) = post(&server, STRUCTURED, &cloud_event("1"));
+    assert_eq!((status, place(&answer)), (201, recorded_at(1)));
+    assert_eq!(answer["origin"], "test.example/main");
+    assert_eq!(answer["receipt"], "counterfoil receipt 1 --log main");
+    let (status, again) = post(&server, STRUCTURED, &cloud_event("1"));
     assert_eq!(
-        post(&server, STRUCTURED, &cloud_event("1")),
-        (200, recorded_at(1))
+        (status, place(&again)),
+        (200, json!({"leaf_index": 1, "duplicate": true}))
     );
-    let again = post(&server, STRUCTURED, &cloud_event("1"));
-    assert_eq!(again, (200, json!({"leaf_index": 1, "duplicate": true})));
+    assert_eq!(again["leaf_hash"], answer["leaf_hash"]);
     let (attributes, payload) = recorded(&server, &log, 1).await;
     assert_eq!(
         (attributes.id.as_str(), attributes.event_type.as_str()),
@@ -69,7 +75,10 @@ async fn cloudevents_are_recorded_in_every_mode() {
         ("ce-attempt", "3"),
     ];
     let response = http_post(server.address(), EVENTS, &headers, b"\0binary");
-    assert_eq!((response.status, json_of(&response)), (200, recorded_at(2)));
+    assert_eq!(
+        (response.status, place(&json_of(&response))),
+        (201, recorded_at(2))
+    );
     let (attributes, payload) = recorded(&server, &log, 2).await;
     assert_eq!(attributes.source, "https://ci.example/é");
     assert_eq!(attributes.extensions["attempt"], "3");
@@ -143,16 +152,16 @@ async fn what_is_no_cloudevent_is_refused_for_the_reason_that_it_deserves() {
         "application/cloudevents-batch+xml",
     ] {
         let unsupported = refused(EVENTS, &[("content-type", unsupported)], good.as_bytes());
-        assert_eq!(unsupported, expected(415, "INVALID_REQUEST"));
+        assert_eq!(unsupported, expected(415, "WRONG_MEDIA_TYPE"));
     }
     assert_eq!(
         refused(EVENTS, &[], good.as_bytes()),
-        expected(415, "INVALID_REQUEST")
+        expected(415, "WRONG_MEDIA_TYPE")
     );
     let encoded = [STRUCTURED, ("content-encoding", "gzip")];
     assert_eq!(
         refused(EVENTS, &encoded, good.as_bytes()),
-        expected(415, "INVALID_REQUEST")
+        expected(415, "WRONG_ENCODING")
     );
 
     // By its head alone, before anything is read.
@@ -169,7 +178,7 @@ async fn what_is_no_cloudevent_is_refused_for_the_reason_that_it_deserves() {
     ];
     assert_eq!(refused(EVENTS, &headers, &long), expected(400, "INVALID_EVENT"));
     let most = http_post(server.address(), EVENTS, &headers, &long[1..]);
-    assert_eq!(most.status, 200);
+    assert_eq!(most.status, 201);
 
     for path in [
         "/logs/main/events/",

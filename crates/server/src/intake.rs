@@ -1,73 +1,110 @@
 //! Events on their way from a request into a log, whatever they came by.
 
+use std::{pin::Pin, sync::Arc};
+
 use counterfoil_event::{Event, Submitter};
-use counterfoil_log::{Log, Outcome, PreparedEvent, Submitted};
-use counterfoil_merkle::LeafIndex;
+use counterfoil_log::{Log, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
 use tokio::task;
 
 use crate::grpc::Refusal;
 
 /// Hashing and compressing more than this holds up an async worker for too long.
-pub(crate) const INLINE_BYTES: usize = 256 * 1024;
+const INLINE_BYTES: usize = 256 * 1024;
 
-/// Where an event is on record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Does work that takes time for each of `bytes`: if that is long, on a thread whose other tasks move elsewhere.
+pub(crate) fn work<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > INLINE_BYTES {
+        task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// An event on record.
+#[derive(Debug)]
 pub(crate) struct Placed {
-    pub(crate) index: LeafIndex,
+    pub(crate) leaf: ProvenLeaf,
     /// It was there before.
     pub(crate) duplicate: bool,
 }
 
-/// Makes an event ready for the log: what the log adds to it, commitments, compression.
-pub(crate) fn prepare(log: &Log, event: Event, submitter: &Submitter) -> Result<PreparedEvent, Refusal> {
-    Ok(log.prepare(event, submitter))
+/// What became of each event, in order.
+pub(crate) type Results = Vec<Result<Placed, Refusal>>;
+
+type Submission = Pin<Box<dyn Future<Output = Result<Submitted, SubmitError>> + Send>>;
+
+/// Events that entered a log side by side. They did so when it was made: groups keep their order.
+pub(crate) struct Group {
+    /// Whether each event reached the log.
+    events: Vec<Result<(), Refusal>>,
+    /// The fate of those that did.
+    submission: Submission,
 }
 
-/// Records events side by side, in order. Those that were refused before stay so, and do not fail their neighbours.
-///
-/// # Errors
-/// If the log took none.
-pub(crate) async fn submit(
-    log: &Log,
-    submitter: &Submitter,
-    events: Vec<Result<Event, Refusal>>,
-) -> Result<Vec<Result<Placed, Refusal>>, Refusal> {
-    let bytes: usize = events.iter().flatten().map(|event| event.data().len()).sum();
-    let prepare_all = || -> Vec<_> {
-        let events = events.into_iter();
-        events.map(|event| prepare(log, event?, submitter)).collect()
-    };
-    let prepared = if bytes > INLINE_BYTES {
-        task::block_in_place(prepare_all)
-    } else {
-        prepare_all()
-    };
-    let mut places = Vec::with_capacity(prepared.len());
-    let mut accepted = Vec::with_capacity(prepared.len());
-    for event in prepared {
-        places.push(event.map(|event| accepted.push(event)));
+impl Group {
+    /// Makes events ready, `bytes` in all, and hands them to the log. Those that were refused before stay so, and do not
+    /// fail their neighbours.
+    pub(crate) fn new(
+        log: &Log,
+        submitter: &Submitter,
+        bytes: usize,
+        events: impl Iterator<Item = Result<Event, Refusal>>,
+    ) -> Self {
+        let (events, prepared) = work(bytes, || {
+            let mut prepared = Vec::with_capacity(events.size_hint().0);
+            let events = events
+                .map(|event| event.map(|event| prepared.push(log.prepare(event, submitter))))
+                .collect();
+            (events, prepared)
+        });
+        let submission: Submission = if prepared.is_empty() {
+            let head = log.commit_head();
+            Box::pin(async {
+                Ok(Submitted {
+                    head,
+                    outcomes: Vec::new(),
+                })
+            })
+        } else {
+            Box::pin(log.submit(prepared))
+        };
+        Self { events, submission }
     }
-    let mut outcomes = Vec::new();
-    if !accepted.is_empty() {
-        let submitted: Submitted = log.submit(accepted).await?;
-        outcomes = submitted.outcomes;
+
+    /// Waits until the events are on disk and under a signed head, which is that of all the proofs. If the log took none,
+    /// there is no head, and each of them was refused.
+    pub(crate) async fn settled(self) -> (Result<Arc<TreeHead>, Refusal>, Results) {
+        match self.submission.await {
+            Ok(Submitted { head, outcomes }) => {
+                let mut outcomes = outcomes.into_iter();
+                let results = self.events.into_iter().map(|event| {
+                    event?;
+                    placed(outcomes.next().expect("the log answers for each event"))
+                });
+                let results = results.collect();
+                (Ok(head), results)
+            }
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                let results = self.events.into_iter().map(|event| {
+                    event?;
+                    Err(refusal.clone())
+                });
+                let results = results.collect();
+                (Err(refusal), results)
+            }
+        }
     }
-    let mut outcomes = outcomes.into_iter();
-    let results = places.into_iter().map(|place| {
-        place?;
-        placed(outcomes.next().expect("the log answers for each event"))
-    });
-    Ok(results.collect())
 }
 
 fn placed(outcome: Outcome) -> Result<Placed, Refusal> {
     match outcome {
         Outcome::Recorded(leaf) => Ok(Placed {
-            index: leaf.index,
+            leaf,
             duplicate: false,
         }),
         Outcome::Duplicate(leaf) => Ok(Placed {
-            index: leaf.index,
+            leaf,
             duplicate: true,
         }),
         Outcome::Conflict { existing } => Err(Refusal::conflict(existing)),

@@ -8,7 +8,6 @@ mod deliveries;
 mod export;
 mod fsck;
 mod grpc;
-mod hooks;
 mod http;
 mod init;
 mod intake;

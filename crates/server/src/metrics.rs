@@ -1,7 +1,10 @@
 //! Metrics, on a port of their own. Every label's values come from the configuration or from a closed list, so nobody
 //! outside can add series.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    fmt::{self, Write as _},
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use axum::{
     Router,
@@ -11,7 +14,7 @@ use axum::{
 use counterfoil_event::SourceId;
 use counterfoil_log::LogName;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
@@ -31,10 +34,30 @@ pub(crate) enum IntakePath {
     Hec,
 }
 
+/// What became of an event that came in, or of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum IntakeOutcome {
+    Recorded,
+    /// It was on record before.
+    Duplicate,
+    /// Why it was not taken: a word in capitals from a closed list.
+    Refused(&'static str),
+}
+
+impl EncodeLabelValue for IntakeOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Recorded => encoder.write_str("recorded"),
+            Self::Duplicate => encoder.write_str("duplicate"),
+            Self::Refused(reason) => encoder.write_str(&reason.to_ascii_lowercase()),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct IntakeLabels {
     path: IntakePath,
-    outcome: &'static str,
+    outcome: IntakeOutcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,9 +84,8 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Counts one event that came in, or one request that was refused. `outcome` is a word from a closed list:
-    /// `recorded`, `duplicate`, `conflict`, or why it was refused.
-    pub(crate) fn count_intake(&self, path: IntakePath, outcome: &'static str) {
+    /// Counts one event that came in, or one request that was refused as a whole.
+    pub(crate) fn count_intake(&self, path: IntakePath, outcome: IntakeOutcome) {
         self.intake.get_or_create(&IntakeLabels { path, outcome }).inc();
     }
 

@@ -37,7 +37,6 @@ use crate::{
     connections,
     deliveries::Deliveries,
     grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
-    hooks::Hooks,
     http, local,
     metrics::Metrics,
     witnessing::{Witnesses, gather},
@@ -216,10 +215,15 @@ async fn serve(
         .add_service(reflection)
         .add_service(submitter)
         .add_service(reader);
-    let router = http::add_to(grpc.into_axum_router(), logs.clone(), metrics.clone());
     let deliveries = Deliveries::default();
-    let hooks = Hooks::start(&arguments.data, logs, metrics)?;
-    let router = access.guard(hooks.add_to(router, deliveries.clone()));
+    let router = http::add_to(
+        grpc.into_axum_router(),
+        &arguments.data,
+        logs,
+        metrics,
+        deliveries.clone(),
+    )?;
+    let router = access.guard(router);
     local::serve(&arguments.data, deliveries);
     let serving = task::spawn(connections::serve(listener, tls, router, stopping));
     println!("listening on {address}");

@@ -45,23 +45,23 @@ async fn only_the_body_that_was_signed_with_the_secret_is_taken() {
         let honest = hook.headers("push", "d1", BODY);
         let other_secret = Hook::add(&data, &format!("other-{}", hook.id), &hook.provider, &[]);
         let forged = hook.with_secret(&other_secret.secret).headers("push", "d1", BODY);
-        assert_refused(&post(&server, &path, &forged, BODY), 401, "wrong_signature");
+        assert_refused(&post(&server, &path, &forged, BODY), 401, "WRONG_SIGNATURE");
         let tampered = br#"{"ref":"refs/heads/evil"}"#;
-        assert_refused(&post(&server, &path, &honest, tampered), 401, "wrong_signature");
+        assert_refused(&post(&server, &path, &honest, tampered), 401, "WRONG_SIGNATURE");
         assert_refused(
             &post(&server, &path, &honest, &BODY[..BODY.len() - 1]),
             401,
-            "wrong_signature",
+            "WRONG_SIGNATURE",
         );
         for nonsense in ["sha256=", "sha256=zz", "v1,", "x", "sha1=00"] {
             let nonsense = with(&honest, signature, nonsense);
-            assert_refused(&post(&server, &path, &nonsense, BODY), 401, "wrong_signature");
+            assert_refused(&post(&server, &path, &nonsense, BODY), 401, "WRONG_SIGNATURE");
         }
         let unsigned = without(&honest, signature);
-        assert_refused(&post(&server, &path, &unsigned, BODY), 401, "missing_signature");
+        assert_refused(&post(&server, &path, &unsigned, BODY), 401, "MISSING_SIGNATURE");
         let mut twice = honest.clone();
         twice.push((signature.to_owned(), "x".to_owned()));
-        assert_refused(&post(&server, &path, &twice, BODY), 400, "bad_header");
+        assert_refused(&post(&server, &path, &twice, BODY), 400, "BAD_HEADER");
     }
     // Nothing of all that is on record: the next entry is the first.
     assert!(entry_at(&mut server.reader(), &log, 1).await.is_err());
@@ -82,18 +82,18 @@ async fn a_source_takes_what_is_meant_for_it_alone() {
     assert_refused(
         &post(&server, &two.path(), &headers, BODY),
         401,
-        "wrong_signature",
+        "WRONG_SIGNATURE",
     );
 
     // Even if somebody gave both the same secret: the provider is the path's, and not what headers claim.
     let headers = gitea.with_secret(&one.secret).headers("push", "d1", BODY);
     assert!(headers.iter().any(|(name, _)| name == "x-hub-signature-256"));
-    assert_refused(&post(&server, &one.path(), &headers, BODY), 400, "wrong_provider");
+    assert_refused(&post(&server, &one.path(), &headers, BODY), 400, "WRONG_PROVIDER");
     let headers = one.with_secret(&gitea.secret).headers("push", "d1", BODY);
     assert_refused(
         &post(&server, &gitea.path(), &headers, BODY),
         401,
-        "missing_signature",
+        "MISSING_SIGNATURE",
     );
 
     // The same delivery to two sources is two events.
@@ -120,7 +120,7 @@ async fn an_old_signature_is_refused_where_time_is_signed() {
     assert_refused(
         &post(&server, &hook.path(), &headers, BODY),
         401,
-        "stale_signature",
+        "STALE_SIGNATURE",
     );
     // A fresh time over the old signature is no signature.
     let fresh = hook.headers("Push Hook", "d1", BODY);
@@ -133,7 +133,7 @@ async fn an_old_signature_is_refused_where_time_is_signed() {
     assert_refused(
         &post(&server, &hook.path(), &forged, BODY),
         401,
-        "wrong_signature",
+        "WRONG_SIGNATURE",
     );
     assert_taken(&post(&server, &hook.path(), &fresh, BODY), false);
 }
@@ -151,10 +151,10 @@ async fn what_is_no_delivery_is_told_so() {
         "/hooks/Github",
         "/hooks/github.toml",
     ] {
-        assert_refused(&post(&server, path, &headers, BODY), 404, "unknown_source");
+        assert_refused(&post(&server, path, &headers, BODY), 404, "UNKNOWN_SOURCE");
     }
     let get = Connection::to(server.address()).send("GET", &hook.path(), "");
-    assert_refused(&get, 405, "wrong_method");
+    assert_refused(&get, 405, "WRONG_METHOD");
     assert_eq!(get.header("allow"), Some("POST"));
     for media_type in [
         "application/x-www-form-urlencoded",
@@ -166,14 +166,14 @@ async fn what_is_no_delivery_is_told_so() {
         assert_refused(
             &post(&server, &hook.path(), &headers, BODY),
             415,
-            "wrong_media_type",
+            "WRONG_MEDIA_TYPE",
         );
     }
     let encoded = with(&headers, "content-encoding", "gzip");
     assert_refused(
         &post(&server, &hook.path(), &encoded, BODY),
         415,
-        "wrong_media_type",
+        "WRONG_ENCODING",
     );
     let long = "x".repeat(200);
     for (name, value) in [
@@ -188,7 +188,7 @@ async fn what_is_no_delivery_is_told_so() {
         } else {
             with(&headers, name, value)
         };
-        let refused = assert_refused(&post(&server, &hook.path(), &headers, BODY), 400, "bad_header");
+        let refused = assert_refused(&post(&server, &hook.path(), &headers, BODY), 400, "BAD_HEADER");
         assert!(refused["message"].as_str().unwrap().contains(name), "{refused}");
     }
     let charset = with(&headers, "content-type", "Application/JSON; charset=utf-8");

@@ -37,7 +37,7 @@ async fn the_longest_body_is_taken_and_a_longer_one_is_not_read() {
         let mut connection = Connection::to(server.address());
         let head = format!("{}content-length: {length}\r\n\r\n", head(&hook, b""));
         connection.write(head.as_bytes()).unwrap();
-        assert_refused(&connection.answer().unwrap(), 413, "too_large");
+        assert_refused(&connection.answer().unwrap(), 413, "TOO_LARGE");
     }
 }
 
@@ -57,7 +57,7 @@ async fn a_body_that_does_not_say_its_length_ends_at_the_limit() {
             break;
         }
     }
-    assert_refused(&connection.answer().unwrap(), 413, "too_large");
+    assert_refused(&connection.answer().unwrap(), 413, "TOO_LARGE");
 
     // Within the limit, chunks are as good as a length.
     let body = chunk.repeat(2);
@@ -79,7 +79,7 @@ async fn bodies_that_do_not_come_hold_up_few_and_not_for_long() {
     let hook = Hook::add(&data, "github", "github", &[]);
     let server = Server::start(&data, &[]);
     let head = format!("{}content-length: {}\r\n\r\n", head(&hook, b""), 24 * MIB);
-    let mut stalled: Vec<_> = (0..4)
+    let mut stalled: Vec<_> = (0..6)
         .map(|_| {
             let mut connection = Connection::to(server.address());
             connection.write(head.as_bytes()).unwrap();
@@ -87,16 +87,16 @@ async fn bodies_that_do_not_come_hold_up_few_and_not_for_long() {
             connection
         })
         .collect();
-    // Time for the four to take the memory there is for long bodies.
+    // Time for them to take the memory there is for long bodies.
     thread::sleep(Duration::from_millis(300));
-    let mut fifth = Connection::to(server.address());
-    fifth.write(head.as_bytes()).unwrap();
+    let mut late = Connection::to(server.address());
+    late.write(head.as_bytes()).unwrap();
     assert_taken(&hook.deliver(server.address(), "push", "short", b"{}"), false);
-    let busy = fifth.answer().unwrap();
-    assert_refused(&busy, 503, "busy");
+    let busy = late.answer().unwrap();
+    assert_refused(&busy, 503, "BUSY");
     assert_eq!(busy.header("retry-after"), Some("1"));
     for connection in &mut stalled {
-        assert_refused(&connection.answer().unwrap(), 408, "too_slow");
+        assert_refused(&connection.answer().unwrap(), 408, "TOO_SLOW");
     }
     // Their memory is free again.
     let long = vec![b' '; 24 * MIB];
@@ -138,7 +138,7 @@ async fn a_full_queue_pushes_back() {
         while !calls.is_empty() && refused.is_none() {
             let id = format!("{round}-{number}");
             let answer = hook.deliver(server.address(), "push", &id, &noise[..12 * MIB]);
-            refused = pushed_back(&answer, "queue_full").then_some(id);
+            refused = pushed_back(&answer, "QUEUE_FULL").then_some(id);
             number += 1;
             while calls.try_join_next().is_some() {}
         }
@@ -165,7 +165,7 @@ async fn a_full_disk_pushes_back() {
     let ballast = disk.fill_to(8);
     assert!(pushed_back(
         &hook.deliver(server.address(), "push", "d2", b"{}"),
-        "out_of_space"
+        "OUT_OF_SPACE"
     ));
     drop(ballast);
     // The log looks again in its own time.

@@ -15,15 +15,15 @@ fn json(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("no JSON: {answer:?}"))
 }
 
-/// Asserts that a delivery was refused for `reason`, and returns the answer's JSON.
+/// Asserts that a delivery was refused for `reason`, and returns what the answer says about it.
 fn assert_refused(answer: &Answer, status: u16, reason: &str) -> Value {
-    let json = json(answer);
+    let error = json(answer)["error"].take();
     assert_eq!(
-        (answer.status, json["error"].as_str()),
+        (answer.status, error["reason"].as_str()),
         (status, Some(reason)),
         "{answer:?}"
     );
-    json
+    error
 }
 
 /// Asserts that a delivery is on record, and returns its leaf.

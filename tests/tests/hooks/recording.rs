@@ -147,7 +147,7 @@ async fn a_delivery_that_comes_again_is_the_same_entry() {
     for _ in 0..2 {
         let refused = deliver(&server, "d1", r#"{"ref":"refs/heads/evil"}"#);
         assert_eq!(
-            assert_refused(&refused, 409, "conflict")["existing_leaf_index"],
+            assert_refused(&refused, 409, "EVENT_CONFLICT")["existing_leaf_index"],
             json!(first)
         );
     }

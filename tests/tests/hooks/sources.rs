@@ -74,7 +74,7 @@ fn secrets_rotate_without_a_restart_or_a_gap() {
     assert!(text(&last.stderr).contains("1 to 8 secrets"), "{last:?}");
 
     assert!(source(&data, &["remove", "github"]).status.success());
-    assert_refused(&until(&new, &server, "removed", 404), 404, "unknown_source");
+    assert_refused(&until(&new, &server, "removed", 404), 404, "UNKNOWN_SOURCE");
     assert_eq!(source(&data, &["list"]).stdout, b"");
 }
 
@@ -234,7 +234,7 @@ fn deliveries_are_counted_by_what_became_of_them() {
     for (outcome, count) in [
         ("recorded", 1),
         ("duplicate", 1),
-        ("conflict", 1),
+        ("event_conflict", 1),
         ("wrong_signature", 1),
         ("unknown_source", 1),
     ] {

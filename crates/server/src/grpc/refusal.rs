@@ -44,6 +44,12 @@ impl Refusal {
         }
     }
 
+    /// The reason as answers and metrics have it: a word in capitals, such as `QUEUE_FULL`.
+    pub(crate) fn reason_name(&self) -> &'static str {
+        let name = self.reason.as_str_name();
+        name.strip_prefix("REASON_").unwrap_or(name)
+    }
+
     pub(crate) fn unknown_log(name: &str) -> Self {
         let shown: String = name.chars().take(80).collect();
         Self::new(
@@ -194,13 +200,11 @@ impl From<ReadError> for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let name = refusal.reason.as_str_name();
         let mut metadata = std::collections::HashMap::new();
         if let Some(existing) = refusal.existing {
             metadata.insert("existing_leaf_index".to_owned(), existing.to_string());
         }
-        let mut details =
-            ErrorDetails::with_error_info(name.strip_prefix("REASON_").unwrap_or(name), DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info(refusal.reason_name(), DOMAIN, metadata);
         if !refusal.fields.is_empty() {
             let violations: Vec<_> = refusal
                 .fields

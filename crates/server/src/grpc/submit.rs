@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use counterfoil_event::{self as event, Event};
-use counterfoil_log::{Log, MAX_CALL_EVENTS, Outcome, PreparedEvent, ProvenLeaf, SubmitError, Submitted};
+use counterfoil_log::{Log, MAX_CALL_EVENTS};
 use counterfoil_proto::{
     proof_field,
     v1::{self, submit_result, submit_service_server::SubmitService},
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
 use crate::{
     access::Caller,
-    intake::{self, INLINE_BYTES},
+    intake::{Group, Placed},
 };
 
 /// Requests of a stream that enter the log side by side, if they have arrived.
@@ -51,19 +51,10 @@ impl SubmitService for Submitter {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let group = Group::new(&log, vec![(0, request.event)], &submitter);
-        if let Some(refusal) = group.refusals().next() {
-            return Err(refusal.clone().into());
-        }
-        let Submitted { head, mut outcomes } = group.submitted.await.map_err(Refusal::from)?;
-        let (leaf, duplicate) = match outcomes.pop() {
-            Some(Outcome::Recorded(leaf)) => (leaf, false),
-            Some(Outcome::Duplicate(leaf)) => (leaf, true),
-            Some(Outcome::Conflict { existing }) => return Err(Refusal::conflict(existing).into()),
-            None => return Err(Status::internal("the log did not answer for the event")),
-        };
+        let (head, mut results) = group(&log, &submitter, vec![request.event]).settled().await;
+        let Placed { leaf, duplicate } = results.pop().expect("one event has one result")?;
         Ok(Response::new(v1::SubmitResponse {
-            receipt: Some(receipt(&head, leaf)),
+            receipt: Some(receipt(&*head?, leaf)),
             duplicate,
         }))
     }
@@ -82,16 +73,13 @@ impl SubmitService for Submitter {
             );
             return Err(Refusal::invalid_request("events", problem).into());
         }
-        let events = (0..)
-            .zip(events)
-            .map(|(place, event)| (place, Some(event)))
-            .collect();
+        let events = events.into_iter().map(Some).collect();
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let (tree_heads, results) = Group::new(&log, events, &submitter)
-            .results()
-            .await
-            .map_err(Refusal::from)?;
-        Ok(Response::new(v1::SubmitBatchResponse { tree_heads, results }))
+        let (head, results) = group(&log, &submitter, events).settled().await;
+        Ok(Response::new(v1::SubmitBatchResponse {
+            tree_heads: vec![tree_head(&*head?)],
+            results: (0..).zip(results).map(result).collect(),
+        }))
     }
 
     type SubmitStreamStream = Pin<Box<dyn Stream<Item = Result<v1::SubmitStreamResponse, Status>> + Send>>;
@@ -143,8 +131,7 @@ impl SubmitStream {
         loop {
             tokio::select! {
                 biased;
-                Some((tree_heads, results)) = under_way.next(), if !under_way.is_empty() => {
-                    let response = v1::SubmitStreamResponse { tree_heads, results };
+                Some(response) = under_way.next(), if !under_way.is_empty() => {
                     if self.responses.send(Ok(response)).await.is_err() {
                         return;
                     }
@@ -155,7 +142,7 @@ impl SubmitStream {
                         Some(chunk) => split_at_error(chunk),
                     };
                     match self.group(messages).await {
-                        Ok(Some(group)) => under_way.push_back(group.results_each()),
+                        Ok(Some((sequences, group))) => under_way.push_back(answered(sequences, group)),
                         Ok(None) => {}
                         Err(refusal) => ended = Some(Err(refusal.into())),
                     }
@@ -170,7 +157,7 @@ impl SubmitStream {
     }
 
     /// What arrived together enters the log together. `None` if nothing did.
-    async fn group(&mut self, messages: Vec<v1::SubmitStreamRequest>) -> Result<Option<Group>, Refusal> {
+    async fn group(&mut self, messages: Messages) -> Result<Option<(Vec<u64>, Group)>, Refusal> {
         let Some(first) = messages.first() else {
             return Ok(None);
         };
@@ -199,11 +186,11 @@ impl SubmitStream {
                 "differs from that of the stream's first message",
             ));
         }
-        let events = messages
+        let (sequences, events) = messages
             .into_iter()
             .map(|message| (message.sequence, message.event))
-            .collect();
-        Ok(Some(Group::new(log, events, submitter)))
+            .unzip();
+        Ok(Some((sequences, group(log, submitter, events))))
     }
 }
 
@@ -223,110 +210,36 @@ fn split_at_error(
     (messages, None)
 }
 
-type SubmittedFuture = Pin<Box<dyn Future<Output = Result<Submitted, SubmitError>> + Send>>;
-
-/// Events that entered the log side by side. They did so when it was made: groups keep their order.
-struct Group {
-    /// Each event's sequence number, and why it was refused before it reached the log.
-    items: Vec<(u64, Option<Refusal>)>,
-    /// The fate of the others.
-    submitted: SubmittedFuture,
+fn group(log: &Log, submitter: &event::Submitter, events: Vec<Option<v1::Event>>) -> Group {
+    let bytes = events.iter().flatten().map(|event| event.data.len()).sum();
+    let events = events.into_iter().map(|event| {
+        let event = event.ok_or_else(Refusal::missing_event)?;
+        Ok(Event::try_from(event)?)
+    });
+    Group::new(log, submitter, bytes, events)
 }
 
-impl Group {
-    fn new(log: &Log, events: Vec<(u64, Option<v1::Event>)>, submitter: &event::Submitter) -> Self {
-        let bytes: usize = events
-            .iter()
-            .map(|(_, event)| event.as_ref().map_or(0, |event| event.data.len()))
-            .sum();
-        let (items, prepared) = if bytes > INLINE_BYTES {
-            task::block_in_place(|| prepare(log, events, submitter))
-        } else {
-            prepare(log, events, submitter)
-        };
-        let submitted: SubmittedFuture = if prepared.is_empty() {
-            let head = log.commit_head();
-            Box::pin(async {
-                Ok(Submitted {
-                    head,
-                    outcomes: Vec::new(),
-                })
-            })
-        } else {
-            Box::pin(log.submit(prepared))
-        };
-        Self { items, submitted }
-    }
-
-    fn refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.items.iter().filter_map(|(_, refusal)| refusal.as_ref())
-    }
-
-    /// A result for each event. If the log took none, that is an error of all.
-    async fn results(self) -> Result<(Vec<v1::TreeHead>, Vec<v1::SubmitResult>), SubmitError> {
-        let Submitted { head, outcomes } = self.submitted.await?;
-        let mut outcomes = outcomes.into_iter();
-        let results = self
-            .items
-            .into_iter()
-            .map(|(sequence, refusal)| {
-                let outcome = match refusal {
-                    Some(refusal) => submit_result::Outcome::Refused(refusal.into()),
-                    None => outcome(outcomes.next().expect("the log answers for each event")),
-                };
-                v1::SubmitResult {
-                    sequence,
-                    outcome: Some(outcome),
-                }
-            })
-            .collect();
-        Ok((vec![tree_head(&head)], results))
-    }
-
-    /// A result for each event, also if the log took none.
-    async fn results_each(self) -> (Vec<v1::TreeHead>, Vec<v1::SubmitResult>) {
-        let items = self.items.clone();
-        self.results().await.unwrap_or_else(|error| {
-            let refuse = |(sequence, refusal): (u64, Option<Refusal>)| {
-                let refusal = refusal.unwrap_or_else(|| error.clone().into());
-                v1::SubmitResult {
-                    sequence,
-                    outcome: Some(submit_result::Outcome::Refused(refusal.into())),
-                }
-            };
-            (Vec::new(), items.into_iter().map(refuse).collect())
-        })
+/// A result for each event of a group, also if the log took none.
+async fn answered(sequences: Vec<u64>, group: Group) -> v1::SubmitStreamResponse {
+    let (head, results) = group.settled().await;
+    v1::SubmitStreamResponse {
+        tree_heads: head.iter().map(|head| tree_head(head)).collect(),
+        results: sequences.into_iter().zip(results).map(result).collect(),
     }
 }
 
-fn prepare(
-    log: &Log,
-    events: Vec<(u64, Option<v1::Event>)>,
-    submitter: &event::Submitter,
-) -> (Vec<(u64, Option<Refusal>)>, Vec<PreparedEvent>) {
-    let mut prepared = Vec::with_capacity(events.len());
-    let items = events
-        .into_iter()
-        .map(|(sequence, event)| {
-            let event = event
-                .ok_or_else(Refusal::missing_event)
-                .and_then(|event| Ok(Event::try_from(event)?))
-                .and_then(|event| intake::prepare(log, event, submitter));
-            (sequence, event.map(|event| prepared.push(event)).err())
-        })
-        .collect();
-    (items, prepared)
-}
-
-fn outcome(outcome: Outcome) -> submit_result::Outcome {
-    match outcome {
-        Outcome::Recorded(leaf) => submit_result::Outcome::Accepted(accepted(leaf, false)),
-        Outcome::Duplicate(leaf) => submit_result::Outcome::Accepted(accepted(leaf, true)),
-        Outcome::Conflict { existing } => submit_result::Outcome::Refused(Refusal::conflict(existing).into()),
+fn result((sequence, result): (u64, Result<Placed, Refusal>)) -> v1::SubmitResult {
+    let outcome = match result {
+        Ok(placed) => submit_result::Outcome::Accepted(accepted(placed)),
+        Err(refusal) => submit_result::Outcome::Refused(refusal.into()),
+    };
+    v1::SubmitResult {
+        sequence,
+        outcome: Some(outcome),
     }
 }
 
-fn accepted(leaf: ProvenLeaf, duplicate: bool) -> v1::Accepted {
+fn accepted(Placed { leaf, duplicate }: Placed) -> v1::Accepted {
     v1::Accepted {
         leaf_index: leaf.index.get(),
         entry: leaf.entry.into(),

@@ -1,35 +1,95 @@
-//! Answers in JSON to those who submit over HTTP.
+//! Answers in JSON to those who submit over HTTP: where an event is on record, or why it is not.
 
 use axum::{
     Json,
     http::{
         HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
-use counterfoil_event::cloudevents::CloudEventError;
+use counterfoil_event::{InvalidEvent, cloudevents::CloudEventError};
+use counterfoil_log::{Log, TreeHead};
 use counterfoil_proto::v1::Reason;
 use serde::Serialize;
 
 use super::{NEVER, body::BodyError};
 use crate::{grpc::Refusal, intake::Placed};
 
-/// What became of an event.
+/// The reason that a credential would change.
+const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+/// When to come back where nobody knows better, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// Where an event is on record.
+#[derive(Debug, Serialize)]
+pub(super) struct Place {
+    leaf_index: u64,
+    duplicate: bool,
+}
+
+impl From<&Placed> for Place {
+    fn from(placed: &Placed) -> Self {
+        Self {
+            leaf_index: placed.leaf.index.get(),
+            duplicate: placed.duplicate,
+        }
+    }
+}
+
+/// The answer for a single event. Providers keep it beside the delivery and show it to whoever set the webhook up, so it
+/// says all that it takes to find the event again.
+#[derive(Debug, Serialize)]
+pub(super) struct Recorded {
+    log: String,
+    origin: String,
+    #[serde(flatten)]
+    place: Place,
+    leaf_hash: String,
+    tree_size: u64,
+    root_hash: String,
+    /// The command that fetches it.
+    receipt: String,
+}
+
+impl Recorded {
+    pub(super) fn new(log: &Log, head: &TreeHead, placed: &Placed) -> Self {
+        let place = Place::from(placed);
+        Self {
+            log: log.name().to_string(),
+            origin: head.origin.to_string(),
+            leaf_hash: log.suite().leaf_hash(&placed.leaf.entry).to_string(),
+            tree_size: head.size.get(),
+            root_hash: head.root.to_string(),
+            receipt: format!("counterfoil receipt {} --log {}", place.leaf_index, log.name()),
+            place,
+        }
+    }
+}
+
+impl IntoResponse for Recorded {
+    fn into_response(self) -> Response {
+        let status = if self.place.duplicate {
+            StatusCode::OK
+        } else {
+            StatusCode::CREATED
+        };
+        json(status, &self)
+    }
+}
+
+/// What became of an event of a batch.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Outcome {
-    Recorded { leaf_index: u64, duplicate: bool },
+    Recorded(Place),
     Refused { error: Problem },
 }
 
 impl From<Result<Placed, Refusal>> for Outcome {
     fn from(result: Result<Placed, Refusal>) -> Self {
         match result {
-            Ok(Placed { index, duplicate }) => Self::Recorded {
-                leaf_index: index.get(),
-                duplicate,
-            },
+            Ok(placed) => Self::Recorded(Place::from(&placed)),
             Err(refusal) => Self::Refused {
                 error: refusal.into(),
             },
@@ -41,7 +101,7 @@ impl From<Result<Placed, Refusal>> for Outcome {
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
     #[serde(skip)]
-    pub(super) status: StatusCode,
+    status: StatusCode,
     reason: &'static str,
     message: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,8 +126,18 @@ impl Problem {
             message: message.to_string(),
             fields: Vec::new(),
             existing_leaf_index: None,
-            retry_after_ms: None,
+            // Whoever sends again at once finds the queue as full as before.
+            retry_after_ms: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_MS),
         }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// One of a closed list of words in capitals.
+    pub(super) fn reason(&self) -> &'static str {
+        self.reason
     }
 }
 
@@ -86,32 +156,30 @@ impl From<Refusal> for Problem {
             Reason::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let name = refusal.reason.as_str_name();
+        let reason = refusal.reason_name();
         let fields = refusal.fields.into_iter();
+        let problem = Self::new(status, reason, refusal.message);
         Self {
-            status,
-            reason: name.strip_prefix("REASON_").unwrap_or(name),
-            message: refusal.message,
             fields: fields.map(|(field, problem)| Field { field, problem }).collect(),
             existing_leaf_index: refusal.existing.map(|index| index.get()),
-            retry_after_ms: refusal.retry_after_ms,
+            retry_after_ms: refusal.retry_after_ms.or(problem.retry_after_ms),
+            ..problem
         }
     }
 }
 
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
-        let (status, reason, retry_after_ms) = match error {
-            BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", None),
-            BodyError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY", Some(1_000)),
-            BodyError::TooSlow | BodyError::Broken => (StatusCode::BAD_REQUEST, "INCOMPLETE", None),
-            BodyError::NotGzip => (StatusCode::BAD_REQUEST, "INVALID_REQUEST", None),
-            BodyError::UnknownEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_REQUEST", None),
+        let (status, reason) = match error {
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE"),
+            BodyError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
+            BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "TOO_SLOW"),
+            BodyError::BrokeOff => (StatusCode::BAD_REQUEST, "BROKE_OFF"),
+            BodyError::Length => (StatusCode::BAD_REQUEST, "BAD_HEADER"),
+            BodyError::Encoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WRONG_ENCODING"),
+            BodyError::NotGzip => (StatusCode::BAD_REQUEST, "WRONG_ENCODING"),
         };
-        Self {
-            retry_after_ms,
-            ..Self::new(status, reason, error)
-        }
+        Self::new(status, reason, error)
     }
 }
 
@@ -122,22 +190,27 @@ impl From<CloudEventError> for Problem {
     }
 }
 
+impl From<InvalidEvent> for Problem {
+    fn from(error: InvalidEvent) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status;
+        let (status, reason) = (self.status, self.reason);
         let retry_after_s = self.retry_after_ms.map(|ms| ms.div_ceil(1_000));
-        // Whoever sends again at once finds the queue as full as before.
-        let retry_after_s = retry_after_s.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(1));
         let mut response = json(status, &Outcome::Refused { error: self });
-        if status == StatusCode::UNAUTHORIZED {
-            // RFC 9110, section 11.6.1, asks for it.
-            let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        let headers = response.headers_mut();
+        // RFC 9110, sections 11.6.1 and 15.5.6, ask for them.
+        if reason == UNAUTHENTICATED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
         if let Some(seconds) = retry_after_s {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

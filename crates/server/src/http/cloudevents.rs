@@ -16,12 +16,18 @@ use serde_json::json;
 use super::{
     Intake,
     answer::{Outcome, Problem, json},
-    not_allowed,
+    body::Accepts,
+    media_type, not_allowed,
 };
 use crate::{
     grpc::{self, Refusal},
-    intake,
     metrics::IntakePath,
+};
+
+/// A payload of the largest size in base64, or a batch.
+const ACCEPTS: Accepts = Accepts {
+    max_bytes: 36 << 20,
+    gzip: false,
 };
 
 /// What answers `POST /logs/{*path}`.
@@ -39,13 +45,8 @@ async fn submit(State(intake): State<Intake>, request: Request) -> Response {
     let Some(name) = log_of(request.uri().path()).map(ToOwned::to_owned) else {
         return not_allowed(request.uri().clone()).await;
     };
-    match intake.cloudevents(&name, request).await {
-        Ok(response) => response,
-        Err(problem) => {
-            intake.metrics.count_intake(IntakePath::CloudEvents, "refused");
-            problem.into_response()
-        }
-    }
+    let result = intake.cloudevents(&name, request).await;
+    intake.answer(IntakePath::CloudEvents, result)
 }
 
 /// The name of the log in `/logs/<name>/events`.
@@ -59,45 +60,27 @@ impl Intake {
         let (head, body) = request.into_parts();
         let caller = grpc::caller(&head.extensions);
         let log = grpc::find_log(&self.logs, name, &caller)?;
-        let received = self.bodies.read(&head.headers, body, false).await?;
+        let received = self.bodies.read(&head.headers, body, ACCEPTS).await?;
         let events = read(&head.headers, &received.bytes)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
+        const PATH: IntakePath = IntakePath::CloudEvents;
         match events {
             Events::One(event) => {
-                let mut results = intake::submit(&log, &submitter, vec![Ok(*event)]).await?;
-                let result = results.pop().expect("one event has one result");
-                self.count(IntakePath::CloudEvents, &result);
-                match result {
-                    Ok(placed) => Ok(json(StatusCode::OK, &Outcome::from(Ok(placed)))),
-                    Err(refusal) => Err(refusal.into()),
-                }
+                let recorded = self.record_one(PATH, &log, &submitter, *event).await?;
+                Ok(recorded.into_response())
             }
             Events::Batch(events) => {
-                let results = intake::submit(&log, &submitter, events).await?;
+                let results = self.record_all(PATH, &log, &submitter, events).await?;
                 let all_well = results.iter().all(Result::is_ok);
                 let status = if all_well {
                     StatusCode::OK
                 } else {
                     StatusCode::MULTI_STATUS
                 };
-                for result in &results {
-                    self.count(IntakePath::CloudEvents, result);
-                }
                 let results: Vec<Outcome> = results.into_iter().map(Outcome::from).collect();
                 Ok(json(status, &json!({ "results": results })))
             }
         }
-    }
-
-    /// Counts what became of an event.
-    pub(super) fn count(&self, path: IntakePath, result: &Result<intake::Placed, Refusal>) {
-        let outcome = match result {
-            Ok(placed) if placed.duplicate => "duplicate",
-            Ok(_) => "recorded",
-            Err(refusal) if refusal.existing.is_some() => "conflict",
-            Err(_) => "refused",
-        };
-        self.metrics.count_intake(path, outcome);
     }
 }
 
@@ -107,12 +90,7 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Events, Problem> {
         None => None,
         Some(value) => Some(value.to_str().map_err(|_| unsupported("it is not ASCII"))?),
     };
-    let essence = content_type
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    match essence.as_str() {
+    match media_type(content_type.unwrap_or_default()).as_str() {
         STRUCTURED_MEDIA_TYPE => Ok(Events::One(Box::new(cloudevents::from_json(body)?))),
         BATCH_MEDIA_TYPE => {
             let events = cloudevents::batch_from_json(body)?.into_iter();
@@ -128,7 +106,7 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Events, Problem> {
                 );
                 return Err(Problem::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "INVALID_REQUEST",
+                    "WRONG_MEDIA_TYPE",
                     problem,
                 ));
             }
@@ -145,5 +123,5 @@ fn read(headers: &HeaderMap, body: &Bytes) -> Result<Events, Problem> {
 
 fn unsupported(problem: &str) -> Problem {
     let message = format!("the content type is not supported: {problem}");
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_REQUEST", message)
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "WRONG_MEDIA_TYPE", message)
 }

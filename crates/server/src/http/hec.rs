@@ -13,20 +13,27 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use counterfoil_event::{
-    Submitter,
-    hec::{HecError, HecEvent, Metadata, parse_events, parse_raw},
-};
-use counterfoil_log::Log;
-use counterfoil_proto::v1::Reason;
+use counterfoil_event::hec::{HecError, HecEvent, Metadata, parse_events, parse_raw};
 use serde::Serialize;
 
-use super::{Intake, NEVER, body::BodyError};
+use super::{
+    Intake, NEVER,
+    answer::Problem,
+    body::{Accepts, BodyError},
+};
 use crate::{
     grpc::{self, Refusal},
     intake,
-    metrics::IntakePath,
+    metrics::{IntakeOutcome, IntakePath},
 };
+
+/// A batch, compressed or not.
+const ACCEPTS: Accepts = Accepts {
+    max_bytes: 36 << 20,
+    gzip: true,
+};
+/// As other paths have it.
+const INVALID_EVENT: &str = "INVALID_EVENT";
 
 /// The paths of the collector.
 pub(super) fn collector(intake: Intake) -> Router {
@@ -152,43 +159,53 @@ impl IntoResponse for Answer {
     }
 }
 
-impl From<HecError> for Answer {
+/// Why a request was refused: what metrics have it as, and what the sender is told.
+struct Refused {
+    reason: &'static str,
+    answer: Answer,
+}
+
+impl From<HecError> for Refused {
     fn from(error: HecError) -> Self {
-        match error {
-            HecError::NoData => Self::NoData,
-            HecError::Malformed { event, .. } => Self::InvalidFormat { event },
-            HecError::MissingEvent { event } => Self::MissingEvent { event },
-            HecError::BlankEvent { event } => Self::BlankEvent { event },
-            HecError::Fields { event } => Self::Fields { event },
-            HecError::TooManyEvents => Self::TooLarge,
-        }
+        let (reason, answer) = match error {
+            HecError::NoData => (INVALID_EVENT, Answer::NoData),
+            HecError::Malformed { event, .. } => (INVALID_EVENT, Answer::InvalidFormat { event }),
+            HecError::MissingEvent { event } => (INVALID_EVENT, Answer::MissingEvent { event }),
+            HecError::BlankEvent { event } => (INVALID_EVENT, Answer::BlankEvent { event }),
+            HecError::Fields { event } => (INVALID_EVENT, Answer::Fields { event }),
+            HecError::TooManyEvents => ("TOO_LARGE", Answer::TooLarge),
+        };
+        Self { reason, answer }
     }
 }
 
-impl From<BodyError> for Answer {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge => Self::TooLarge,
-            BodyError::Busy => Self::Busy,
-            BodyError::TooSlow | BodyError::Broken | BodyError::NotGzip | BodyError::UnknownEncoding => {
-                Self::InvalidFormat { event: 0 }
-            }
-        }
-    }
-}
-
-/// What the log said of a whole request.
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
-        match refusal.reason {
-            Reason::Stopping => Self::Stopping,
-            Reason::DataLoss => Self::InternalError,
-            Reason::UnknownLog => Self::NotFound,
-            Reason::Unauthenticated => Self::TokenRequired,
-            Reason::PermissionDenied => Self::InvalidToken,
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        let reason = problem.reason();
+        let answer = match (reason, problem.status()) {
+            ("STOPPING", _) => Answer::Stopping,
+            (_, StatusCode::UNAUTHORIZED) => Answer::TokenRequired,
+            (_, StatusCode::FORBIDDEN) => Answer::InvalidToken,
+            (_, StatusCode::NOT_FOUND) => Answer::NotFound,
+            (_, StatusCode::PAYLOAD_TOO_LARGE) => Answer::TooLarge,
+            (_, StatusCode::INTERNAL_SERVER_ERROR) => Answer::InternalError,
             // The sender has to keep what it has and come back.
-            _ => Self::Busy,
-        }
+            (_, StatusCode::SERVICE_UNAVAILABLE) => Answer::Busy,
+            _ => Answer::InvalidFormat { event: 0 },
+        };
+        Self { reason, answer }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Problem::from(refusal).into()
+    }
+}
+
+impl From<BodyError> for Refused {
+    fn from(error: BodyError) -> Self {
+        Problem::from(error).into()
     }
 }
 
@@ -229,41 +246,33 @@ async fn health(State(intake): State<Intake>) -> Answer {
 
 impl Intake {
     async fn collect(&self, parse: Parse, metadata: Metadata, request: Request) -> Answer {
-        let answer = match self.collected(parse, metadata, request).await {
-            Ok(()) => return Answer::Success,
-            Err(answer) => answer,
+        let Err(Refused { reason, answer }) = self.collected(parse, metadata, request).await else {
+            return Answer::Success;
         };
-        self.metrics.count_intake(IntakePath::Hec, "refused");
+        self.metrics
+            .count_intake(IntakePath::Hec, IntakeOutcome::Refused(reason));
         answer
     }
 
-    async fn collected(&self, parse: Parse, metadata: Metadata, request: Request) -> Result<(), Answer> {
+    async fn collected(&self, parse: Parse, metadata: Metadata, request: Request) -> Result<(), Refused> {
         let (head, body) = request.into_parts();
         let caller = grpc::caller(&head.extensions);
         // The protocol has no place for a log's name.
         let name = caller.only_log().unwrap_or_default();
         let log = grpc::find_log(&self.logs, name.as_str(), &caller)?;
-        let received = self.bodies.read(&head.headers, body, true).await?;
-        let events = parse(&received.bytes, &metadata)?;
+        let received = self.bodies.read(&head.headers, body, ACCEPTS).await?;
+        let sent = parse(&received.bytes, &metadata)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let results = submit_all(&log, &submitter, events).await?;
-        for result in &results {
-            self.count(IntakePath::Hec, result);
+        let mut events = Vec::with_capacity(sent.len());
+        for (event, sent) in sent.into_iter().enumerate() {
+            let read = sent.into_event(submitter.source_id(), intake::random_id);
+            events.push(Ok(read.map_err(|_| Refused {
+                reason: INVALID_EVENT,
+                answer: Answer::InvalidFormat { event },
+            })?));
         }
         // A conflict is on record as such. To the sender it is a success: nothing that it could send again would differ.
+        self.record_all(IntakePath::Hec, &log, &submitter, events).await?;
         Ok(())
     }
-}
-
-async fn submit_all(
-    log: &Log,
-    submitter: &Submitter,
-    events: Vec<HecEvent>,
-) -> Result<Vec<Result<intake::Placed, Refusal>>, Answer> {
-    let mut accepted = Vec::with_capacity(events.len());
-    for (event, sent) in events.into_iter().enumerate() {
-        let read = sent.into_event(submitter.source_id(), intake::random_id);
-        accepted.push(Ok(read.map_err(|_| Answer::InvalidFormat { event })?));
-    }
-    Ok(intake::submit(log, submitter, accepted).await?)
 }

@@ -1,11 +1,17 @@
-//! What the port serves beside gRPC: each log as tiles and as a sink of CloudEvents under `/logs/<name>/`, Splunk's event
-//! collector under `/services/collector`, and `/health`.
+//! What the port serves beside gRPC: each log as tiles and as a sink of CloudEvents under `/logs/<name>/`, webhooks under
+//! `/hooks/<source>`, Splunk's event collector under `/services/collector`, and `/health`.
+//!
+//! Whatever takes events in reads bodies by [`body`], hands events to a log by [`intake`](crate::intake), and refuses by a
+//! [`Problem`](answer::Problem), which the collector puts into its own protocol's words.
 
 mod answer;
 mod body;
 mod cloudevents;
 mod hec;
+mod hooks;
 mod tiles;
+
+use std::{iter, path::Path};
 
 use axum::{
     Router,
@@ -17,9 +23,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use counterfoil_event::{Event, Submitter};
+use counterfoil_log::Log;
 use tonic::Status;
 
-use crate::{grpc::Logs, metrics::Metrics};
+use crate::{
+    deliveries::Deliveries,
+    grpc::{Logs, Refusal},
+    intake::{Group, Placed, Results},
+    metrics::{IntakeOutcome, IntakePath, Metrics},
+};
+use answer::{Problem, Recorded};
 use body::Bodies;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -34,23 +48,102 @@ struct Intake {
     bodies: Bodies,
 }
 
-/// Adds the paths to those of gRPC.
-pub(crate) fn add_to(grpc: Router, logs: Logs, metrics: Metrics) -> Router {
+impl Intake {
+    /// Records an event.
+    ///
+    /// # Errors
+    /// Counted with the [`answer`](Self::answer), and not here.
+    async fn record_one(
+        &self,
+        path: IntakePath,
+        log: &Log,
+        submitter: &Submitter,
+        event: Event,
+    ) -> Result<Recorded, Refusal> {
+        let bytes = event.data().len();
+        let group = Group::new(log, submitter, bytes, iter::once(Ok(event)));
+        let (head, mut results) = group.settled().await;
+        let placed = results.pop().expect("one event has one result")?;
+        self.metrics.count_intake(path, outcome(&Ok(&placed)));
+        Ok(Recorded::new(log, &*head?, &placed))
+    }
+
+    /// Records events side by side, in order.
+    ///
+    /// # Errors
+    /// If the log took none. Counted with the [`answer`](Self::answer).
+    async fn record_all(
+        &self,
+        path: IntakePath,
+        log: &Log,
+        submitter: &Submitter,
+        events: Vec<Result<Event, Refusal>>,
+    ) -> Result<Results, Refusal> {
+        let bytes = events.iter().flatten().map(|event| event.data().len()).sum();
+        let (head, results) = Group::new(log, submitter, bytes, events.into_iter())
+            .settled()
+            .await;
+        head?;
+        for result in &results {
+            self.metrics.count_intake(path, outcome(&result.as_ref()));
+        }
+        Ok(results)
+    }
+
+    /// Answers a request, and counts it if it was refused as a whole.
+    fn answer(&self, path: IntakePath, result: Result<Response, Problem>) -> Response {
+        result.unwrap_or_else(|problem| {
+            self.metrics
+                .count_intake(path, IntakeOutcome::Refused(problem.reason()));
+            problem.into_response()
+        })
+    }
+}
+
+fn outcome(result: &Result<&Placed, &Refusal>) -> IntakeOutcome {
+    match result {
+        Ok(placed) if placed.duplicate => IntakeOutcome::Duplicate,
+        Ok(_) => IntakeOutcome::Recorded,
+        Err(refusal) => IntakeOutcome::Refused(refusal.reason_name()),
+    }
+}
+
+/// What a content type names, without its parameters.
+fn media_type(content_type: &str) -> String {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+/// Adds the paths to those of gRPC. Has to be called within a runtime: the sources of webhooks in `data` are followed. What is
+/// answered to their deliveries is noted in `deliveries`.
+///
+/// # Errors
+/// If a source's file is broken.
+pub(crate) fn add_to(
+    grpc: Router,
+    data: &Path,
+    logs: Logs,
+    metrics: Metrics,
+    deliveries: Deliveries,
+) -> anyhow::Result<Router> {
     let intake = Intake {
         logs: logs.clone(),
         metrics,
-        bodies: Bodies::default(),
+        bodies: Bodies::new(),
     };
     let of_logs = tiles::reader(logs)
         .merge(cloudevents::sink(intake.clone()))
         .fallback(not_allowed);
-    grpc.route("/logs/{*path}", of_logs)
+    let router = grpc
+        .route("/logs/{*path}", of_logs)
+        .merge(hooks::receiver(data, intake.clone(), deliveries)?)
         .merge(hec::collector(intake))
         .route(
             "/health",
             get(async || ([(CACHE_CONTROL, NEVER)], "ok\n")).fallback(not_allowed),
         )
-        .fallback(async |headers: HeaderMap| nothing_here(&headers))
+        .fallback(async |headers: HeaderMap| nothing_here(&headers));
+    Ok(router)
 }
 
 async fn not_allowed(uri: Uri) -> Response {

@@ -175,17 +175,17 @@ impl Waiting<'_> {
 
     fn advice(&self, refused: &Delivery) -> String {
         let answer: Value = serde_json::from_str(&refused.answer).unwrap_or_default();
-        let reason = answer["error"].as_str().unwrap_or_default();
+        let error = &answer["error"];
         let again = self.form.how_to_test();
-        match reason {
-            "wrong_signature" => format!(
+        match error["reason"].as_str().unwrap_or_default() {
+            "WRONG_SIGNATURE" => format!(
                 "the secret at {} is not this one. Enter it again, without spaces around it. {again}",
                 self.form.provider.title()
             ),
-            "missing_signature" => format!("it is not signed. Enter the secret. {again}"),
-            "wrong_media_type" => format!("its content type has to be application/json. {again}"),
+            "MISSING_SIGNATURE" => format!("it is not signed. Enter the secret. {again}"),
+            "WRONG_MEDIA_TYPE" => format!("its content type has to be application/json. {again}"),
             _ => {
-                let message = answer["message"].as_str().unwrap_or_default();
+                let message = error["message"].as_str().unwrap_or_default();
                 format!("{message} (status {}). {again}", refused.status)
             }
         }

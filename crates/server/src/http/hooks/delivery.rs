@@ -7,7 +7,7 @@ use counterfoil_event::SourceId;
 use counterfoil_hooks::{Provider, Source};
 use serde::Serialize;
 
-use super::{answer::Refusal, signature::Proof};
+use super::{refusal::Refusal, signature::Proof};
 
 /// The longest id of a delivery.
 pub(super) const MAX_ID_BYTES: usize = 128;
@@ -33,11 +33,11 @@ pub(super) struct Delivery {
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &'static str, limit: usize) -> Result<&'a str, Refusal> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Refusal::Header(name));
+        return Err(Refusal::BadHeader(name));
     };
-    let value = value.to_str().map_err(|_| Refusal::Header(name))?;
+    let value = value.to_str().map_err(|_| Refusal::BadHeader(name))?;
     let fits = (1..=limit).contains(&value.len()) && !value.contains('\t');
-    fits.then_some(value).ok_or(Refusal::Header(name))
+    fits.then_some(value).ok_or(Refusal::BadHeader(name))
 }
 
 /// The value of the first of the headers that is there. If none is, the first is said to be missing.

@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use counterfoil_hooks::{Fingerprint, Provider, Secret, Source};
 use zeroize::Zeroizing;
 
-use super::{answer::Refusal, delivery};
+use super::{delivery, refusal::Refusal};
 
 /// How far a signed time may be from ours: what Standard Webhooks advises.
 const TOLERANCE_S: u64 = 5 * 60;
@@ -291,7 +291,7 @@ mod tests {
         ];
         assert_eq!(
             check(&github, &twice, BODY, 0),
-            Err(Refusal::Header("x-hub-signature-256"))
+            Err(Refusal::BadHeader("x-hub-signature-256"))
         );
 
         // Gitea signs in GitHub's way too; the source says whose deliveries it takes.

@@ -1,0 +1,167 @@
+//! `POST /hooks/<source>`: deliveries of webhooks. Each source has a file that binds its path to one provider, one log and
+//! the secrets that sign.
+//!
+//! The order of work: what the headers alone refuse; the body, within its limits; the signature over its bytes; only then
+//! does anything look into it. A delivery is on disk and under a signed head before it is answered.
+
+mod delivery;
+mod event;
+mod refusal;
+mod signature;
+
+use std::{
+    path::Path,
+    str::FromStr as _,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::{self, Request, State},
+    http::{HeaderMap, header::CONTENT_TYPE},
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use bytes::Bytes;
+use counterfoil_event::{Authentication, Event, SourceId, Submitter, limits::MAX_DATA_BYTES};
+use counterfoil_hooks::{Source, SourcesDirectory};
+use counterfoil_log::{Log, LogName};
+use tracing::debug;
+
+use super::{
+    Intake,
+    answer::{Problem, Recorded},
+    body::Accepts,
+    media_type,
+};
+use crate::{
+    deliveries::{self, Deliveries},
+    grpc::Logs,
+    intake::work,
+    metrics::IntakePath,
+    watched::{File, Watched},
+};
+use refusal::Refusal;
+use signature::Signatures;
+
+/// GitHub's reach 25 MB. Compressed bytes are not those signed.
+const ACCEPTS: Accepts = Accepts {
+    max_bytes: MAX_DATA_BYTES,
+    gzip: false,
+};
+
+/// A source that the server knows.
+struct KnownSource {
+    id: SourceId,
+    source: Source,
+    log: Arc<Log>,
+}
+
+/// What answers deliveries. Clones share everything.
+#[derive(Clone)]
+struct Hooks {
+    sources: Watched<KnownSource>,
+    intake: Intake,
+}
+
+/// The path of webhooks. Reads the sources of a data directory, and follows their changes. What is answered is noted in
+/// `deliveries`.
+///
+/// # Errors
+/// If a source's file is broken, others than its owner can read it, or it names a log that is not here.
+pub(super) fn receiver(data: &Path, intake: Intake, deliveries: Deliveries) -> anyhow::Result<Router> {
+    let logs = intake.logs.clone();
+    let directory = SourcesDirectory::of(data);
+    let sources = Watched::start(directory.path(), move |file| known_source(file, &logs))?;
+    let hooks = Hooks { sources, intake };
+    let route = post(receive).fallback(only_post).with_state(hooks);
+    let route = route.layer(middleware::from_fn_with_state(deliveries, deliveries::observe));
+    Ok(Router::new().route("/hooks/{source}", route))
+}
+
+fn known_source(file: File<'_>, logs: &Logs) -> anyhow::Result<KnownSource> {
+    anyhow::ensure!(
+        !file.exposed,
+        "others than its owner may read it, and it holds secrets. Run chmod 600 on it"
+    );
+    let id = file
+        .name
+        .parse()
+        .map_err(|problem| anyhow::anyhow!("`{}` is no name of a source: it {problem}", file.name))?;
+    let source = Source::parse(file.text)?;
+    let log = LogName::from_str(&source.log)
+        .ok()
+        .and_then(|name| logs.get(&name).cloned())
+        .with_context(|| format!("there is no log `{}` here", source.log))?;
+    Ok(KnownSource { id, source, log })
+}
+
+async fn receive(
+    State(hooks): State<Hooks>,
+    extract::Path(id): extract::Path<String>,
+    request: Request,
+) -> Response {
+    let Hooks { sources, intake } = &hooks;
+    let Some(source) = sources.get(&id) else {
+        return intake.answer(IntakePath::Hooks, Err(Refusal::UnknownSource.into()));
+    };
+    let result = intake.delivery(&source, request).await;
+    match &result {
+        Ok(_) => intake.metrics.source_recorded(&source.id, now_unix_s()),
+        Err(problem) => {
+            intake.metrics.source_refused(&source.id);
+            debug!(source = %source.id, reason = problem.reason(), ?problem, "refused a delivery");
+        }
+    }
+    intake.answer(IntakePath::Hooks, result.map(Recorded::into_response))
+}
+
+async fn only_post(State(hooks): State<Hooks>) -> Response {
+    let refused = Err(Refusal::WrongMethod.into());
+    hooks.intake.answer(IntakePath::Hooks, refused)
+}
+
+impl Intake {
+    async fn delivery(&self, source: &KnownSource, request: Request) -> Result<Recorded, Problem> {
+        let (head, body) = request.into_parts();
+        accept_media_type(&head.headers)?;
+        let signatures = Signatures::find(&source.source, &head.headers)?;
+        let body = self.bodies.read(&head.headers, body, ACCEPTS).await?;
+        let (event, submitter) = work(body.bytes.len(), || {
+            read(source, &head.headers, &signatures, body.bytes.clone())
+        })?;
+        Ok(self
+            .record_one(IntakePath::Hooks, &source.log, &submitter, event)
+            .await?)
+    }
+}
+
+/// JSON as it is, and nothing else: forms carry the body in another encoding.
+fn accept_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_json = content_type.is_some_and(|value| media_type(value) == "application/json");
+    is_json.then_some(()).ok_or(Refusal::WrongMediaType)
+}
+
+/// Checks the signature over the body, and then makes an event of it.
+fn read(
+    source: &KnownSource,
+    headers: &HeaderMap,
+    signatures: &Signatures,
+    body: Bytes,
+) -> Result<(Event, Submitter), Problem> {
+    let proof = signatures.verify(&source.source, &body, now_unix_s())?;
+    let delivery = delivery::read(&source.id, &source.source, headers, &proof)?;
+    let evidence = delivery::evidence(&source.source, &delivery, &proof);
+    let submitter = Submitter::new(source.id.clone(), Authentication::Hmac, evidence)
+        .expect("its parts are limited to less than evidence may be");
+    Ok((event::of(source.source.provider, &delivery, body)?, submitter))
+}
+
+fn now_unix_s() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
