@@ -297,7 +297,6 @@ fn again_it_makes_nothing_new_unless_asked_to() {
     let file = data.path().join("sources/github.toml");
     let kept = fs::read(&file).unwrap();
 
-    // Waits for the next one: what came before is not taken for it.
     let mut again = run(&["1m"]);
     let shown = again.field("Secret");
     assert!(
@@ -317,6 +316,9 @@ fn again_it_makes_nothing_new_unless_asked_to() {
     let new = rotated.field("Secret");
     assert_ne!(new, secret);
     rotated.says("leads to this server");
+    // What came before is not what it waits for.
+    thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(rotated.child.try_wait().unwrap(), None);
     // The old one counts until it is retired, and so does not show that the new one was entered.
     assert_eq!(ping(&secret, "d2").status, 201);
     let (code, out, _) = rotated.end();

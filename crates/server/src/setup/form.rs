@@ -347,7 +347,7 @@ mod tests {
             server: "https://log.example.com".to_owned(),
             url: "https://log.example.com/hooks/ci".to_owned(),
             log_key:
-                "log.example.com/builds+87131018+/2NvdW50ZXJmb2lsL3RpbWVzdGFtcGVkLWhlYWQvdjEvYmxha2UzAAA="
+                "log.example.com/builds+db96ec8e+/2NvdW50ZXJmb2lsL3RpbWVzdGFtcGVkLWhlYWQvdjEvYmxha2UzM9cHQf3bMKGZWwTUX27FiJJB+XCLO85JANB7gMcJf0M="
                     .parse()
                     .unwrap(),
             key,
