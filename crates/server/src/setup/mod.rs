@@ -101,7 +101,7 @@ struct Common {
     /// The data directory
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where the provider reaches this server, such as https://log.example.com
+    /// Where the provider reaches this server, such as `https://log.example.com`
     #[arg(long, value_name = "URL")]
     url: Option<PublicUrl>,
     /// The source's name: 1 to 64 of a-z, 0-9, `.`, `_` and `-`. Entries bear it, for ever [default: the provider's name]
