@@ -387,7 +387,6 @@ fn a_source_that_is_another_s_stays_as_it_is() {
             ],
             "Choose another name with --source",
         ),
-        (vec!["github", "--repo", "acme/widgets"], "several logs"),
         (
             vec!["github", "--repo", "acme/widgets", "--log", "none"],
             "no log `none`",
@@ -425,6 +424,7 @@ fn a_source_that_is_another_s_stays_as_it_is() {
     assert_eq!(fs::read_dir(data.path().join("sources")).unwrap().count(), 1);
 
     for (what, says) in [
+        (vec!["github", "--repo", "a/b"], "--log is needed"),
         (vec!["github", "--repo", "a/b"], "--url is needed"),
         (
             vec!["github", "--url", "https://log.example.com"],
@@ -447,8 +447,12 @@ fn a_source_that_is_another_s_stays_as_it_is() {
             "cannot be used with",
         ),
     ] {
-        let what = [&what[..], &["--log", "main"]].concat();
-        let (code, _, errors) = Setup::start(&data, &what).end();
+        let log: &[&str] = if says.starts_with("--log") {
+            &[]
+        } else {
+            &["--log", "main"]
+        };
+        let (code, _, errors) = Setup::start(&data, &[&what[..], log].concat()).end();
         assert_eq!(code, Some(2), "{what:?}: {errors}");
         assert!(errors.contains(says), "{what:?}: {errors}");
     }
@@ -534,6 +538,7 @@ fn other_providers_are_set_up_alike() {
 #[test]
 fn a_person_is_asked() {
     let (data, _log) = Data::with_main_log();
+    data.init("other", "blake3");
     let server = Server::start(&data, &[]);
     let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&pty).unwrap();
@@ -560,6 +565,10 @@ fn a_person_is_asked() {
         errors,
         readers,
     };
+    setup.says("Which log? One of main, other");
+    person.write_all(b"none\n").unwrap();
+    setup.says("there is no such log");
+    person.write_all(b"other\n").unwrap();
     setup.says("Where does GitHub reach this server?");
     person.write_all(b"log.example.com\n").unwrap();
     setup.says("it is written like https://log.example.com");
@@ -573,6 +582,7 @@ fn a_person_is_asked() {
     let ping = hook("github", "github", &secret).deliver(server.address(), "ping", "d1", b"{}");
     assert_eq!(ping.status, 201, "{ping:?}");
     assert_eq!(setup.child.wait().unwrap().code(), Some(0));
+    assert!(ping.body.contains("test.example/other"), "{ping:?}");
     // Answers end with the terminal's line, and are not asked for again.
     assert_eq!(setup.errors.now().matches("Where does GitHub reach").count(), 2);
 }

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::ensure;
 use counterfoil_hooks::Provider;
+use counterfoil_log::LogName;
 
 use super::target::{PublicUrl, Target};
 
@@ -19,6 +20,15 @@ pub(super) fn may_ask() -> Option<Asker> {
 }
 
 impl Asker {
+    pub(super) fn log(&self, logs: &[LogName]) -> anyhow::Result<LogName> {
+        let names: Vec<_> = logs.iter().map(LogName::as_str).collect();
+        let question = format!("Which log? One of {}", names.join(", "));
+        ask(&question, |answer| {
+            let log = logs.iter().find(|log| log.as_str() == answer);
+            log.cloned().ok_or("there is no such log")
+        })
+    }
+
     pub(super) fn url(&self, provider: Provider) -> anyhow::Result<PublicUrl> {
         let question = format!(
             "Where does {} reach this server? A URL, such as https://log.example.com",

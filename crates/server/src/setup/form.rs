@@ -17,7 +17,11 @@ pub(super) enum Key {
         before: Vec<Fingerprint>,
     },
     /// Made before.
-    There(Fingerprint),
+    There {
+        fingerprint: Fingerprint,
+        /// Whether it is a signing key, and no token.
+        signs: bool,
+    },
 }
 
 /// All that there is to enter.
@@ -126,7 +130,7 @@ impl Form {
                     )?;
                 }
             }
-            Key::There(_) => writeln!(
+            Key::There { .. } => writeln!(
                 text,
                 "\nThe source `{}` was there before, and its secret is not shown again. For a new one add --rotate; for another repository\nchoose another name with --source.",
                 self.id
@@ -167,7 +171,7 @@ impl Form {
         let text = |text: &str| Zeroizing::new(text.to_owned());
         let secret = match &self.key {
             Key::New { secret, .. } => text(secret.reveal()),
-            Key::There(fingerprint) => {
+            Key::There { fingerprint, .. } => {
                 Zeroizing::new(format!("the one that was shown when it was made ({fingerprint})"))
             }
         };
@@ -196,9 +200,14 @@ impl Form {
 
     /// The field for the secret, in the form and in the API.
     fn gitlab_secret(&self) -> Event {
-        match &self.key {
-            Key::New { secret, .. } if !secret.is_signing_key() => ("Secret token", "token"),
-            _ => ("Signing token", "signing_token"),
+        let signs = match &self.key {
+            Key::New { secret, .. } => secret.is_signing_key(),
+            Key::There { signs, .. } => *signs,
+        };
+        if signs {
+            ("Signing token", "signing_token")
+        } else {
+            ("Secret token", "token")
         }
     }
 
@@ -378,7 +387,15 @@ mod tests {
             let text = form(provider, repository(), Key::New { secret, before }).text();
             assert_eq!(text.matches(shown.reveal()).count(), 1, "{}", *text);
             let fingerprint = shown.fingerprint();
-            let text = form(provider, repository(), Key::There(fingerprint)).text();
+            let text = form(
+                provider,
+                repository(),
+                Key::There {
+                    fingerprint,
+                    signs: false,
+                },
+            )
+            .text();
             assert!(!text.contains(shown.reveal()));
             assert!(text.contains(&fingerprint.to_string()));
         }

@@ -165,8 +165,8 @@ impl<'a> Request<'a> {
 
     fn run(&self) -> anyhow::Result<ExitCode> {
         let Common { data, .. } = self.common;
-        let log = self.log()?;
         let asker = may_ask();
+        let log = self.log(asker.as_ref())?;
         let url = match &self.common.url {
             Some(url) => url.clone(),
             None => asker
@@ -221,7 +221,7 @@ impl<'a> Request<'a> {
     }
 
     /// The log that deliveries go to.
-    fn log(&self) -> anyhow::Result<LogName> {
+    fn log(&self, asker: Option<&Asker>) -> anyhow::Result<LogName> {
         let data = &self.common.data;
         let logs = DataDirectory::new(data).logs().unwrap_or_default();
         let none = || {
@@ -236,16 +236,8 @@ impl<'a> Request<'a> {
                 ensure!(logs.contains(log), "{} has no log `{log}`", data.display());
                 Ok(log.clone())
             }
-            None => {
-                let names: Vec<_> = logs.iter().map(LogName::as_str).collect();
-                ensure!(
-                    logs.len() == 1,
-                    "{} has several logs: say which with --log, one of {}",
-                    data.display(),
-                    names.join(", ")
-                );
-                Ok(first.clone())
-            }
+            None if logs.len() == 1 => Ok(first.clone()),
+            None => asker.ok_or_else(|| missing("--log"))?.log(&logs),
         }
     }
 
@@ -285,8 +277,11 @@ impl<'a> Request<'a> {
         );
         let before: Vec<_> = there.secrets().iter().map(Secret::fingerprint).collect();
         if !self.common.rotate {
-            let newest = *before.last().expect("a source has a secret");
-            return Ok(Key::There(newest));
+            let newest = there.secrets().last().expect("a source has a secret");
+            return Ok(Key::There {
+                fingerprint: newest.fingerprint(),
+                signs: newest.is_signing_key(),
+            });
         }
         let secret = self.new_secret()?;
         there.add_secret(secret.clone())?;
