@@ -38,7 +38,7 @@ fn texts(directory: &Path, into: &mut String) {
         let path = file.unwrap().path();
         if path.is_dir() {
             texts(&path, into);
-        } else {
+        } else if path.is_file() {
             into.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
         }
     }
