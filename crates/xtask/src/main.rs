@@ -1,4 +1,4 @@
-//! `cargo xtask`: prepares the machine, then tests, checks or demonstrates the project.
+//! `cargo xtask`: prepares the machine, then tests, checks, strains or demonstrates the project.
 //!
 //! It depends on next to nothing, so that it runs within seconds on a machine that has only Rust and a linker.
 
@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod machine;
 mod shell;
+mod strength;
 
 use std::env;
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ Commands:
   demo            Run a log, put real events into it, check every proof, then tamper with a copy and get caught
   test [ARGS]...  Run every test; ARGS go to `cargo test`
   ci              What a change has to pass: formatting, clippy, documentation, licences, tests
+  strength KIND   Strain the log and measure what it withstands; without KIND, the list
 
 Example: cargo xtask test -- receipt
 ";
@@ -44,6 +46,7 @@ fn run() -> Result<()> {
         ["demo"] => demo::run(&Workspace::prepare()?),
         ["test", for_cargo @ ..] => Workspace::prepare()?.test(for_cargo),
         ["ci"] => Workspace::prepare()?.ci(),
+        ["strength", arguments @ ..] => strength::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())

@@ -1,0 +1,53 @@
+//! `cargo xtask strength`: what the log withstands, measured and repeatable. Each kind of strain has a file here.
+//!
+//! A kind takes a seed and a budget, shows progress on a terminal and ends with a table. Its options are parsed by the
+//! program that it runs, so that this one goes on depending on next to nothing.
+
+mod simulate;
+
+use anyhow::{Result, bail};
+
+/// One kind of strain.
+struct Kind {
+    name: &'static str,
+    /// What the help says of it.
+    about: &'static str,
+    /// Runs it with the options that follow its name.
+    run: fn(&[&str]) -> Result<()>,
+}
+
+const KINDS: &[Kind] = &[Kind {
+    name: "simulate",
+    about: "Run the engine on a simulated machine that crashes, loses writes and fails calls",
+    run: simulate::run,
+}];
+
+/// Runs the kind that the first argument names.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
+        [] => bail!("a kind of strain is missing\n\n{}", help()),
+        ["help" | "-h" | "--help"] => {
+            print!("{}", help());
+            Ok(())
+        }
+        [name, options @ ..] => match KINDS.iter().find(|kind| kind.name == *name) {
+            Some(kind) => (kind.run)(options),
+            None => bail!("no such kind of strain: {name}\n\n{}", help()),
+        },
+    }
+}
+
+fn help() -> String {
+    let mut help = "\
+Strains the log and says what it withstood. `cargo xtask strength KIND --help` has the options of a kind.
+
+Usage: cargo xtask strength <KIND> [OPTIONS]
+
+Kinds:
+"
+    .to_owned();
+    for kind in KINDS {
+        help.push_str(&format!("  {:<15} {}\n", kind.name, kind.about));
+    }
+    help
+}
