@@ -139,6 +139,10 @@ impl FromStr for Server {
     type Err = InvalidServer;
 
     fn from_str(text: &str) -> Result<Self, InvalidServer> {
+        // The parser drops a fragment without a word.
+        if text.contains('#') {
+            return Err(InvalidServer(()));
+        }
         let uri: Uri = text.parse().map_err(|_| InvalidServer(()))?;
         let plain = matches!(uri.scheme_str(), Some("http" | "https"))
             && uri
@@ -213,6 +217,7 @@ mod tests {
             "ftp://a",
             "http://a/b",
             "http://a?b",
+            "http://a#b",
             "http://u:p@a",
             "http://",
         ] {
