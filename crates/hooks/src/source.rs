@@ -80,7 +80,7 @@ fn default_log() -> String {
 }
 
 impl Source {
-    /// A source with one secret. Without a host, it is the provider's cloud.
+    /// A source with one secret. Without a host, or with an empty one, it is the provider's cloud.
     ///
     /// # Errors
     /// [`SourceError::Host`].
@@ -91,7 +91,9 @@ impl Source {
         secret: Secret,
     ) -> Result<Self, SourceError> {
         let default = provider.default_host().unwrap_or_default();
-        let host = host.unwrap_or_else(|| default.to_owned());
+        let host = host
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| default.to_owned());
         let is_host = host.len() <= MAX_HOST_BYTES
             && host
                 .bytes()
@@ -220,6 +222,8 @@ mod tests {
             (source.log.as_str(), source.host.as_str()),
             ("main", "github.com")
         );
+        let empty = format!("provider = \"github\"\nhost = \"\"\nsecrets = [\"{FIRST}\"]");
+        assert_eq!(Source::parse(&empty).unwrap().host, "github.com");
         let forgejo = Source::parse(&format!("provider = \"forgejo\"\nsecrets = [\"{FIRST}\"]")).unwrap();
         assert_eq!((forgejo.provider, forgejo.host.as_str()), (Provider::Gitea, ""));
     }
