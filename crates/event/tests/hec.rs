@@ -3,7 +3,7 @@
 
 use counterfoil_event::{
     Event,
-    hec::{HecError, HecEvent, MAX_EVENTS, Metadata, parse_events, parse_raw},
+    hec::{HecError, HecEvent, MAX_EVENTS, MAX_METADATA_BYTES, Metadata, parse_events, parse_raw},
 };
 
 fn events(body: &str) -> Result<Vec<Event>, HecError> {
@@ -80,6 +80,24 @@ fn an_event_s_own_metadata_counts_for_more_than_the_request_s() {
     assert_eq!(events[0].extensions()["hecindex"], "main");
     assert_eq!(events[0].extensions()["hecfields"], r#"{"a":     "b"}"#);
     assert_eq!(events[1].extensions()["hechost"], "request");
+}
+
+/// Each event gets a copy: without a limit, a few KiB of query and of events would become gigabytes.
+#[test]
+fn what_stands_beside_the_events_is_short() {
+    let metadata = |bytes| Metadata {
+        host: Some("h".repeat(bytes - 3)),
+        sourcetype: Some("abc".to_owned()),
+        ..Metadata::default()
+    };
+    let most = metadata(MAX_METADATA_BYTES);
+    assert!(parse_events(br#"{"event":1}"#, &most).is_ok() && parse_raw(b"1", &most).is_ok());
+    let longer = metadata(MAX_METADATA_BYTES + 1);
+    assert_eq!(
+        parse_events(br#"{"event":1}"#, &longer),
+        Err(HecError::MetadataTooLong)
+    );
+    assert_eq!(parse_raw(b"1", &longer), Err(HecError::MetadataTooLong));
 }
 
 #[test]

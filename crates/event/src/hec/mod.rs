@@ -16,6 +16,8 @@ use crate::{Event, EventParts, InvalidEvent, SourceId};
 
 /// Most events of one request.
 pub const MAX_EVENTS: usize = 4_096;
+/// Longest that all [`Metadata`] beside the events may be together: each event gets a copy.
+pub const MAX_METADATA_BYTES: usize = 1_024;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -57,6 +59,9 @@ pub enum HecError {
     /// More than [`MAX_EVENTS`].
     #[error("there are more than {MAX_EVENTS} events")]
     TooManyEvents,
+    /// More than [`MAX_METADATA_BYTES`] beside the events.
+    #[error("what is said beside the events is longer than {MAX_METADATA_BYTES} bytes")]
+    MetadataTooLong,
 }
 
 /// What a sender says about its events beside them: in the query of a request, or in an event's own object, which counts
@@ -103,6 +108,7 @@ struct Envelope<'a> {
 
 /// Reads the JSON objects of `/services/collector/event`, which follow each other with or without white space between.
 pub fn parse_events(body: &[u8], defaults: &Metadata) -> Result<Vec<HecEvent>, HecError> {
+    defaults.check_length()?;
     let mut events = Vec::new();
     for envelope in serde_json::Deserializer::from_slice(body).into_iter::<Envelope<'_>>() {
         let event = events.len();
@@ -124,6 +130,7 @@ pub fn parse_events(body: &[u8], defaults: &Metadata) -> Result<Vec<HecEvent>, H
 /// Reads the lines of `/services/collector/raw`. A line that is an audit-log document is taken as one; lines of white space
 /// are passed over.
 pub fn parse_raw(body: &[u8], metadata: &Metadata) -> Result<Vec<HecEvent>, HecError> {
+    metadata.check_length()?;
     let mut events = Vec::new();
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
@@ -200,14 +207,29 @@ impl Envelope<'_> {
 }
 
 impl Metadata {
-    fn extensions(&self) -> Vec<(String, String)> {
-        let named = [
+    fn check_length(&self) -> Result<(), HecError> {
+        let bytes = self
+            .named()
+            .into_iter()
+            .flat_map(|(_, value)| value)
+            .map(String::len);
+        if bytes.sum::<usize>() > MAX_METADATA_BYTES {
+            return Err(HecError::MetadataTooLong);
+        }
+        Ok(())
+    }
+
+    fn named(&self) -> [(&'static str, &Option<String>); 4] {
+        [
             ("hechost", &self.host),
             ("hecindex", &self.index),
             ("hecsource", &self.source),
             ("hecsourcetype", &self.sourcetype),
-        ];
-        named
+        ]
+    }
+
+    fn extensions(&self) -> Vec<(String, String)> {
+        self.named()
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
             .collect()

@@ -174,6 +174,7 @@ impl From<HecError> for Refused {
             HecError::BlankEvent { event } => (INVALID_EVENT, Answer::BlankEvent { event }),
             HecError::Fields { event } => (INVALID_EVENT, Answer::Fields { event }),
             HecError::TooManyEvents => ("TOO_LARGE", Answer::TooLarge),
+            HecError::MetadataTooLong => (INVALID_EVENT, Answer::InvalidFormat { event: 0 }),
         };
         Self { reason, answer }
     }
