@@ -44,6 +44,8 @@ mod credential;
 mod entries;
 mod error;
 mod find;
+#[doc(hidden)]
+pub mod fuzzing;
 mod heads;
 mod limits;
 mod misbehaviour;

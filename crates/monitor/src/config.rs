@@ -217,6 +217,11 @@ impl Config {
     }
 }
 
+/// Whether a text has the form of a configuration. The files that it names are not read.
+pub(crate) fn is_well_formed(text: &str) -> bool {
+    toml::from_str::<file::Config>(text).is_ok()
+}
+
 struct Reader<'a> {
     path: &'a Path,
     directory: &'a Path,

@@ -27,6 +27,8 @@ mod config;
 mod desk;
 mod finding;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod heads;
 mod http;

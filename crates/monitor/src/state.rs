@@ -7,7 +7,7 @@ use std::{
 };
 
 use counterfoil_files::{FileError, Readers, replace};
-use counterfoil_merkle::{CompactRange, Digest, TreeSize};
+use counterfoil_merkle::{CompactRange, Digest, Suite, TreeSize};
 use counterfoil_note::{Origin, Policy, SignedHead};
 use serde::{Deserialize, Serialize};
 
@@ -99,28 +99,34 @@ impl StateFile {
 
     /// What was saved last, or the state of who has seen nothing.
     pub(crate) fn load(&self, policy: &Policy) -> Result<State, StateError> {
-        let suite = policy
+        match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State {
+                cursor: Cursor {
+                    range: CompactRange::new(self.suite(policy)?),
+                    last_time_unix_ns: 0,
+                },
+                anchor: None,
+                anchor_seen_unix_ms: 0,
+                shown: BTreeMap::new(),
+                ledger: Ledger::default(),
+            }),
+            read => self.decode(&read.map_err(FileError::at("read", &self.path))?, policy),
+        }
+    }
+
+    fn suite(&self, policy: &Policy) -> Result<Suite, StateError> {
+        policy
             .logs()
             .iter()
             .find(|log| *log.key.name() == self.origin)
             .map(|log| log.key.suite())
-            .ok_or_else(|| self.unusable("the policy does not list the log"))?;
-        let bytes = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(State {
-                    cursor: Cursor {
-                        range: CompactRange::new(suite),
-                        last_time_unix_ns: 0,
-                    },
-                    anchor: None,
-                    anchor_seen_unix_ms: 0,
-                    shown: BTreeMap::new(),
-                    ledger: Ledger::default(),
-                });
-            }
-            read => read.map_err(FileError::at("read", &self.path))?,
-        };
-        let saved: Saved = serde_json::from_slice(&bytes).map_err(|error| self.unusable(error))?;
+            .ok_or_else(|| self.unusable("the policy does not list the log"))
+    }
+
+    /// Reads what [`encode`](Self::encode) writes.
+    pub(crate) fn decode(&self, bytes: &[u8], policy: &Policy) -> Result<State, StateError> {
+        let suite = self.suite(policy)?;
+        let saved: Saved = serde_json::from_slice(bytes).map_err(|error| self.unusable(error))?;
         if saved.version != VERSION {
             return Err(self.unusable(format!(
                 "its version is {}, and only {VERSION} is known",
@@ -178,6 +184,11 @@ impl StateFile {
 
     /// Replaces the file. After a crash at any point it holds the old state or the new one, whole.
     pub(crate) fn save(&self, state: &State) -> Result<(), StateError> {
+        Ok(replace(&self.path, &self.encode(state), Readers::Umask)?)
+    }
+
+    /// The content of the file.
+    pub(crate) fn encode(&self, state: &State) -> Vec<u8> {
         let note = |head: &SignedHead| String::from_utf8_lossy(head.note_bytes()).into_owned();
         let saved = Saved {
             version: VERSION,
@@ -200,8 +211,7 @@ impl StateFile {
                 .collect(),
             findings: state.ledger.to_saved(),
         };
-        let text = serde_json::to_vec_pretty(&saved).expect("strings and numbers serialise");
-        Ok(replace(&self.path, &text, Readers::Umask)?)
+        serde_json::to_vec_pretty(&saved).expect("strings and numbers serialise")
     }
 
     fn unusable(&self, problem: impl ToString) -> StateError {

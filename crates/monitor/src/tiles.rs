@@ -171,7 +171,7 @@ impl TileSource {
 }
 
 /// The first `width` entries of a bundle; none if it has fewer, or if anything but whole entries follows.
-fn split_bundle(bundle: &Bytes, width: TileWidth) -> Option<Vec<Bytes>> {
+pub(crate) fn split_bundle(bundle: &Bytes, width: TileWidth) -> Option<Vec<Bytes>> {
     let width = usize::from(width.get());
     let mut entries = Vec::with_capacity(width);
     let mut at = 0;

@@ -59,7 +59,7 @@ impl Secret {
         Self::parse(text.trim_end())
     }
 
-    fn parse(text: &str) -> Result<Self, SecretError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SecretError> {
         let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(SecretError::Form)?;
         let key = BASE64_STANDARD.decode(encoded).map_err(|_| SecretError::Form)?;
         let key = Zeroizing::new(key);

@@ -222,7 +222,7 @@ impl WitnessClient {
             let response = self.post(request_body(old, &proof, head)).await?;
             match response.status() {
                 StatusCode::OK => {
-                    let cosigned = self.verify(head, &whole_body(response).await?)?;
+                    let cosigned = verify(&self.key, head, &whole_body(response).await?)?;
                     self.cosigned = head.size();
                     return Ok(cosigned);
                 }
@@ -280,20 +280,19 @@ impl WitnessClient {
             .extend(path);
         url
     }
+}
 
-    /// Takes the one line by the witness's key out of an answer, if it is a cosignature of this head.
-    fn verify(&self, head: &SignedHead, body: &[u8]) -> Result<Cosigned, ClientError> {
-        let other_key = || ClientError::OtherKey(self.key.to_string());
-        let line = parse_signature_lines(body)?
-            .into_iter()
-            .find(|line| line.id() == self.key.id() && line.name() == self.key.name().as_str())
-            .ok_or_else(other_key)?;
-        let cosignature = self
-            .key
-            .verify_cosignature(&head.with_signatures([line.clone()])?)?
-            .ok_or_else(other_key)?;
-        Ok(Cosigned { line, cosignature })
-    }
+/// Takes the one line by the witness's key out of an answer, if it is a cosignature of this head.
+pub(crate) fn verify(key: &CosignerKey, head: &SignedHead, body: &[u8]) -> Result<Cosigned, ClientError> {
+    let other_key = || ClientError::OtherKey(key.to_string());
+    let line = parse_signature_lines(body)?
+        .into_iter()
+        .find(|line| line.id() == key.id() && line.name() == key.name().as_str())
+        .ok_or_else(other_key)?;
+    let cosignature = key
+        .verify_cosignature(&head.with_signatures([line.clone()])?)?
+        .ok_or_else(other_key)?;
+    Ok(Cosigned { line, cosignature })
 }
 
 fn request_body(old: TreeSize, proof: &[Digest], head: &SignedHead) -> Vec<u8> {
@@ -351,7 +350,7 @@ async fn first_bytes(mut response: Response, limit: usize) -> Result<Vec<u8>, Cl
 }
 
 /// `<size>\n`, in decimal without a leading zero.
-fn parse_size(body: &[u8]) -> Option<TreeSize> {
+pub(crate) fn parse_size(body: &[u8]) -> Option<TreeSize> {
     let digits = str::from_utf8(body.strip_suffix(b"\n")?).ok()?;
     let size = TreeSize::new(digits.parse().ok()?).ok()?;
     // Number parsers take "+5" and "007".

@@ -17,6 +17,8 @@ pub mod client;
 mod clock;
 mod committer;
 mod directory;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod logs;
 mod refusal;

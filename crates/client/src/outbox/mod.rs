@@ -22,7 +22,7 @@
 //! mistreats, are the caller's to judge. It is private to its user (mode 0700), and encrypts nothing.
 
 mod deliver;
-mod record;
+pub(crate) mod record;
 mod spool;
 #[cfg(test)]
 mod tests;

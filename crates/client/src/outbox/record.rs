@@ -23,7 +23,7 @@ pub(super) const MAX_RECORD_BYTES: usize = MAX_DATA_BYTES + MAX_ATTRIBUTES_BYTES
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     #[error("the file is longer than any event")]
     TooLong,
     #[error("the file does not begin as an event of an outbox does")]
@@ -34,7 +34,7 @@ pub(super) enum Damage {
     Event,
 }
 
-pub(super) fn encode(event: &Event, queued: UnixMillis) -> Vec<u8> {
+pub(crate) fn encode(event: &Event, queued: UnixMillis) -> Vec<u8> {
     let message = v1::Event::from(event);
     let queued = format!("queued {}\n", queued.get());
     let body = message.encode_to_vec();
@@ -48,7 +48,7 @@ pub(super) fn encode(event: &Event, queued: UnixMillis) -> Vec<u8> {
     .concat()
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<(Event, UnixMillis), Damage> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<(Event, UnixMillis), Damage> {
     if bytes.len() > MAX_RECORD_BYTES {
         return Err(Damage::TooLong);
     }

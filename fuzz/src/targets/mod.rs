@@ -1,0 +1,54 @@
+//! The targets, by the crate whose code they run.
+
+mod client;
+mod event;
+mod hooks;
+mod intake;
+mod merkle;
+mod monitor;
+mod note;
+mod proto;
+mod verify;
+mod witness;
+
+use crate::Target;
+
+/// All there are.
+pub const TARGETS: &[Target] = &[
+    intake::CLOUDEVENTS,
+    intake::CLOUDEVENTS_HEADERS,
+    intake::HEC,
+    proto::MESSAGES,
+    event::ENTRY,
+    event::GENESIS,
+    note::NOTE,
+    note::VKEY,
+    note::POLICY,
+    merkle::PATH,
+    merkle::PROOF,
+    merkle::TILE,
+    verify::RECEIPT,
+    verify::EVIDENCE,
+    witness::ADD_CHECKPOINT,
+    witness::ANSWER,
+    witness::LOGS,
+    hooks::SOURCE,
+    client::OUTBOX,
+    client::ARGUMENTS,
+    monitor::BUNDLE,
+    monitor::CONFIG,
+    monitor::STATE,
+];
+
+/// A text that an input is, if it is one.
+fn text(input: &[u8]) -> Option<&str> {
+    str::from_utf8(input).ok()
+}
+
+/// What comes before the first empty line, and what comes after it.
+fn head_and_body(input: &[u8]) -> (&[u8], &[u8]) {
+    match input.windows(2).position(|pair| pair == b"\n\n") {
+        Some(at) => (&input[..at], &input[at + 2..]),
+        None => (input, &[]),
+    }
+}
