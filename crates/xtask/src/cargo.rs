@@ -111,11 +111,11 @@ impl Workspace {
         self.test(&[])
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Result<()> {
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Result<()> {
         self.cargo_with(arguments, &[])
     }
 
-    fn cargo_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    pub(crate) fn cargo_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         let assignments: String = variables
             .iter()
             .map(|(name, value)| format!("{name}={value} "))

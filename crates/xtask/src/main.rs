@@ -30,6 +30,9 @@ Example: cargo xtask test -- receipt
 ";
 
 fn main() -> ExitCode {
+    if let Some(compiled) = strength::fuzz::compile_as_wrapper() {
+        return compiled;
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,6 +3,7 @@
 //! A kind takes a seed and a budget, shows progress on a terminal and ends with a table. Its options are parsed by the
 //! program that it runs, so that this one goes on depending on next to nothing.
 
+pub(crate) mod fuzz;
 mod simulate;
 
 use anyhow::{Result, bail};
@@ -16,11 +17,18 @@ struct Kind {
     run: fn(&[&str]) -> Result<()>,
 }
 
-const KINDS: &[Kind] = &[Kind {
-    name: "simulate",
-    about: "Run the engine on a simulated machine that crashes, loses writes and fails calls",
-    run: simulate::run,
-}];
+const KINDS: &[Kind] = &[
+    Kind {
+        name: "simulate",
+        about: "Run the engine on a simulated machine that crashes, loses writes and fails calls",
+        run: simulate::run,
+    },
+    Kind {
+        name: "fuzz",
+        about: "Feed every parser what comes from outside, and worse, under libFuzzer",
+        run: fuzz::run,
+    },
+];
 
 /// Runs the kind that the first argument names.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
