@@ -16,7 +16,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task,
@@ -57,8 +57,8 @@ const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 /// Until accepting is tried again after it failed: most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What begins a connection in HTTP/2, and no request in HTTP/1.1. The preface goes on, but nothing else does.
-const HTTP2_PREFACE: &[u8; 3] = b"PRI";
+/// What begins a connection in HTTP/2, and no request in HTTP/1.1 (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How HTTP/2 is called when TLS is agreed on.
 const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
@@ -225,8 +225,12 @@ impl Server {
             let is_http2 = begins_http2(&stream).await?;
             return Ok((Stream::Plain(stream), protocol(is_http2)));
         };
-        let stream = tls.accept(stream).await?;
+        let mut stream = tls.accept(stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+        // hyper waits for the preface as long as it takes. Reads nothing away; nobody sends so little in pieces.
+        if is_http2 && !stream.fill_buf().await?.starts_with(HTTP2_PREFACE) {
+            return Err(ErrorKind::InvalidData.into());
+        }
         Ok((Stream::Tls(Box::new(stream)), protocol(is_http2)))
     }
 
@@ -269,7 +273,8 @@ fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Result<PeerCerti
     Ok(PeerCertificate(first.transpose()?.map(Arc::new)))
 }
 
-/// Whether the client speaks HTTP/2 from the start, which over TLS it would say before. Reads nothing away.
+/// Whether the client speaks HTTP/2 from the start, which over TLS it would say before. Waits for all of the preface, since
+/// hyper would as long as it takes. Reads nothing away.
 async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0; HTTP2_PREFACE.len()];
     loop {
