@@ -7,6 +7,7 @@ mod audit;
 mod connection;
 mod data;
 mod disk;
+pub mod frames;
 mod hook;
 mod hostile;
 mod http;

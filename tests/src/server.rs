@@ -1,4 +1,5 @@
 use std::{
+    fs,
     net::SocketAddr,
     process::{Command, ExitStatus},
     thread,
@@ -68,6 +69,17 @@ impl Server {
     /// What it, and servers before it on the same directory, said on standard error.
     pub fn errors(&self) -> String {
         self.process.errors()
+    }
+
+    /// The most memory that it has had, in bytes, as the kernel counts.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        let kibibytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        kibibytes * 1024
     }
 
     /// Sends SIGKILL and waits for the end.

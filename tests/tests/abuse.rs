@@ -1,0 +1,303 @@
+//! Peers that use the protocols against the server: it stays up, within its memory, and answers everyone else.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{io::Write as _, net::TcpStream, time::Duration};
+
+use counterfoil_tests::{
+    Data, Server, event,
+    frames::{END_HEADERS, END_STREAM, Frames, PREFACE, frame, kind, request},
+    http_get, http_post, submission, submit,
+};
+use flate2::{Compression, write::GzEncoder};
+use tonic::codec::CompressionEncoding;
+
+const MIB: u64 = 1024 * 1024;
+/// What the server may need beside what it has when it starts, whatever comes.
+const HEADROOM_BYTES: u64 = 320 * MIB;
+
+/// A server, and what it must still do afterwards.
+struct Target {
+    data: Data,
+    log: counterfoil_tests::TestLog,
+    server: Server,
+    memory_at_start: u64,
+}
+
+impl Target {
+    fn start() -> Self {
+        let (data, log) = Data::with_main_log();
+        let server = Server::start(&data, &["--memory-mib", "32"]);
+        Self {
+            data,
+            log,
+            memory_at_start: server.peak_memory_bytes(),
+            server,
+        }
+    }
+
+    /// It answers others, records an event, took no more memory than it may, and stops in order.
+    async fn assert_well(self, name: &str) {
+        assert_eq!(http_get(self.server.address(), "/health").status, 200, "{name}");
+        let (receipt, _) = submit(
+            &mut self.server.submitter(),
+            &self.log,
+            event(name.to_owned(), "{}"),
+        )
+        .await
+        .unwrap();
+        assert_eq!(receipt.index().get(), 1, "{name}: something else was recorded");
+        let grown = self.server.peak_memory_bytes() - self.memory_at_start;
+        assert!(grown < HEADROOM_BYTES, "{name}: {} MiB more", grown / MIB);
+        assert!(
+            !self.server.errors().contains("panicked"),
+            "{}",
+            self.server.errors()
+        );
+        self.server.stop();
+        self.data.assert_sound();
+    }
+}
+
+fn get(stream: u32) -> Vec<u8> {
+    let block = request("GET", "/logs/main/checkpoint", &[]);
+    frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &block)
+}
+
+fn is_told_off(frames: &[(u8, Vec<u8>)]) -> bool {
+    frames.iter().any(|(kind, _)| *kind == kind::GOAWAY)
+}
+
+/// CVE-2023-44487: requests that are taken back as soon as they are made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rapid_reset() {
+    let target = Target::start();
+    let mut taken = 0;
+    for _ in 0..20 {
+        let mut peer = Frames::opened(target.server.address());
+        let burst: Vec<u8> = (0..20_000_u32)
+            .flat_map(|number| {
+                let stream = 2 * number + 1;
+                let reset = frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+                [get(stream), reset].concat()
+            })
+            .collect();
+        taken += usize::from(peer.write(&burst).is_ok() && !is_told_off(&peer.until_closed()));
+    }
+    assert_eq!(taken, 0, "a connection was not closed for it");
+    target.assert_well("rapid reset").await;
+}
+
+/// CVE-2024-27316 and its like: headers that never end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_without_end() {
+    let target = Target::start();
+    let filler = "x".repeat(16_000);
+    for _ in 0..8 {
+        let mut peer = Frames::opened(target.server.address());
+        peer.write(&frame(kind::HEADERS, 0, 1, &request("GET", "/health", &[])))
+            .unwrap();
+        let mut more = vec![0];
+        more.extend(&request("GET", "/", &[("x-filler", &filler)])[21..]);
+        let sent = peer.flood(&frame(kind::CONTINUATION, 0, 1, &more[..16_000]), 4_000);
+        assert!(sent < 4_000, "64 MB of headers were taken");
+    }
+    // The same within the rules: each header is short, and all of them are not.
+    let mut peer = Frames::opened(target.server.address());
+    let headers: Vec<_> = (0..600)
+        .map(|_| ("x-filler", "0123456789012345678901234567890123456789"))
+        .collect();
+    let block = request("GET", "/health", &headers);
+    let (first, rest) = block.split_at(16_000);
+    peer.write(&frame(kind::HEADERS, END_STREAM, 1, first)).unwrap();
+    for (place, part) in rest.chunks(16_000).enumerate() {
+        let flags = if (place + 1) * 16_000 >= rest.len() {
+            END_HEADERS
+        } else {
+            0
+        };
+        peer.write(&frame(kind::CONTINUATION, flags, 1, part)).unwrap();
+    }
+    let answer = peer.until(kind::HEADERS);
+    // 431 is no indexed status, so it stands in the block as text.
+    let told = answer.iter().any(|(kind, block)| {
+        *kind == kind::HEADERS && block.windows(2).any(|it| it == b"1\xff" || it == b"43")
+    });
+    assert!(
+        told || answer
+            .iter()
+            .any(|(kind, _)| *kind == kind::RST_STREAM || *kind == kind::GOAWAY)
+            || !answer.is_empty()
+    );
+
+    // In HTTP/1.1 too.
+    let mut stream = TcpStream::connect(target.server.address()).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n").unwrap();
+    let line = format!("x-filler: {filler}\r\n");
+    let sent = (0..4_000)
+        .take_while(|_| stream.write_all(line.as_bytes()).is_ok())
+        .count();
+    assert!(sent < 4_000, "64 MB of headers were taken");
+    target.assert_well("headers without end").await;
+}
+
+/// Frames that cost the sender nothing and have to be answered, from peers that read the answers and from some that don't.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_small_frames() {
+    let target = Target::start();
+    let settings: Vec<u8> = [(1_u16, 0_u32), (4, 0), (4, i32::MAX.unsigned_abs())]
+        .iter()
+        .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+        .collect();
+    for small in [
+        frame(kind::PING, 0, 0, &[0; 8]),
+        frame(kind::SETTINGS, 0, 0, &settings),
+        frame(kind::SETTINGS, 0, 0, &[]),
+        frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 3, 7]),
+        frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        frame(kind::DATA, 0, 1, &[]),
+        frame(0xee, 0xff, 1, &[7; 16]),
+    ] {
+        let burst = small.repeat(1_000);
+        for reads in [true, false] {
+            let mut peer = Frames::opened(target.server.address());
+            peer.write(&frame(
+                kind::HEADERS,
+                END_HEADERS,
+                1,
+                &request("POST", "/hooks/none", &[]),
+            ))
+            .unwrap();
+            if reads {
+                peer.drain();
+                peer.flood(&burst, 200);
+            } else {
+                peer.set_impatient();
+                peer.flood(&burst, 200);
+            }
+            assert_eq!(http_get(target.server.address(), "/health").status, 200);
+        }
+    }
+    target.assert_well("floods").await;
+}
+
+/// What is longer than any frame may be, or is of no stream that there can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_against_the_rules() {
+    let target = Target::start();
+    let huge = [
+        &[0xff, 0xff, 0xff, kind::DATA, 0][..],
+        &1_u32.to_be_bytes(),
+        &[0; 1 << 16],
+    ]
+    .concat();
+    for bad in [
+        huge,
+        frame(kind::HEADERS, END_HEADERS, 0, &request("GET", "/health", &[])),
+        frame(kind::HEADERS, END_HEADERS, 2, &request("GET", "/health", &[])),
+        frame(kind::HEADERS, END_HEADERS, 1, &[0xff; 200]),
+        frame(kind::DATA, 0, 0, b"x"),
+        frame(kind::DATA, 0, 77, b"x"),
+        frame(kind::CONTINUATION, END_HEADERS, 1, b""),
+        frame(kind::SETTINGS, 0, 0, b"x"),
+        frame(kind::SETTINGS, 1, 0, &[0; 6]),
+        frame(kind::PING, 0, 0, b"x"),
+        frame(kind::PING, 0, 1, &[0; 8]),
+        frame(kind::WINDOW_UPDATE, 0, 0, &[0; 4]),
+        frame(kind::WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]),
+        frame(kind::RST_STREAM, 0, 0, &[0; 4]),
+        frame(5, END_HEADERS, 1, &[0; 8]),
+    ] {
+        let mut peer = Frames::opened(target.server.address());
+        let _ = peer.write(&bad);
+        let answer = peer.until_closed();
+        let refused = answer
+            .iter()
+            .any(|(kind, _)| [kind::GOAWAY, kind::RST_STREAM].contains(kind));
+        assert!(refused || answer.len() <= 2, "{bad:?} was taken: {answer:?}");
+    }
+    target.assert_well("frames against the rules").await;
+}
+
+/// Whoever says that HTTP/2 comes, and then says nothing, does not keep a place: there are only so many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_preface_keeps_no_place() {
+    let target = Target::start();
+    let mut dawdling: Vec<_> = [&PREFACE[..3], &PREFACE[..PREFACE.len() - 1]]
+        .into_iter()
+        .map(|said| {
+            let mut peer = Frames::to(target.server.address());
+            peer.write(said).unwrap();
+            peer
+        })
+        .collect();
+    for peer in &mut dawdling {
+        assert!(
+            peer.is_closed_within(Duration::from_secs(60)),
+            "it is still there"
+        );
+    }
+    target.assert_well("half a preface").await;
+}
+
+fn bomb(bytes: u64) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let zeros = vec![0; usize::try_from(MIB).unwrap()];
+    for _ in 0..bytes / MIB {
+        encoder.write_all(&zeros).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+/// A few MiB that would be a few GiB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_unpacks_without_end() {
+    let target = Target::start();
+    let address = target.server.address();
+    let bomb = bomb(2048 * MIB);
+    let headers = [("content-encoding", "gzip"), ("content-type", "application/json")];
+    for _ in 0..4 {
+        let answer = http_post(address, "/services/collector", &headers, &bomb);
+        assert_eq!(answer.status, 413);
+    }
+    // Where nothing says that compression is understood, it is not.
+    let answer = http_post(address, "/events", &headers, &bomb);
+    assert!([400, 404, 413, 415].contains(&answer.status), "{}", answer.status);
+
+    // A gRPC message: a byte that says that it is compressed, its length, and the bomb.
+    let length = u32::try_from(bomb.len()).unwrap().to_be_bytes();
+    let message = [&[1][..], &length, &bomb].concat();
+    let block = request(
+        "POST",
+        "/counterfoil.v1.SubmitService/Submit",
+        &[
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("grpc-encoding", "gzip"),
+        ],
+    );
+    let mut peer = Frames::opened(address);
+    peer.drain();
+    peer.write(&frame(kind::HEADERS, END_HEADERS, 1, &block)).unwrap();
+    for part in message.chunks(16_000) {
+        if peer.write(&frame(kind::DATA, 0, 1, part)).is_err() {
+            break;
+        }
+    }
+    target.assert_well("bombs").await;
+}
+
+/// Compression itself is welcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compressed_call_is_taken() {
+    let target = Target::start();
+    let mut client = target
+        .server
+        .submitter()
+        .send_compressed(CompressionEncoding::Gzip);
+    let sent = event("compressed".to_owned(), vec![7; 1 << 20]);
+    let answer = client.submit(submission(sent)).await;
+    if let Err(refused) = answer {
+        assert_eq!(refused.code(), tonic::Code::Unimplemented, "{refused:?}");
+        target.assert_well("no compressed call").await;
+    }
+}
