@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use counterfoil_event::{Annotations, Attributes, Entry};
+use counterfoil_event::{Annotations, Attributes, Entry, is_deceptive};
 use counterfoil_merkle::Digest;
 use counterfoil_note::{Cosignature, Policy, SignedHead};
 use counterfoil_verify::Receipt as VerifyReceipt;
@@ -229,9 +229,9 @@ pub(crate) fn nanos(unix_ns: u64) -> String {
     )
 }
 
-/// Text that others wrote, with nothing in it that a terminal would act upon.
+/// Text that others wrote, with nothing in it that a terminal would act upon, or that looks like something else.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_deceptive(c) { '\u{fffd}' } else { c })
         .collect()
 }

@@ -32,6 +32,7 @@
 mod annotations;
 mod attributes;
 pub mod cloudevents;
+mod display;
 mod entry;
 mod event;
 pub mod hec;
@@ -43,6 +44,7 @@ mod validate;
 
 pub use annotations::{Annotations, AnnotationsError};
 pub use attributes::{Attributes, AttributesError};
+pub use display::is_deceptive;
 pub use entry::{CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
 pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts, NormalFormTooLong};
 pub use index::{IndexAttribute, IndexKey, UnknownIndexAttribute};

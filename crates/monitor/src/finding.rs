@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use counterfoil_event::is_deceptive;
 use counterfoil_note::SignedHead;
 use serde::{Deserialize, Serialize};
 
@@ -192,13 +193,9 @@ const MAX_FOREIGN_CHARS: usize = 300;
 
 /// Text that others had a say in, safe to print: bounded, and without anything that a terminal would act upon.
 pub(crate) fn printable(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars()
         .take(MAX_FOREIGN_CHARS)
-        .map(|c| if is_unsafe(c) { '\u{fffd}' } else { c })
+        .map(|c| if is_deceptive(c) { '\u{fffd}' } else { c })
         .collect()
 }
 

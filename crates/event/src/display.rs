@@ -1,0 +1,34 @@
+//! What of a text may be shown to people.
+
+/// Whether a character makes a terminal act, turns the direction of text around it, or is not seen at all: with it, one name
+/// can look like another, and a line can say what it does not. Whoever prints what others wrote puts another in its place.
+///
+/// Events may hold such characters, but for controls: they are recorded as they were sent.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' // soft hyphen
+            | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            // Zero width, marks of direction, lines and paragraphs, embeddings and overrides, isolates
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            // Musical format controls; tags and variation selectors
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_seen_may_be_shown() {
+        for shown in "az09 é日本語 – ✓ \u{301}שלום".chars() {
+            assert!(!is_deceptive(shown), "{shown:?}");
+        }
+        for hidden in
+            "\0\n\u{1b}\u{7f}\u{85}\u{ad}\u{200b}\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}\u{e0041}".chars()
+        {
+            assert!(is_deceptive(hidden), "{hidden:?}");
+        }
+    }
+}
