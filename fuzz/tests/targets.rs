@@ -80,7 +80,7 @@ macro_rules! targets {
 }
 
 targets! {
-    cloudevents cloudevents_headers hec messages entry genesis note vkey policy tile_path proof tile receipt evidence
+    delivery bearer access certificate cloudevents cloudevents_headers hec messages entry genesis note vkey policy tile_path proof tile receipt evidence
     add_checkpoint witness_answer witness_logs hook_source outbox arguments bundle monitor_config monitor_state
 }
 

@@ -8,6 +8,7 @@ mod merkle;
 mod monitor;
 mod note;
 mod proto;
+mod server;
 mod verify;
 mod witness;
 
@@ -15,6 +16,10 @@ use crate::Target;
 
 /// All there are.
 pub const TARGETS: &[Target] = &[
+    server::DELIVERY,
+    server::BEARER,
+    server::ACCESS,
+    server::CERTIFICATE,
     intake::CLOUDEVENTS,
     intake::CLOUDEVENTS_HEADERS,
     intake::HEC,

@@ -7,6 +7,7 @@
 mod caller;
 mod config;
 mod denied;
+pub(crate) mod fuzzing;
 mod mtls;
 mod oidc;
 mod rights;

@@ -8,7 +8,7 @@ mod answer;
 mod body;
 mod cloudevents;
 mod hec;
-mod hooks;
+pub(crate) mod hooks;
 mod tiles;
 
 use std::{iter, path::Path};

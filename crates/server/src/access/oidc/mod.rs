@@ -1,6 +1,7 @@
 //! Callers with OpenID Connect tokens of the platform that their job runs on.
 
 mod claims;
+pub(super) mod fuzzing;
 mod issuer;
 mod keys;
 mod replay;

@@ -6,6 +6,7 @@
 
 mod delivery;
 mod event;
+pub(crate) mod fuzzing;
 mod refusal;
 mod signature;
 
@@ -131,7 +132,15 @@ impl Intake {
         let signatures = Signatures::find(&source.source, &head.headers)?;
         let body = self.bodies.read(&head.headers, body, ACCEPTS).await?;
         let (event, submitter) = work(body.bytes.len(), || {
-            read(source, &head.headers, &signatures, body.bytes.clone())
+            let KnownSource { id, source, .. } = source;
+            read(
+                id,
+                source,
+                &head.headers,
+                &signatures,
+                body.bytes.clone(),
+                now_unix_s(),
+            )
         })?;
         Ok(self
             .record_one(IntakePath::Hooks, &source.log, &submitter, event)
@@ -148,17 +157,19 @@ fn accept_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// Checks the signature over the body, and then makes an event of it.
 fn read(
-    source: &KnownSource,
+    id: &SourceId,
+    source: &Source,
     headers: &HeaderMap,
     signatures: &Signatures,
     body: Bytes,
+    now_unix_s: u64,
 ) -> Result<(Event, Submitter), Problem> {
-    let proof = signatures.verify(&source.source, &body, now_unix_s())?;
-    let delivery = delivery::read(&source.id, &source.source, headers, &proof)?;
-    let evidence = delivery::evidence(&source.source, &delivery, &proof);
-    let submitter = Submitter::new(source.id.clone(), Authentication::Hmac, evidence)
+    let proof = signatures.verify(source, &body, now_unix_s)?;
+    let delivery = delivery::read(id, source, headers, &proof)?;
+    let evidence = delivery::evidence(source, &delivery, &proof);
+    let submitter = Submitter::new(id.clone(), Authentication::Hmac, evidence)
         .expect("its parts are limited to less than evidence may be");
-    Ok((event::of(source.source.provider, &delivery, body)?, submitter))
+    Ok((event::of(source.provider, &delivery, body)?, submitter))
 }
 
 fn now_unix_s() -> u64 {

@@ -1,0 +1,26 @@
+//! For the fuzz targets: see [`crate::fuzzing`].
+
+use std::path::Path;
+
+use super::{Certificate, Token, TokenRecord, config::Config};
+
+pub(crate) use super::oidc::fuzzing::verified_audience;
+
+/// An API token as it is written.
+pub(crate) fn rewrite_token(text: &str) -> Option<String> {
+    let token: Token = text.parse().ok()?;
+    Some(token.reveal().to_string())
+}
+
+/// The file of a token, as it is written.
+pub(crate) fn rewrite_token_record(text: &str) -> Option<String> {
+    Some(TokenRecord::from_toml(text).ok()?.to_toml())
+}
+
+pub(crate) fn is_config(text: &str) -> bool {
+    Config::parse(text, Path::new("/data")).is_ok()
+}
+
+pub(crate) fn is_certificate(der: &[u8]) -> bool {
+    Certificate::from_der(der).is_ok()
+}

@@ -1,0 +1,251 @@
+//! What the server reads of those who want in: deliveries of webhooks, tokens, certificates, and who may do what.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use counterfoil_event::SourceId;
+use counterfoil_hooks::{Provider, Source};
+use counterfoil_server::fuzzing;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::{event::check_event, head_and_body, text};
+use crate::Target;
+
+pub(super) const DELIVERY: Target = Target {
+    name: "delivery",
+    about: "webhooks: lines of `name: value`, an empty line, the body",
+    seeds: delivery_seeds,
+    words: &[
+        "content-type: application/json\n",
+        "x-github-event: push\n",
+        "x-github-delivery: ",
+        "x-github-hook-id: ",
+        "x-hub-signature-256: sha256=",
+        "x-gitea-event: push\n",
+        "x-gitea-signature: ",
+        "x-gitlab-event: Push Hook\n",
+        "x-gitlab-token: ",
+        "webhook-signature: v1,",
+        "webhook-id: ",
+        "webhook-timestamp: ",
+    ],
+    max_bytes: 16 << 10,
+    run: delivery,
+};
+
+const SECRET: &str = "0123456789abcdef";
+const TOKEN: &str = "a-token-of-some-length";
+/// The example of Standard Webhooks' reference libraries: this secret, id, time and body have the signature below.
+const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SIGNED_AT_S: u64 = 1_614_265_330;
+const SIGNED: &str = "webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek\nwebhook-timestamp: 1614265330\nwebhook-signature: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=\n";
+const SIGNED_BODY: &str = r#"{"test": 2432232314}"#;
+const BODY: &str = r#"{"ref":"refs/heads/main","repository":{"id":1}}"#;
+
+static SOURCES: LazyLock<Vec<(SourceId, Source)>> = LazyLock::new(|| {
+    let source = |provider: Provider, secrets: &[&str]| {
+        let mut secrets = secrets.iter().map(|secret| secret.parse().unwrap());
+        let first = secrets.next().unwrap();
+        let mut source = Source::new(provider, "main".to_owned(), None, first).unwrap();
+        secrets.for_each(|secret| source.add_secret(secret).unwrap());
+        (provider.as_str().parse().unwrap(), source)
+    };
+    vec![
+        source(Provider::GitHub, &[SECRET]),
+        source(Provider::Gitea, &[SECRET]),
+        source(Provider::GitLab, &[SIGNING_KEY, TOKEN]),
+    ]
+});
+
+fn tag(body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(body);
+    hex::encode(mac.finalize().into_bytes())
+}
+
+fn delivery_seeds() -> Vec<Vec<u8>> {
+    let tag = tag(BODY.as_bytes());
+    let json = "content-type: application/json\n";
+    [
+        format!("{json}x-github-event: push\nx-github-delivery: 72d3162e-cc78-11e3-81ab-4c9367dc0958\nx-github-hook-id: 12\nx-hub-signature-256: sha256={tag}\n\n{BODY}"),
+        format!("{json}x-gitea-event: push\nx-gitea-delivery: 72d3162e\nx-gitea-signature: {tag}\n\n{BODY}"),
+        format!("{json}x-forgejo-event: push\nx-forgejo-delivery: 72d3162e\nx-forgejo-signature: {tag}\n\n{BODY}"),
+        format!("{json}x-gitlab-event: Push Hook\nx-gitlab-event-uuid: 1-2-3\nx-gitlab-token: {TOKEN}\n\n{BODY}"),
+        format!("{json}x-gitlab-event: Push Hook\n{SIGNED}\n{SIGNED_BODY}"),
+        format!("content-type: text/plain\nx-github-event: push\n\n{BODY}"),
+    ]
+    .into_iter()
+    .map(String::into_bytes)
+    .collect()
+}
+
+/// Only what a secret signed is taken, as it was sent, and no secret is kept with it.
+fn delivery(input: &[u8]) {
+    let (head, body) = head_and_body(input);
+    let headers: Vec<(&[u8], &[u8])> = head
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let colon = line.windows(2).position(|pair| pair == b": ")?;
+            Some((&line[..colon], &line[colon + 2..]))
+        })
+        .collect();
+    for (id, source) in SOURCES.iter() {
+        let sent = Bytes::copy_from_slice(body);
+        let Some((event, submitter)) = fuzzing::delivered(id, source, &headers, sent, SIGNED_AT_S) else {
+            continue;
+        };
+        let evidence = submitter.evidence();
+        check_event(&event);
+        assert_eq!(&event.data()[..], body);
+        assert_eq!(event.source(), format!("hooks/{id}"));
+        serde_json::from_str::<serde_json::Value>(evidence).unwrap();
+        let head = String::from_utf8_lossy(head);
+        match source.provider {
+            Provider::GitHub | Provider::Gitea => {
+                assert!(head.to_ascii_lowercase().contains(&tag(body)), "{head}");
+                assert!(!evidence.contains(SECRET) || head.contains(SECRET));
+            }
+            Provider::GitLab => {
+                assert!(head.contains(TOKEN) || body == SIGNED_BODY.as_bytes(), "{head}");
+                assert!(!evidence.contains(TOKEN) || head.matches(TOKEN).count() > 1);
+            }
+        }
+    }
+}
+
+pub(super) const BEARER: Target = Target {
+    name: "bearer",
+    about: "API tokens; tokens of jobs, an empty line, and the issuer's keys",
+    seeds: bearer_seeds,
+    words: &[
+        "cft_",
+        "_",
+        "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.",
+        "\"kty\":\"RSA\"",
+        "\"kid\":\"a\"",
+        "\"alg\":\"none\"",
+        "\"crv\":\"P-256\"",
+        "{\"keys\":[",
+    ],
+    max_bytes: 12 << 10,
+    run: bearer,
+};
+
+/// RFC 7515, appendix A.2: a token and the key that signed it. It names no key, so the set gives its own a name.
+const JWS: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+const JWKS: &str = r#"{"keys":[{"kty":"RSA","kid":"a","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"},{"kty":"EC","kid":"b","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","use":"sig","alg":"ES256"}]}"#;
+
+fn bearer_seeds() -> Vec<Vec<u8>> {
+    let with_id = JWS.replacen("eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ", 1);
+    let none = JWS.replacen("eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJub25lIn0", 1);
+    [
+        format!("cft_0123456789abcdef_{}", "0".repeat(64)),
+        format!("{JWS}\n\n{JWKS}"),
+        format!("{with_id}\n\n{JWKS}"),
+        format!("{none}\n\n{{\"keys\":[]}}"),
+    ]
+    .into_iter()
+    .map(String::into_bytes)
+    .collect()
+}
+
+/// An API token has one spelling. Nobody here has a key, so no token of a job is believed at a time when none was made.
+fn bearer(input: &[u8]) {
+    let (token, keys) = head_and_body(input);
+    let Some(token) = text(token) else { return };
+    if let Some(written) = fuzzing::rewrite_token(token) {
+        assert_eq!(written, token);
+    }
+    assert_eq!(fuzzing::verified_audience(token, keys, 1_795_340_000), None);
+}
+
+pub(super) const ACCESS: Target = Target {
+    name: "access",
+    about: "access.toml, and what the server keeps of tokens",
+    seeds: access_seeds,
+    words: &[
+        "[[oidc]]\n",
+        "[[oidc.rule]]\n",
+        "[mtls]\n",
+        "[[mtls.rule]]\n",
+        "match = {",
+        "roles = [",
+        "\"submit\"",
+        "\"admin\"",
+        "source = ",
+        "logs = [",
+        "hash = \"blake3:",
+    ],
+    max_bytes: 8 << 10,
+    run: access,
+};
+
+fn access_seeds() -> Vec<Vec<u8>> {
+    let config = r#"
+anonymous = ["read"]
+[[oidc]]
+issuer = "https://token.actions.githubusercontent.com"
+[[oidc.rule]]
+match = { repository_id = "12", environment = "production" }
+roles = ["submit", "read"]
+source = "github-production"
+logs = ["main"]
+[[oidc]]
+issuer = "http://127.0.0.1:1"
+audience = "https://log.example.org"
+reuse = "until-expiry"
+[[oidc.rule]]
+match = { project_id = "34" }
+roles = ["submit"]
+source = "gitlab"
+[mtls]
+ca = "client-ca.pem"
+[[mtls.rule]]
+match = { spiffe = "spiffe://example.org/runner" }
+roles = ["submit"]
+source = "runners"
+[[mtls.rule]]
+match = { dns = "Audit.Example.org" }
+roles = ["audit"]
+"#;
+    let record = format!(
+        "hash = \"blake3:{}\"\nroles = [\"submit\"]\nsource = \"ci\"\nlogs = [\"main\"]\ncreated = \"2026-11-23T01:02:03Z\"\nexpires = \"2026-12-23T00:00:00Z\"\nnote = \"the \\\"build\\\" farm\"\n",
+        "0".repeat(64)
+    );
+    [config, "anonymous = []\n", &record]
+        .map(|seed| seed.as_bytes().to_vec())
+        .to_vec()
+}
+
+/// A token's file says the same when it is written again; nothing makes everyone an administrator.
+fn access(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    if let Some(written) = fuzzing::rewrite_token_record(text) {
+        assert_eq!(fuzzing::rewrite_token_record(&written), Some(written));
+    }
+    if fuzzing::is_access_config(text) {
+        let everyone = format!("anonymous = [\"admin\"]\n{}", text.replacen("anonymous", "#", 1));
+        assert!(!fuzzing::is_access_config(&everyone));
+    }
+}
+
+pub(super) const CERTIFICATE: Target = Target {
+    name: "certificate",
+    about: "client certificates in DER",
+    seeds: certificate_seeds,
+    words: &["spiffe://", "\x06\x03\x55\x1d\x11", "\x17\x0d", "\x18\x0f"],
+    max_bytes: 9 << 10,
+    run: certificate,
+};
+
+fn certificate_seeds() -> Vec<Vec<u8>> {
+    vec![hex::decode(include_str!("client-certificate.hex").trim()).unwrap()]
+}
+
+/// It is read or refused. That it is strictly DER, TLS has checked before, with another parser.
+fn certificate(input: &[u8]) {
+    if fuzzing::is_certificate(input) {
+        assert!(input.len() <= 8 * 1024);
+    }
+}
