@@ -286,6 +286,35 @@ async fn what_unpacks_without_end() {
     target.assert_well("bombs").await;
 }
 
+/// Long messages that begin and do not go on: half a gigabyte of them, and nobody waits for their end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_do_not_end() {
+    const STREAM_BYTES: usize = 2 << 20;
+    let target = Target::start();
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let block = request("POST", "/counterfoil.v1.SubmitService/Submit", &headers);
+    let mut begun = vec![0];
+    begun.extend(30_u32.pow(5).to_be_bytes());
+    begun.resize(STREAM_BYTES, 7);
+    let mut peers = Vec::new();
+    for _ in 0..64 {
+        let mut peer = Frames::opened(target.server.address());
+        peer.set_impatient();
+        // Its windows have to be open; what it is told about them does not matter, since it sends no more than they have.
+        peer.until(kind::WINDOW_UPDATE);
+        peer.write(&frame(kind::SETTINGS, 1, 0, &[])).unwrap();
+        for stream in [1, 3, 5, 7] {
+            let _ = peer.write(&frame(kind::HEADERS, END_HEADERS, stream, &block));
+            for part in begun.chunks(16_000) {
+                let _ = peer.write(&frame(kind::DATA, 0, stream, part));
+            }
+        }
+        peers.push(peer);
+    }
+    target.assert_well("messages that do not end").await;
+    drop(peers);
+}
+
 /// Compression itself is welcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compressed_call_is_taken() {

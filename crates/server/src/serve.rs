@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use axum::{extract::Request, middleware::map_request};
 use counterfoil_log::{DataDirectory, Log, LogOptions, verifier_keys};
 use counterfoil_proto::{
     DESCRIPTORS,
@@ -36,7 +37,7 @@ use crate::{
     cli::Serve,
     connections,
     deliveries::Deliveries,
-    grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Submitter},
+    grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Room, Submitter},
     http, local,
     metrics::Metrics,
     witnessing::{Witnesses, gather},
@@ -215,14 +216,15 @@ async fn serve(
         .add_service(reflection)
         .add_service(submitter)
         .add_service(reader);
+    let room = Room::new();
+    let grpc = grpc
+        .into_axum_router()
+        .layer(map_request(move |request: Request| {
+            let request = request.map(|body| room.bound(body));
+            async { request }
+        }));
     let deliveries = Deliveries::default();
-    let router = http::add_to(
-        grpc.into_axum_router(),
-        &arguments.data,
-        logs,
-        metrics,
-        deliveries.clone(),
-    )?;
+    let router = http::add_to(grpc, &arguments.data, logs, metrics, deliveries.clone())?;
     let router = access.guard(router);
     local::serve(&arguments.data, deliveries);
     let serving = task::spawn(connections::serve(listener, tls, router, stopping));

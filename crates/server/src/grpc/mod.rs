@@ -1,5 +1,6 @@
 //! The services of `counterfoil.v1` over open logs.
 
+mod arriving;
 mod read;
 mod refusal;
 mod submit;
@@ -11,6 +12,7 @@ use counterfoil_log::{Log, LogName, ProvenLeaf, TreeHead};
 use counterfoil_proto::{digest_field, proof_field, v1};
 use tonic::Extensions;
 
+pub(crate) use arriving::Room;
 pub(crate) use read::Reader;
 pub(crate) use refusal::Refusal;
 pub(crate) use submit::Submitter;

@@ -59,6 +59,18 @@ impl Refusal {
         )
     }
 
+    /// Others send so much that there is no room for more.
+    pub(crate) fn crowded() -> Self {
+        Self {
+            retry_after_ms: Some(QUEUE_RETRY_MS),
+            ..Self::new(
+                Code::ResourceExhausted,
+                v1::Reason::QueueFull,
+                "too many long messages are on their way",
+            )
+        }
+    }
+
     /// The caller must not be shown an older head instead: it would look like a rollback.
     pub(crate) fn not_published() -> Self {
         let message = "the newest head is not published yet: too few witnesses cosigned it so far, or it can't be stored";

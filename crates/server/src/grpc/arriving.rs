@@ -1,0 +1,259 @@
+//! Messages on their way in: of bounded memory however many peers send, and none for ever.
+//!
+//! tonic gathers a message until it is complete, up to its limit, for as long as it takes. What is counted here is what is
+//! gathered, over all connections; a message that is complete is counted elsewhere, by the queue that it goes to.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use tonic::Status;
+
+use super::Refusal;
+
+/// Memory for parts of messages of usual size.
+const SMALL_BUDGET_BYTES: usize = 64 << 20;
+/// Memory for parts of longer messages.
+const LARGE_BUDGET_BYTES: usize = 192 << 20;
+/// The longest message of usual size. They have a budget of their own, so that who sends long ones does not keep them out.
+const SMALL_BYTES: usize = 256 << 10;
+/// How long a message may take to arrive once it began.
+const MESSAGE_PATIENCE: Duration = Duration::from_secs(60);
+/// What comes before each message: whether it is compressed, and its length.
+const HEAD_BYTES: usize = 5;
+
+/// Room for what arrives. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Room {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self {
+            small: Arc::new(Semaphore::new(SMALL_BUDGET_BYTES)),
+            large: Arc::new(Semaphore::new(LARGE_BUDGET_BYTES)),
+            patience: MESSAGE_PATIENCE,
+        }
+    }
+
+    /// The body of a call, of which no more arrives than there is room for.
+    pub(crate) fn bound(&self, body: Body) -> Body {
+        let arriving = Arriving {
+            body: body.into_data_stream(),
+            room: self.clone(),
+            part: Part::default(),
+            held: None,
+            until: Instant::now(),
+        };
+        Body::from_stream(stream::unfold(Some(arriving), |arriving| async move {
+            let mut arriving = arriving?;
+            match arriving.next().await? {
+                Ok(bytes) => Some((Ok(bytes), Some(arriving))),
+                Err(refused) => Some((Err(refused), None)),
+            }
+        }))
+    }
+}
+
+struct Arriving {
+    body: BodyDataStream,
+    room: Room,
+    part: Part,
+    held: Option<OwnedSemaphorePermit>,
+    /// When the message that has begun has to be complete.
+    until: Instant,
+}
+
+impl Arriving {
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
+        let next = if self.part.is_begun() {
+            let next = timeout_at(self.until, self.body.next()).await;
+            next.unwrap_or_else(|_| {
+                let seconds = self.room.patience.as_secs();
+                Some(Err(axum::Error::new(Status::deadline_exceeded(format!(
+                    "the message did not arrive within {seconds} s"
+                )))))
+            })?
+        } else {
+            self.body.next().await?
+        };
+        Some(match next {
+            Ok(bytes) => self.count(&bytes).map(|()| bytes),
+            Err(error) => Err(Status::from_error(error.into_inner())),
+        })
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        let was_begun = self.part.is_begun();
+        let (completed, gathered) = self.part.advance(bytes);
+        if completed {
+            self.held = None;
+        }
+        if !self.part.is_begun() {
+            return Ok(());
+        }
+        if completed || !was_begun {
+            self.until = Instant::now() + self.room.patience;
+        }
+        let is_small = self.part.length <= SMALL_BYTES;
+        let room = if is_small {
+            &self.room.small
+        } else {
+            &self.room.large
+        };
+        let gathered = u32::try_from(gathered).map_err(|_| Refusal::crowded())?;
+        let permit = room.clone().try_acquire_many_owned(gathered);
+        let permit = permit.map_err(|_| Refusal::crowded())?;
+        match &mut self.held {
+            // Both are of one semaphore: a message's length does not change.
+            Some(held) => held.merge(permit),
+            held => *held = Some(permit),
+        }
+        Ok(())
+    }
+}
+
+/// Where in a message the bytes have got to.
+#[derive(Default)]
+struct Part {
+    head: [u8; HEAD_BYTES],
+    head_bytes: usize,
+    /// What the head says.
+    length: usize,
+    /// What is missing of it.
+    missing: usize,
+}
+
+impl Part {
+    fn is_begun(&self) -> bool {
+        self.head_bytes > 0
+    }
+
+    /// Takes in what came. Returns whether a message became complete, and how much was gathered of the one that is not.
+    fn advance(&mut self, mut bytes: &[u8]) -> (bool, usize) {
+        let (mut completed, mut gathered) = (false, 0);
+        while !bytes.is_empty() {
+            if self.head_bytes < HEAD_BYTES {
+                self.head[self.head_bytes] = bytes[0];
+                self.head_bytes += 1;
+                bytes = &bytes[1..];
+                if self.head_bytes < HEAD_BYTES {
+                    continue;
+                }
+                let [_, length @ ..] = self.head;
+                self.length = usize::try_from(u32::from_be_bytes(length)).expect("32 bits fit");
+                self.missing = self.length;
+            } else {
+                let taken = self.missing.min(bytes.len());
+                self.missing -= taken;
+                gathered += taken;
+                bytes = &bytes[taken..];
+            }
+            if self.missing == 0 {
+                *self = Self::default();
+                (completed, gathered) = (true, 0);
+            }
+        }
+        (completed, gathered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Vec<u8> {
+        let length = u32::try_from(bytes).unwrap().to_be_bytes();
+        [&[0][..], &length, &vec![7; bytes]].concat()
+    }
+
+    #[test]
+    fn messages_are_told_apart_however_they_are_cut() {
+        let bytes = [message(3), message(0), message(1_000)].concat();
+        for size in 1..bytes.len() {
+            let mut part = Part::default();
+            let mut held = 0;
+            for piece in bytes.chunks(size) {
+                let (completed, gathered) = part.advance(piece);
+                held = if completed { gathered } else { held + gathered };
+                assert!(held < 1_000);
+            }
+            assert!(!part.is_begun() && held == 0, "pieces of {size}");
+        }
+        let mut part = Part::default();
+        assert_eq!(part.advance(&bytes[..bytes.len() - 1]), (true, 999));
+        assert!(part.is_begun());
+    }
+
+    async fn read(body: Body) -> Result<usize, Status> {
+        let mut read = 0;
+        let mut stream = body.into_data_stream();
+        while let Some(bytes) = stream.next().await {
+            read += bytes
+                .map_err(|error| Status::from_error(error.into_inner()))?
+                .len();
+        }
+        Ok(read)
+    }
+
+    #[tokio::test]
+    async fn parts_of_messages_have_a_common_budget() {
+        let room = Room::new();
+        let begun = || {
+            let part = Bytes::from(message(24 << 20)).slice(..16 << 20);
+            let never = stream::once(async { Ok::<_, Status>(part) }).chain(stream::pending());
+            let mut body = room.bound(Body::from_stream(never)).into_data_stream();
+            async move {
+                let first = body.next().await.unwrap();
+                (
+                    first.map_err(|error| Status::from_error(error.into_inner())),
+                    body,
+                )
+            }
+        };
+        let mut bodies = Vec::new();
+        for _ in 0..LARGE_BUDGET_BYTES / (16 << 20) {
+            let (taken, body) = begun().await;
+            assert_eq!(taken.unwrap().len(), 16 << 20);
+            bodies.push(body);
+        }
+        let (refused, _) = begun().await;
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        // What is complete, or short, has room all the same.
+        assert!(read(room.bound(Body::from(message(30 << 20)))).await.is_ok());
+        let small = message(SMALL_BYTES);
+        let cut = small
+            .chunks(1_000)
+            .map(|piece| Ok::<_, Status>(Bytes::copy_from_slice(piece)));
+        let cut: Vec<_> = cut.collect();
+        assert_eq!(
+            read(room.bound(Body::from_stream(stream::iter(cut))))
+                .await
+                .unwrap(),
+            small.len()
+        );
+        // And so have others once one gives up.
+        bodies.pop();
+        assert!(begun().await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_does_not_come_is_given_up() {
+        let room = Room {
+            patience: Duration::from_millis(20),
+            ..Room::new()
+        };
+        let never =
+            stream::once(async { Ok::<_, Status>(Bytes::from_static(&[0, 0, 0])) }).chain(stream::pending());
+        let refused = read(room.bound(Body::from_stream(never))).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+    }
+}
