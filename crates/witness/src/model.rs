@@ -1,7 +1,10 @@
 //! The way of an update, without a network: clients that race for one log, a fork among them, model-checked over many
 //! schedules; and more updates than may wait.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use counterfoil_merkle::Suite;
 use counterfoil_note::{CosignerSigner, UnixSeconds};
@@ -21,32 +24,53 @@ const ORIGIN: &str = "log.example/model";
 /// Where the two histories part.
 const FORK: u64 = 4;
 
-/// A cosignature that left the witness: which history it is of, from which size to which.
+/// A cosignature that left the witness: which history it is of, from which size to which, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Given {
     old: u64,
     new: u64,
     forked: bool,
+    time: u64,
+}
+
+/// What all clients of a race share.
+struct Race {
+    witness: Witness,
+    /// Shows another time whenever it is read.
+    clock: AtomicU64,
+    given: Mutex<Vec<Given>>,
+}
+
+impl Race {
+    /// Reads the clock, and then sets the reader aside for whatever others do.
+    fn now(&self) -> UnixSeconds {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        thread::yield_now();
+        UnixSeconds::new(now).unwrap()
+    }
 }
 
 /// Asks as a log does: examined, set aside for whatever others do, then committed; after a 409 again from the size it
 /// names. Only the honest history can go on from any size.
-fn client(
-    witness: &Witness,
-    given: &Mutex<Vec<Given>>,
-    log: &MemoryLog,
-    forked: bool,
-    mut old: u64,
-    new: u64,
-) {
-    let now = UnixSeconds::new(1_795_000_000).unwrap();
+fn client(race: &Race, log: &MemoryLog, forked: bool, mut old: u64, new: u64) {
     while old <= new {
-        let examined = witness.examine(log.request(old, new).as_bytes(), now);
+        let mut time = 0;
+        let clock = || {
+            let now = race.now();
+            time = now.get();
+            Some(now)
+        };
+        let examined = race.witness.examine(log.request(old, new).as_bytes(), clock);
         thread::yield_now();
-        let outcome = examined.and_then(|examined| block_on(witness.commit(examined)));
+        let outcome = examined.and_then(|examined| block_on(race.witness.commit(examined)));
         match outcome {
             Ok(_cosignature) => {
-                given.lock().unwrap().push(Given { old, new, forked });
+                race.given.lock().unwrap().push(Given {
+                    old,
+                    new,
+                    forked,
+                    time,
+                });
                 return;
             }
             Err(Refusal::Conflict { newest }) => old = newest.get(),
@@ -70,39 +94,45 @@ fn race() {
     let logs = LogList::parse(format!("log {key}\n").as_bytes(), signer.verifier_key()).unwrap();
     let state = Arc::new(State::in_memory(signer.verifier_key()));
     let (witness, updates) = Witness::new(signer, state.clone(), logs);
-    let witness = Arc::new(witness);
     let committer = {
         let state = state.clone();
         thread::spawn(move || block_on(committer::run(state, updates)).unwrap())
     };
 
-    let given = Arc::new(Mutex::new(vec![]));
-    client(&witness, &given, &honest, false, 0, FORK);
+    let race = Arc::new(Race {
+        witness,
+        clock: AtomicU64::new(1_795_000_000),
+        given: Mutex::default(),
+    });
+    client(&race, &honest, false, 0, FORK);
     let clients: Vec<_> = [
-        (&honest, false, 8),
-        (&forked, true, 8),
-        (&honest, false, 6),
-        (&forked, true, 7),
+        // One that knows of a step that may not have been taken yet.
+        (&honest, false, 6, 8),
+        (&forked, true, FORK, 8),
+        (&honest, false, FORK, 6),
+        (&forked, true, FORK, 7),
     ]
-    .map(|(log, is_forked, new)| {
-        let (witness, given, log) = (witness.clone(), given.clone(), log.clone());
-        thread::spawn(move || client(&witness, &given, &log, is_forked, FORK, new))
+    .map(|(log, is_forked, old, new)| {
+        let (race, log) = (race.clone(), log.clone());
+        thread::spawn(move || client(&race, &log, is_forked, old, new))
     })
     .into_iter()
     .collect();
     for client in clients {
         client.join().unwrap();
     }
-    drop(witness);
+    let race = Arc::into_inner(race).expect("all clients have ended");
+    drop(race.witness);
     committer.join().unwrap();
 
-    // One history: each step starts where the one before ended, and past the fork all are of one kind.
-    let mut given = given.lock().unwrap().clone();
+    // One history: each step starts where the one before ended and is cosigned later, and past the fork all are of one kind.
+    let mut given = race.given.into_inner().unwrap();
     given.sort_unstable();
-    let mut size = 0;
+    let (mut size, mut time) = (0, 0);
     for step in &given {
         assert_eq!(step.old, size, "{given:?}");
-        size = step.new;
+        assert!(step.time > time, "{given:?}");
+        (size, time) = (step.new, step.time);
     }
     let mut kinds = given[1..].iter().map(|step| step.forked);
     let first = kinds.next().expect("someone wins");
@@ -127,7 +157,7 @@ fn past_the_limit_requests_are_turned_away_and_those_that_wait_are_served() {
     let logs = LogList::parse(format!("log {key}\n").as_bytes(), signer.verifier_key()).unwrap();
     let state = Arc::new(State::in_memory(signer.verifier_key()));
     let (witness, updates) = Witness::new(signer, state.clone(), logs);
-    let now = UnixSeconds::new(1_795_000_000).unwrap();
+    let now = || UnixSeconds::new(1_795_000_000).ok();
     let body = log.request(0, 8);
 
     let mut context = Context::from_waker(Waker::noop());

@@ -77,21 +77,26 @@ impl Witness {
     }
 
     /// Cosigns a checkpoint; returns once that is on disk.
+    /// `clock` tells the time of the cosignature; none if it was never set.
     ///
     /// # Errors
     /// The first of the specification's checks, in its order, that the request does not pass.
     pub(crate) async fn add_checkpoint(
         &self,
         body: &[u8],
-        now: UnixSeconds,
+        clock: impl FnOnce() -> Option<UnixSeconds>,
     ) -> Result<NoteSignature, Refusal> {
-        self.commit(self.examine(body, now)?).await
+        self.commit(self.examine(body, clock)?).await
     }
 
     /// Everything that takes processor time. The order is that of tlog-witness: the form (400), the log (404), its
     /// signatures (403), the old size against the checkpoint's (400) and against the state's (409), the roots and
     /// the proof (422).
-    pub(crate) fn examine(&self, body: &[u8], now: UnixSeconds) -> Result<Examined, Refusal> {
+    pub(crate) fn examine(
+        &self,
+        body: &[u8],
+        clock: impl FnOnce() -> Option<UnixSeconds>,
+    ) -> Result<Examined, Refusal> {
         let request = AddCheckpoint::parse(body)?;
         let note = Note::parse(request.checkpoint)?;
         let checkpoint = Checkpoint::parse(note.text()).map_err(refuse_checkpoint)?;
@@ -120,6 +125,12 @@ impl Witness {
             return Err(refusal);
         }
 
+        // A cosignature says that no larger tree was seen at its time. Read before the state was, the clock could show a time
+        // at which a smaller one was cosigned meanwhile.
+        let now = clock().ok_or_else(|| {
+            error!("the clock was never set: no cosignature");
+            Refusal::ClockNotSet
+        })?;
         let cosignature = self.signer.cosign(&head, now);
         // Lines that were not verified are left behind: nobody stores anything here but the log and the witness.
         let lines = verified
