@@ -212,13 +212,17 @@ pub(crate) fn check_age(shown: &Shown, largest: Option<&SignedHead>, now: Now, c
     }
 }
 
-/// Whether a head goes back behind what was seen: of the same source, or signed before it anywhere.
-pub(crate) fn check_rollback(shown: &Shown, state: &State, checks: &mut Checks) {
-    let (label, head) = (&shown.label, &shown.head);
+/// Whether a head goes back behind what was seen: of the same source, or signed before it anywhere. That needs no proof that
+/// the heads are of one history: what was shown to a witness alone counts as well.
+pub(crate) fn check_rollback(one: &Shown, shown: &[Shown], state: &State, checks: &mut Checks) {
+    let (label, head) = (&one.label, &one.head);
     let own = state.shown.get(label).filter(|known| known.size() > head.size());
-    let anywhere = state.anchor.as_ref().filter(|known| known.size() > head.size());
-    let signed_later = |known: &&SignedHead| known.time().is_some_and(|known| head.time() > Some(known));
-    if let Some(known) = own.into_iter().chain(anywhere).find(signed_later) {
+    let others = shown.iter().map(|other| &other.head);
+    let anywhere = state.anchor.iter().chain(state.shown.values()).chain(others);
+    let goes_back = |known: &&SignedHead| {
+        known.size() > head.size() && known.time().is_some_and(|known| head.time() > Some(known))
+    };
+    if let Some(known) = own.into_iter().chain(anywhere).find(goes_back) {
         let proof = counterfoil_verify::Fact::Rollback {
             larger: known.note_bytes().to_vec(),
             smaller: head.note_bytes().to_vec(),

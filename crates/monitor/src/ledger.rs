@@ -31,7 +31,13 @@ impl Ledger {
     }
 
     pub(crate) fn is_open(&self, kind: FindingKind, subject: Option<&str>) -> bool {
-        self.open.contains_key(&(kind, subject.map(str::to_owned)))
+        self.opened_unix_ms(kind, subject).is_some()
+    }
+
+    /// Since when a finding is open; none if it is not.
+    pub(crate) fn opened_unix_ms(&self, kind: FindingKind, subject: Option<&str>) -> Option<u64> {
+        let finding = self.open.get(&(kind, subject.map(str::to_owned)))?;
+        Some(finding.opened_unix_ms)
     }
 
     /// Takes in a round: what is new, with its fact where it opened, in the order in which it was found.

@@ -55,7 +55,7 @@ pub(crate) async fn link(
             move_anchor(state, &one.head, now.unix_ms);
             continue;
         };
-        if compare(one, &anchor, shown, sources, now, checks).await {
+        if compare(one, &anchor, shown, sources, state, now, checks).await {
             checks.pass(FindingKind::UnprovenConsistency, &one.label);
             linked.insert(&anchor);
             linked.insert(&one.head);
@@ -77,6 +77,7 @@ async fn compare(
     anchor: &SignedHead,
     shown: &[Shown],
     sources: &[Source],
+    state: &State,
     now: Now,
     checks: &mut Checks,
 ) -> bool {
@@ -115,9 +116,7 @@ async fn compare(
         );
         return false;
     }
-    let mut problem = Unproved::Source(SourceError::Unreachable(
-        "no source shows a tree as large".to_owned(),
-    ));
+    let mut problem = None;
     for place in provers {
         match beginning(&sources[place], older.size(), newer).await {
             Ok(beginning) if beginning.root == older.root() => return true,
@@ -131,13 +130,22 @@ async fn compare(
                 found_inconsistency(one, older, newer, beginning.root, proof, checks);
                 return false;
             }
-            // An answer that proves nothing says more than none.
-            Err(Unproved::Source(SourceError::Unreachable(_))) => {}
-            Err(unproved) => problem = unproved,
+            Err(Unproved::Source(SourceError::Unreachable(why))) => {
+                let label = sources[place].label();
+                checks.fail(
+                    FindingKind::Unreachable,
+                    label,
+                    format!("Asked for a proof: {why}."),
+                );
+                // At first that is nothing to hold against the heads. An answer that proves nothing says more than none.
+                if problem.is_none() && state.is_silent(label, now) {
+                    problem = Some(Unproved::Source(SourceError::Unreachable(why)));
+                }
+            }
+            Err(unproved) => problem = Some(unproved),
         }
     }
-    // Where nobody could be asked, that has been found already, and there is nothing to hold against the heads.
-    if !matches!(problem, Unproved::Source(SourceError::Unreachable(_))) {
+    if let Some(problem) = problem {
         let detail = format!("From size {} to size {}: {problem}.", older.size(), newer.size());
         checks.fail_with(
             FindingKind::UnprovenConsistency,

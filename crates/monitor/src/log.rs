@@ -146,7 +146,7 @@ impl FollowedLog {
         .await;
         for one in &shown {
             self.desk.metrics.answered(&self.config.name, &one.label);
-            heads::check_rollback(one, &self.state, &mut checks);
+            heads::check_rollback(one, &shown, &self.state, &mut checks);
             heads::check_age(one, self.state.anchor.as_ref(), now, &mut checks);
         }
         self.remember(&shown);
@@ -218,7 +218,10 @@ impl FollowedLog {
                         checks.pass(kind, &one.label);
                     }
                 }
-                Err(stopped) => report(stopped, &one.label, &one.head, checks),
+                Err(stopped) => {
+                    let is_silent = self.state.is_silent(&one.label, now);
+                    report(stopped, &one.label, &one.head, is_silent, checks);
+                }
             }
         }
         Ok(())
@@ -407,7 +410,7 @@ impl FollowedLog {
     }
 }
 
-fn report(stopped: Stopped, label: &str, head: &SignedHead, checks: &mut Checks) {
+fn report(stopped: Stopped, label: &str, head: &SignedHead, is_silent: bool, checks: &mut Checks) {
     let unproved = match stopped {
         Stopped::Mismatch { detail, proof } => {
             return checks.add(Fact {
@@ -429,5 +432,8 @@ fn report(stopped: Stopped, label: &str, head: &SignedHead, checks: &mut Checks)
         "Asked for entries under the head of size {}: {unproved}.",
         head.size()
     );
+    if kind == FindingKind::Unreachable && is_silent {
+        checks.fail_with(FindingKind::Withheld, label, &detail, &[head]);
+    }
     checks.fail_with(kind, label, detail, &[head]);
 }

@@ -11,7 +11,11 @@ use counterfoil_merkle::{CompactRange, Digest, Suite, TreeSize};
 use counterfoil_note::{Origin, Policy, SignedHead};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, SavedLedger};
+use crate::{
+    FindingKind,
+    heads::Now,
+    ledger::{Ledger, SavedLedger},
+};
 
 /// The layout of the file. Another is refused.
 const VERSION: u32 = 1;
@@ -42,6 +46,16 @@ pub(crate) struct State {
     /// The largest head that each source and observer showed, by label.
     pub(crate) shown: BTreeMap<String, SignedHead>,
     pub(crate) ledger: Ledger,
+}
+
+impl State {
+    /// Whether a source gives no answers for longer than a head may be old: what it keeps to itself for so long it withholds,
+    /// whatever it says that its trouble is.
+    pub(crate) fn is_silent(&self, label: &str, now: Now) -> bool {
+        self.ledger
+            .opened_unix_ms(FindingKind::Unreachable, Some(label))
+            .is_some_and(|opened| now.is_old(opened))
+    }
 }
 
 /// Why saved state can't be used.

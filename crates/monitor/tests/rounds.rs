@@ -8,6 +8,7 @@ use std::{
     io::Write as _,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -53,6 +54,17 @@ impl Desk {
             observers.join(", ")
         );
         fs::write(self.path("monitor.toml"), config).unwrap();
+    }
+
+    /// Heads may be so old, and no older.
+    fn limit_age(&self, seconds: u64) {
+        let config = fs::read_to_string(self.path("monitor.toml")).unwrap();
+        let age = format!("max_head_age_seconds = {seconds}");
+        fs::write(
+            self.path("monitor.toml"),
+            config.replace("max_head_age_seconds = 60", &age),
+        )
+        .unwrap();
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -424,14 +436,79 @@ async fn a_larger_tree_that_only_a_witness_was_shown_is_found_once_it_is_old() {
     // The log may have published it a moment ago.
     assert_eq!(round(&mut monitor).await.open, []);
     witness.change(|served| served.head = hidden.head_at(now_ms() - 100_000));
+    server.change(|served| served.head = log.head_at(now_ms() - 110_000));
     let found = round(&mut monitor).await;
-    assert_eq!(opened(&found), [FindingKind::UnprovenConsistency]);
+    let kinds = [FindingKind::UnprovenConsistency, FindingKind::StaleHead];
+    assert_eq!(opened(&found), kinds);
     assert_eq!(found.events[0].finding.heads.len(), 2);
 
     server.show(hidden);
     let shown = round(&mut monitor).await;
-    assert_eq!(resolved(&shown), [FindingKind::UnprovenConsistency]);
+    assert_eq!(resolved(&shown), kinds);
     assert_eq!(shown.verified_entries, 400);
+}
+
+/// Each head is as fresh as it can be, so none is missed for its age.
+#[tokio::test]
+async fn a_log_that_shows_its_growth_to_its_witness_alone_is_convicted() {
+    for suite in Suite::ALL {
+        let log = FakeLog::with_entries(suite, 300);
+        let mut hidden = log.clone();
+        hidden.grow(100);
+        let (server, witness) = (
+            FakeServer::start(log.clone()).await,
+            FakeServer::start(log.clone()).await,
+        );
+        let desk = Desk::new(&log, &[&server]);
+        desk.configure(&[&server], &[&witness]);
+        let mut monitor = desk.monitor();
+        witness.change(|served| served.head = hidden.head_at(now_ms() - 1_000));
+        // The larger head was signed first: a log that had it does not sign the smaller one anew.
+        server.change(|served| served.head = log.head_at(now_ms()));
+        let found = round(&mut monitor).await;
+        assert_eq!(opened(&found), [FindingKind::Rollback]);
+        desk.assert_evidence(&found.events[0].finding, "rollback");
+        assert_eq!(found.events[0].finding.source, Some(server.url()));
+    }
+}
+
+/// A log that signs heads and has nothing to prove them with, for now and for ever.
+#[tokio::test]
+async fn proofs_and_entries_that_never_come_are_found() {
+    for what in ["tile/", "tile/entries/"] {
+        let log = FakeLog::with_entries(Suite::Blake3, 300);
+        let server = FakeServer::start(log.clone()).await;
+        let desk = Desk::new(&log, &[&server]);
+        desk.limit_age(1);
+        let mut monitor = desk.monitor();
+        assert_eq!(round(&mut monitor).await.open, []);
+        server.grow(100);
+        server.hook(move |path, answer| match path.starts_with(what) {
+            true => Err(503),
+            false => answer,
+        });
+        let first = round(&mut monitor).await;
+        assert_eq!(opened(&first), [FindingKind::Unreachable], "{what}");
+        // Each head is fresh; that it leads nowhere does not become right by that.
+        let lasting = loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            server.grow(1);
+            let found = round(&mut monitor).await;
+            if !found.events.is_empty() {
+                break found;
+            }
+        };
+        let kind = match what {
+            "tile/" => FindingKind::UnprovenConsistency,
+            _ => FindingKind::Withheld,
+        };
+        assert_eq!(opened(&lasting), [kind], "{what}");
+        server.honest();
+        server.grow(0);
+        let over = round(&mut monitor).await;
+        assert_eq!(over.open, [], "{what}");
+        assert_eq!(resolved(&over).len(), 2, "{what}");
+    }
 }
 
 /// The index of the bundle that a path names.
