@@ -16,7 +16,10 @@ use counterfoil_client::Server;
 use counterfoil_note::{Origin, Policy, PolicyError};
 use reqwest::Url;
 
-use crate::webhook::{Secret, SecretError};
+use crate::{
+    Timeouts,
+    webhook::{Secret, SecretError},
+};
 
 /// Longest configuration file, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -39,6 +42,8 @@ pub struct Config {
     pub interval: Duration,
     /// Where metrics are served; nowhere if none.
     pub metrics_listen: Option<SocketAddr>,
+    /// How long those who are asked may take. No key of the file changes it.
+    pub timeouts: Timeouts,
     /// The logs to follow; their names differ.
     pub logs: Vec<LogConfig>,
     /// Who is told of findings.
@@ -252,6 +257,7 @@ impl Reader<'_> {
             state_dir: self.directory.join(file.state_dir),
             interval: file.interval_seconds.map_or(DEFAULT_INTERVAL, Duration::from),
             metrics_listen: file.metrics_listen,
+            timeouts: Timeouts::default(),
             logs,
             webhooks,
         })

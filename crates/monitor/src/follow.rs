@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 
 use crate::{
     prove::{Unproved, beginning},
-    source::{Entries, Source, SourceError},
+    source::{Entries, Source, SourceError, within},
     state::Cursor,
 };
 
@@ -153,7 +153,8 @@ impl Signed<'_> {
                 problems: draft.problems,
             });
         }
-        let (detail, proof) = match self.first_wrong(&draft).await {
+        let first_wrong = self.first_wrong(&draft);
+        let (detail, proof) = match within(self.source.proof_time(), first_wrong).await {
             Ok((index, proof)) => (
                 format!("Leaf {index} is served as another entry than the log signed."),
                 Ok(proof),

@@ -7,34 +7,36 @@ use counterfoil_client::{Action, Client, Error, Options, Reason, Server, Unverif
 use counterfoil_merkle::{Digest, LeafIndex, TreeSize};
 use counterfoil_note::{Policy, VerifierKey};
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::sync::Mutex;
 
-use crate::source::{Entries, SourceError};
-
-/// How long a call may take, and how long a stream of entries may be silent.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+use crate::{
+    Timeouts,
+    source::{Entries, SourceError, within},
+};
 
 pub(crate) struct GrpcSource {
     server: Server,
     log: String,
     key: VerifierKey,
+    timeouts: Timeouts,
     /// Made when it is first needed; it reconnects by itself.
     client: Mutex<Option<Unverified>>,
 }
 
 impl GrpcSource {
-    pub(crate) fn new(server: Server, log: String, key: VerifierKey) -> Self {
+    pub(crate) fn new(server: Server, log: String, key: VerifierKey, timeouts: Timeouts) -> Self {
         Self {
             server,
             log,
             key,
+            timeouts,
             client: Mutex::new(None),
         }
     }
 
     pub(crate) async fn head(&self) -> Result<Bytes, SourceError> {
         let client = self.client().await?;
-        in_time(client.head_note()).await
+        self.in_time(client.head_note()).await
     }
 
     pub(crate) async fn consistency(
@@ -43,7 +45,8 @@ impl GrpcSource {
         second: TreeSize,
     ) -> Result<Vec<Digest>, SourceError> {
         let client = self.client().await?;
-        in_time(Box::pin(client.consistency_proof(first, second))).await
+        self.in_time(Box::pin(client.consistency_proof(first, second)))
+            .await
     }
 
     pub(crate) async fn inclusion(
@@ -52,15 +55,16 @@ impl GrpcSource {
         size: TreeSize,
     ) -> Result<(Digest, Vec<Digest>), SourceError> {
         let client = self.client().await?;
-        in_time(Box::pin(client.inclusion_proof(index, size))).await
+        self.in_time(Box::pin(client.inclusion_proof(index, size))).await
     }
 
     pub(crate) async fn entries(&self, first: u64, end: TreeSize) -> Result<Entries, SourceError> {
         let client = self.client().await?;
         let first = LeafIndex::new(first).map_err(|error| SourceError::Invalid(error.to_string()))?;
-        let entries = in_time(client.entries(first, end)).await?;
-        let next = async |mut entries: UnverifiedEntries| {
-            let batch = in_time(entries.next()).await?;
+        let entries = self.in_time(client.entries(first, end)).await?;
+        let limit = self.timeouts.answer;
+        let next = move |mut entries: UnverifiedEntries| async move {
+            let batch = in_time(limit, entries.next()).await?;
             Ok((!batch.is_empty()).then_some((batch, entries)))
         };
         Ok(stream::try_unfold(entries, next).boxed())
@@ -73,19 +77,19 @@ impl GrpcSource {
         }
         let mut options = Options::new(self.server.clone(), Policy::for_log(self.key.clone()));
         options.log.clone_from(&self.log);
-        let connected = Box::pin(in_time(Client::connect(options))).await?.unverified();
+        let connected = Box::pin(self.in_time(Client::connect(options)))
+            .await?
+            .unverified();
         Ok(client.insert(connected).clone())
+    }
+
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, SourceError> {
+        in_time(self.timeouts.answer, call).await
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, SourceError> {
-    match timeout(CALL_TIMEOUT, call).await {
-        Ok(answer) => answer.map_err(SourceError::from),
-        Err(_) => {
-            let seconds = CALL_TIMEOUT.as_secs();
-            Err(SourceError::Unreachable(format!("no answer within {seconds} s")))
-        }
-    }
+async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, SourceError> {
+    within(limit, async { call.await.map_err(SourceError::from) }).await
 }
 
 impl From<Error> for SourceError {

@@ -1,43 +1,42 @@
 //! Bounded HTTP: every answer has a limit and a time, no redirect is followed, nothing is allocated on the server's word.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, StatusCode, Url, redirect};
 
-use crate::source::SourceError;
+use crate::{Timeouts, source::SourceError};
 
-/// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may be silent within an answer.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an answer may take as a whole, however steadily it drips.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// What identifies the monitor to operators.
 pub(crate) const USER_AGENT: &str = concat!("counterfoil-monitor/", env!("CARGO_PKG_VERSION"));
 
 /// A client whose clones share connections.
 #[derive(Clone)]
-pub(crate) struct Http(Client);
+pub(crate) struct Http {
+    client: Client,
+    timeouts: Timeouts,
+}
 
 impl Http {
     /// # Errors
     /// If TLS can't be set up on this machine.
-    pub(crate) fn new() -> Result<Self, reqwest::Error> {
-        Client::builder()
+    pub(crate) fn new(timeouts: Timeouts) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
             .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(IDLE_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
+            .connect_timeout(timeouts.connect)
+            .read_timeout(timeouts.silence)
+            .timeout(timeouts.answer)
             // A log that moves is a new source: where its data comes from is the configuration's to say.
             .redirect(redirect::Policy::none())
-            .build()
-            .map(Self)
+            .build()?;
+        Ok(Self { client, timeouts })
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.timeouts
     }
 
     /// The body at `url`, decompressed; at most `limit` bytes of it.
     pub(crate) async fn get(&self, url: Url, limit: usize) -> Result<Bytes, SourceError> {
-        let mut answer = self.0.get(url).send().await.map_err(SourceError::from)?;
+        let mut answer = self.client.get(url).send().await.map_err(SourceError::from)?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -85,7 +84,7 @@ impl Http {
         headers: reqwest::header::HeaderMap,
         body: String,
     ) -> Result<(), SourceError> {
-        let sent = self.0.post(url).headers(headers).body(body).send().await;
+        let sent = self.client.post(url).headers(headers).body(body).send().await;
         let status = sent.map_err(SourceError::from)?.status();
         if status.is_success() {
             return Ok(());

@@ -43,6 +43,7 @@ mod prove;
 mod source;
 mod state;
 mod tiles;
+mod timeouts;
 mod webhook;
 
 pub use config::{
@@ -54,4 +55,5 @@ pub use kind::{FindingKind, Severity, UnknownFinding};
 pub use log::LogRound;
 pub use monitor::{Monitor, MonitorError};
 pub use state::StateError;
+pub use timeouts::Timeouts;
 pub use webhook::{Secret, SecretError};

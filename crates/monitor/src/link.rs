@@ -10,7 +10,7 @@ use crate::{
     FindingKind,
     checks::{Checks, Fact},
     heads::{Now, Shown},
-    prove::{Unproved, beginning},
+    prove::{Provers, Unproved},
     source::{Source, SourceError},
     state::State,
 };
@@ -45,6 +45,7 @@ pub(crate) async fn link(
     now: Now,
     checks: &mut Checks,
 ) {
+    let mut provers = Provers::new(sources);
     for one in shown {
         if linked.contains(&one.head) {
             checks.pass(FindingKind::UnprovenConsistency, &one.label);
@@ -55,7 +56,7 @@ pub(crate) async fn link(
             move_anchor(state, &one.head, now.unix_ms);
             continue;
         };
-        if compare(one, &anchor, shown, sources, state, now, checks).await {
+        if compare(one, &anchor, shown, &mut provers, state, now, checks).await {
             checks.pass(FindingKind::UnprovenConsistency, &one.label);
             linked.insert(&anchor);
             linked.insert(&one.head);
@@ -76,7 +77,7 @@ async fn compare(
     one: &Shown,
     anchor: &SignedHead,
     shown: &[Shown],
-    sources: &[Source],
+    provers: &mut Provers<'_>,
     state: &State,
     now: Now,
     checks: &mut Checks,
@@ -100,10 +101,10 @@ async fn compare(
             .iter()
             .any(|other| other.source == Some(*place) && other.head.size() >= newer.size())
     };
-    let mut provers: Vec<usize> = (0..sources.len()).filter(knows).collect();
-    provers.sort_by_key(|&place| Some(place) != one.source);
+    let mut places: Vec<usize> = provers.places().filter(knows).collect();
+    places.sort_by_key(|&place| Some(place) != one.source);
 
-    if provers.is_empty() && now.is_past(newer) {
+    if places.is_empty() && now.is_past(newer) {
         let detail = format!(
             "Nobody else shows a tree as large as size {}: entries may be hidden from those who ask the log.",
             newer.size()
@@ -117,8 +118,8 @@ async fn compare(
         return false;
     }
     let mut problem = None;
-    for place in provers {
-        match beginning(&sources[place], older.size(), newer).await {
+    for place in places {
+        match provers.beginning(place, older.size(), newer).await {
             Ok(beginning) if beginning.root == older.root() => return true,
             Ok(beginning) => {
                 let proof = Proof::Inconsistency(Inconsistency {
@@ -131,7 +132,7 @@ async fn compare(
                 return false;
             }
             Err(Unproved::Source(SourceError::Unreachable(why))) => {
-                let label = sources[place].label();
+                let label = provers.source(place).label();
                 checks.fail(
                     FindingKind::Unreachable,
                     label,

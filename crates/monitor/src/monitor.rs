@@ -77,7 +77,7 @@ impl Monitor {
         let logs_directory = directory.join("logs");
         create_directory(&logs_directory).map_err(StateError::from)?;
 
-        let http = Http::new()?;
+        let http = Http::new(config.timeouts)?;
         let mut webhooks = Vec::with_capacity(config.webhooks.len());
         for webhook in config.webhooks {
             let name = blake3::hash(webhook.url.as_str().as_bytes()).to_hex();

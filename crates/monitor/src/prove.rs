@@ -1,9 +1,11 @@
 //! What a tree that a log signed looked like when it was smaller, proved.
 
+use std::time::{Duration, Instant};
+
 use counterfoil_merkle::{Digest, TreeSize, consistency_roots};
 use counterfoil_note::SignedHead;
 
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, within};
 
 /// The beginning of a signed tree, and the hashes that prove it.
 #[derive(Debug, Clone)]
@@ -14,6 +16,50 @@ pub(crate) struct Beginning {
     pub(crate) seed: Digest,
     /// That subtree's siblings in the signed tree, from there up.
     pub(crate) siblings: Vec<Digest>,
+}
+
+/// The sources of a log as they prove things in one round. Each has a time of its own for all of it, so that one that drips
+/// its proofs puts off the others by that and no more.
+pub(crate) struct Provers<'a> {
+    sources: &'a [Source],
+    /// What each has left of its time.
+    left: Vec<Duration>,
+}
+
+impl<'a> Provers<'a> {
+    pub(crate) fn new(sources: &'a [Source]) -> Self {
+        Self {
+            sources,
+            left: sources.iter().map(Source::proof_time).collect(),
+        }
+    }
+
+    pub(crate) fn source(&self, place: usize) -> &'a Source {
+        &self.sources[place]
+    }
+
+    /// The places of all sources.
+    pub(crate) fn places(&self) -> std::ops::Range<usize> {
+        0..self.sources.len()
+    }
+
+    /// As [`beginning`], by the source at a place.
+    pub(crate) async fn beginning(
+        &mut self,
+        place: usize,
+        size: TreeSize,
+        head: &SignedHead,
+    ) -> Result<Beginning, Unproved> {
+        let left = &mut self.left[place];
+        if left.is_zero() {
+            let problem = "it has used up its time for the proofs of a round".to_owned();
+            return Err(SourceError::Unreachable(problem).into());
+        }
+        let started = Instant::now();
+        let answer = within(*left, beginning(&self.sources[place], size, head)).await;
+        *left = left.saturating_sub(started.elapsed());
+        answer
+    }
 }
 
 /// Why nothing is proved.

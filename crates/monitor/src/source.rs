@@ -6,8 +6,9 @@ use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
 use futures_util::{StreamExt as _, stream::BoxStream};
+use tokio::time::timeout;
 
-use crate::{config::SourceConfig, grpc::GrpcSource, http::Http, tiles::TileSource};
+use crate::{Timeouts, config::SourceConfig, grpc::GrpcSource, http::Http, tiles::TileSource};
 
 /// Attempts at one call, if the fault may pass.
 const MAX_ATTEMPTS: usize = 3;
@@ -34,6 +35,7 @@ pub(crate) enum SourceError {
 pub(crate) struct Source {
     label: String,
     kind: Kind,
+    timeouts: Timeouts,
 }
 
 enum Kind {
@@ -50,12 +52,19 @@ impl Source {
                 server.clone(),
                 log.clone(),
                 key.clone(),
+                http.timeouts(),
             ))),
         };
         Self {
             label: config.to_string(),
             kind,
+            timeouts: http.timeouts(),
         }
+    }
+
+    /// How long it may take for the proofs of a round.
+    pub(crate) fn proof_time(&self) -> Duration {
+        self.timeouts.proofs
     }
 
     /// What it is called in findings and metrics.
@@ -81,13 +90,13 @@ impl Source {
         first: TreeSize,
         second: TreeSize,
     ) -> Result<Vec<Digest>, SourceError> {
-        retry(|| async move {
+        let proof = retry(|| async move {
             match &self.kind {
                 Kind::Tiles(tiles) => tiles.consistency(suite, first, second).await,
                 Kind::Grpc(grpc) => grpc.consistency(first, second).await,
             }
-        })
-        .await
+        });
+        within(self.timeouts.proofs, proof).await
     }
 
     /// A leaf's hash and its inclusion proof in the tree of a size.
@@ -97,13 +106,14 @@ impl Source {
         index: LeafIndex,
         size: TreeSize,
     ) -> Result<(Digest, Vec<Digest>), SourceError> {
-        retry(|| async move {
+        let proof = retry(|| async move {
             match &self.kind {
                 Kind::Tiles(tiles) => tiles.inclusion(suite, index, size).await,
                 Kind::Grpc(grpc) => grpc.inclusion(index, size).await,
             }
-        })
-        .await
+        });
+        // A proof from tiles is many answers.
+        within(self.timeouts.proofs, proof).await
     }
 
     /// The entries `[first, end)`; `end` is at most the size of a head that it served.
@@ -125,6 +135,17 @@ impl Source {
             ))),
         }
     }
+}
+
+/// Waits for an answer no longer than that.
+pub(crate) async fn within<T, E: From<SourceError>>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    timeout(limit, answer).await.unwrap_or_else(|_| {
+        let problem = format!("no answer within {limit:?}");
+        Err(SourceError::Unreachable(problem).into())
+    })
 }
 
 /// Tries again, with longer and longer pauses, what may work the next time.

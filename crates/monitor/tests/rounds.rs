@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use counterfoil_merkle::{Digest, Suite, TilePath};
-use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor};
+use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor, Timeouts};
 use counterfoil_note::VerifierKey;
 use counterfoil_verify::Evidence;
 use flate2::{Compression, write::GzEncoder};
@@ -73,6 +73,18 @@ impl Desk {
 
     fn monitor(&self) -> Monitor {
         Monitor::open(Config::load(&self.path("monitor.toml")).unwrap(), |_| {}).unwrap()
+    }
+
+    /// One that soon loses patience.
+    fn impatient_monitor(&self) -> Monitor {
+        let mut config = Config::load(&self.path("monitor.toml")).unwrap();
+        config.timeouts = Timeouts {
+            connect: Duration::from_secs(5),
+            silence: Duration::from_millis(150),
+            answer: Duration::from_millis(300),
+            proofs: Duration::from_millis(200),
+        };
+        Monitor::open(config, |_| {}).unwrap()
     }
 
     fn keys(&self) -> Vec<VerifierKey> {
@@ -509,6 +521,42 @@ async fn proofs_and_entries_that_never_come_are_found() {
         assert_eq!(over.open, [], "{what}");
         assert_eq!(resolved(&over).len(), 2, "{what}");
     }
+}
+
+/// A mirror that serves heads at once and proofs never has so much time in a round, however many heads are to be compared.
+#[tokio::test]
+async fn a_mirror_that_never_ends_a_proof_puts_nobody_off_for_long() {
+    const OBSERVERS: u64 = 8;
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let (mirror, server) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    let mut observers = Vec::new();
+    for _ in 0..OBSERVERS {
+        observers.push(FakeServer::start(log.clone()).await);
+    }
+    let desk = Desk::new(&log, &[&mirror, &server]);
+    desk.configure(&[&mirror, &server], &observers.iter().collect::<Vec<_>>());
+    let mut monitor = desk.impatient_monitor();
+    assert_eq!(round(&mut monitor).await.open, []);
+
+    let mut grown = log.clone();
+    for observer in &observers {
+        grown.grow(10);
+        observer.show(grown.clone());
+    }
+    grown.grow(10);
+    server.show(grown.clone());
+    mirror.show(grown);
+    mirror.change(|served| (served.stalled, served.requests) = (Some("tile/"), 0));
+    let found = round(&mut monitor).await;
+    assert_eq!(opened(&found), [FindingKind::Unreachable]);
+    assert_eq!(found.open[0].source, Some(mirror.url()));
+    assert_eq!(found.verified_entries, 300 + 10 * (OBSERVERS + 1));
+    // A head, one proof of three tiles at the most, and one bundle, each three times.
+    let requests = mirror.change(|served| served.requests);
+    assert!(requests <= 3 * 5, "{requests}");
 }
 
 /// The index of the bundle that a path names.

@@ -3,8 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use counterfoil_monitor::{Change, Config, FindingKind, Timeouts};
 use counterfoil_tests::{Attack, HostileLog, counterfoil};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -138,6 +140,33 @@ async fn what_a_log_serves_is_found_though_it_convicts_nobody_else() {
         }
     }
     assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// The program's patience would be a test's, so this is the library: answers that drip, and are never silent for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_never_ends_is_given_up() {
+    for (turn, source) in ["tiles", "grpc"].into_iter().enumerate() {
+        let log = HostileLog::start(suite_of(turn)).await;
+        let desk = Monitor::new(&log, &trust(&log), &[source]);
+        let mut config = Config::load(&desk.path("monitor.toml")).unwrap();
+        config.timeouts = Timeouts {
+            answer: Duration::from_millis(400),
+            ..Timeouts::default()
+        };
+        let mut monitor = counterfoil_monitor::Monitor::open(config, |_| {}).unwrap();
+        assert_eq!(monitor.run_round().await[0].open, []);
+
+        log.attack(Attack::Slow);
+        let found = monitor.run_round().await.remove(0);
+        let kinds: Vec<_> = found.open.iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, [FindingKind::Unreachable], "{source}");
+
+        log.attack(Attack::None);
+        let over = monitor.run_round().await.remove(0);
+        assert_eq!(over.open, [], "{source}");
+        assert!(over.events.iter().all(|event| event.change == Change::Resolved));
+        assert_eq!(over.verified_entries, log.honest_size(), "{source}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -184,6 +184,8 @@ pub struct Served {
     pub head: Bytes,
     /// Changes answers.
     pub hook: Hook,
+    /// What paths begin with that are never answered.
+    pub stalled: Option<&'static str>,
     pub requests: usize,
 }
 
@@ -201,6 +203,7 @@ impl FakeServer {
             log,
             head,
             hook: Box::new(|_, answer| answer),
+            stalled: None,
             requests: 0,
         }));
         let app = Router::new()
@@ -251,6 +254,11 @@ impl FakeServer {
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 async fn serve(State(served): State<Arc<Mutex<Served>>>, Path(path): Path<String>) -> Response {
+    let stalled = served.lock().unwrap().stalled;
+    if stalled.is_some_and(|stalled| path.starts_with(stalled)) {
+        served.lock().unwrap().requests += 1;
+        return std::future::pending().await;
+    }
     let mut served = served.lock().unwrap();
     served.requests += 1;
     let honest = if path.ends_with("checkpoint") {
