@@ -13,7 +13,9 @@ use std::{
 
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
-use counterfoil_tests::{Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, event, head};
+use counterfoil_tests::{
+    Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, counterfoild, event, head,
+};
 use counterfoil_verify::Evidence;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -134,6 +136,41 @@ async fn a_log_is_followed_by_tiles_and_by_grpc_alike() {
         }
         server.stop();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_closed_to_strangers_is_followed_with_a_token() {
+    let (data, log) = Data::with_main_log();
+    fs::write(data.path().join("access.toml"), "anonymous = []\n").unwrap();
+    let created = counterfoild()
+        .args(["token", "create", "--role", "read", "--data"])
+        .arg(data.path())
+        .output()
+        .unwrap();
+    assert!(created.status.success(), "{created:?}");
+    let server = Server::start(&data, &[]);
+    let sources = [by_tiles(&server), by_grpc(&server)];
+    let monitored = Monitored::new(&log);
+    fs::write(monitored.path("token"), &created.stdout).unwrap();
+
+    monitored.configure(&sources, &[]);
+    let (code, events) = monitored.once();
+    assert_eq!((code, events.len()), (Some(1), 2), "{events:?}");
+    for event in &events {
+        assert_eq!(event["finding"], "invalid_answer");
+        let detail = event["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("401") || detail.contains("credential"),
+            "{detail}"
+        );
+    }
+    let sources = sources.map(|source| source.replace(" }", ", token_file = \"token\" }"));
+    monitored.configure(&sources, &[]);
+    let (code, events) = monitored.once();
+    assert_eq!((code, events.len()), (Some(0), 2), "{events:?}");
+    assert!(events.iter().all(|event| event["type"] == "finding.resolved"));
+    assert_eq!(monitored.state()["tree_size"], 1);
+    server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,13 @@ impl FromStr for BearerToken {
     }
 }
 
+impl BearerToken {
+    /// The token itself, for a request that shows it. Whoever asks for it sends it to nobody else, and not in the clear.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BearerToken(..)")

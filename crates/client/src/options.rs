@@ -90,7 +90,7 @@ impl Options {
             let problem = format!("a client certificate can't be shown to {server}: it needs https");
             return Err(Error::Options(problem));
         }
-        if self.token.is_some() && !server.is_this_machine() {
+        if self.token.is_some() && !server.is_private() {
             let problem = format!("the token is not sent to {server} in the clear: use https");
             return Err(Error::Options(problem));
         }
@@ -118,6 +118,11 @@ impl Options {
 pub struct Server(Uri);
 
 impl Server {
+    /// Whether a token may be sent there: nobody on a network reads along.
+    pub fn is_private(&self) -> bool {
+        self.is_encrypted() || self.is_this_machine()
+    }
+
     fn is_encrypted(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }

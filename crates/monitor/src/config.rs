@@ -6,15 +6,16 @@ use std::{
     collections::HashSet,
     fmt, fs,
     io::{self, Read as _},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
-use counterfoil_client::Server;
+use counterfoil_client::{BearerToken, InvalidToken, MAX_TOKEN_BYTES, Server};
 use counterfoil_note::{Origin, Policy, PolicyError};
 use reqwest::Url;
+use zeroize::Zeroizing;
 
 use crate::{
     Timeouts,
@@ -59,7 +60,7 @@ pub struct LogConfig {
     pub origin: Origin,
     /// Whose signatures count.
     pub policy: Policy,
-    /// A newest head that was signed longer ago is a finding.
+    /// A newest head that was signed longer ago is a finding; sources may have another limit.
     pub max_head_age: Duration,
     /// Where heads, proofs and entries come from, in order of preference.
     pub sources: Vec<SourceConfig>,
@@ -67,9 +68,20 @@ pub struct LogConfig {
     pub observers: Vec<BaseUrl>,
 }
 
+/// A log, or a mirror of it.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Where it is served.
+    pub address: SourceAddress,
+    /// What it asks for before it shows anything.
+    pub token: Option<BearerToken>,
+    /// A newest head that was signed longer ago is a finding.
+    pub max_head_age: Duration,
+}
+
 /// Where a log, or a mirror of it, is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceConfig {
+pub enum SourceAddress {
     /// Tiles over HTTP, under this URL.
     Tiles(BaseUrl),
     /// By gRPC, under a name.
@@ -81,8 +93,22 @@ pub enum SourceConfig {
     },
 }
 
+impl SourceAddress {
+    /// Whether nobody reads along on the way to it.
+    fn is_private(&self) -> bool {
+        let url = match self {
+            Self::Tiles(BaseUrl(url)) => url,
+            Self::Grpc { server, .. } => return server.is_private(),
+        };
+        let host = url.host_str().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let is_this_machine = host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        url.scheme() == "https" || is_this_machine
+    }
+}
+
 /// What names the source in findings and metrics.
-impl fmt::Display for SourceConfig {
+impl fmt::Display for SourceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tiles(url) => url.fmt(f),
@@ -190,6 +216,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: PolicyError,
     },
+    /// A source's token can't be used.
+    #[error("{}: {source}", path.display())]
+    Token {
+        /// The token's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: InvalidToken,
+    },
     /// A webhook's secret can't be used.
     #[error("{}: {source}", path.display())]
     Secret {
@@ -270,12 +304,21 @@ impl Reader<'_> {
         self.check_count(&key("observers"), log.observers.len(), 0, MAX_SOURCES)?;
         let mut labels = HashSet::new();
         let observers = log.observers.iter().map(ToString::to_string);
-        for label in log.sources.iter().map(ToString::to_string).chain(observers) {
+        let addresses = log.sources.iter().map(|source| source.address.to_string());
+        for label in addresses.chain(observers) {
             if labels.contains(&label) {
                 return Err(self.value(&key("sources"), format!("{label} is there twice")));
             }
             labels.insert(label);
         }
+        let max_head_age = log
+            .max_head_age_seconds
+            .map_or(DEFAULT_MAX_HEAD_AGE, Duration::from);
+        let sources = log
+            .sources
+            .into_iter()
+            .map(|source| self.source(source, max_head_age, &key("sources")))
+            .collect::<Result<_, _>>()?;
         let path = self.directory.join(&log.policy);
         let bytes = read(&path, counterfoil_note::MAX_POLICY_BYTES)?;
         let policy = Policy::parse(&bytes).map_err(|source| ConfigError::Policy { path, source })?;
@@ -290,12 +333,47 @@ impl Reader<'_> {
             name,
             origin,
             policy,
-            max_head_age: log
-                .max_head_age_seconds
-                .map_or(DEFAULT_MAX_HEAD_AGE, Duration::from),
-            sources: log.sources,
+            max_head_age,
+            sources,
             observers: log.observers,
         })
+    }
+
+    fn source(
+        &self,
+        source: file::Source,
+        max_head_age: Duration,
+        key: &str,
+    ) -> Result<SourceConfig, ConfigError> {
+        let file::Source {
+            address,
+            token_file,
+            max_head_age_seconds,
+        } = source;
+        let token = token_file
+            .map(|path| self.token(&self.directory.join(path)))
+            .transpose()?;
+        if token.is_some() && !address.is_private() {
+            let problem = format!("the token is not sent to {address} in the clear: use https");
+            return Err(self.value(key, problem));
+        }
+        Ok(SourceConfig {
+            address,
+            token,
+            max_head_age: max_head_age_seconds.map_or(max_head_age, Duration::from),
+        })
+    }
+
+    /// The token in a file, with or without the end of its line.
+    fn token(&self, path: &Path) -> Result<BearerToken, ConfigError> {
+        let bytes = Zeroizing::new(read(path, MAX_TOKEN_BYTES + 2)?);
+        let text = str::from_utf8(&bytes).unwrap_or("\u{fffd}");
+        text.trim_end_matches(['\r', '\n'])
+            .parse()
+            .map_err(|source| ConfigError::Token {
+                path: path.to_owned(),
+                source,
+            })
     }
 
     /// The origin of the policy's log, if it has one only.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use counterfoil_client::{Action, Client, Error, Options, Reason, Server, Unverified, UnverifiedEntries};
+use counterfoil_client::{Action, Client, Error, Options, Reason, Unverified, UnverifiedEntries};
 use counterfoil_merkle::{Digest, LeafIndex, TreeSize};
-use counterfoil_note::{Policy, VerifierKey};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
 
@@ -15,20 +14,16 @@ use crate::{
 };
 
 pub(crate) struct GrpcSource {
-    server: Server,
-    log: String,
-    key: VerifierKey,
+    options: Options,
     timeouts: Timeouts,
     /// Made when it is first needed; it reconnects by itself.
     client: Mutex<Option<Unverified>>,
 }
 
 impl GrpcSource {
-    pub(crate) fn new(server: Server, log: String, key: VerifierKey, timeouts: Timeouts) -> Self {
+    pub(crate) fn new(options: Options, timeouts: Timeouts) -> Self {
         Self {
-            server,
-            log,
-            key,
+            options,
             timeouts,
             client: Mutex::new(None),
         }
@@ -75,9 +70,7 @@ impl GrpcSource {
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        let mut options = Options::new(self.server.clone(), Policy::for_log(self.key.clone()));
-        options.log.clone_from(&self.log);
-        let connected = Box::pin(self.in_time(Client::connect(options)))
+        let connected = Box::pin(self.in_time(Client::connect(self.options.clone())))
             .await?
             .unverified();
         Ok(client.insert(connected).clone())

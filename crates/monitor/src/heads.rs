@@ -26,6 +26,8 @@ pub(crate) struct Shown {
     pub(crate) head: SignedHead,
     /// When it was signed, or cosigned where that is later; none if nobody signed a time.
     pub(crate) time_unix_ms: Option<u64>,
+    /// How old the newest head may be here.
+    max_age: Duration,
 }
 
 /// When a round takes place, and how old a head may be then.
@@ -70,7 +72,7 @@ impl Observer {
 
     async fn head(&self) -> Result<Bytes, SourceError> {
         let limit = counterfoil_note::MAX_NOTE_BYTES;
-        retry(|| self.http.get(self.url.clone(), limit)).await
+        retry(|| self.http.get(self.url.clone(), None, limit)).await
     }
 }
 
@@ -148,6 +150,7 @@ fn judge(
     let cosigned = cosignatures.iter().map(|by| by.time().get().saturating_mul(1000));
     Some(Shown {
         label: label.to_owned(),
+        max_age: source.map_or(log.max_head_age, |place| log.sources[place].max_head_age),
         source,
         time_unix_ms: head
             .time()
@@ -181,6 +184,10 @@ pub(crate) fn check_age(shown: &Shown, largest: Option<&SignedHead>, now: Now, c
         return;
     };
     let (label, head) = (&shown.label, &shown.head);
+    let now = Now {
+        max_age: shown.max_age,
+        ..now
+    };
     let ahead = Duration::from_millis(time_unix_ms.saturating_sub(now.unix_ms));
     if ahead > now.max_age {
         let detail = format!(

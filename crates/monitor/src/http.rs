@@ -1,6 +1,7 @@
 //! Bounded HTTP: every answer has a limit and a time, no redirect is followed, nothing is allocated on the server's word.
 
 use bytes::{Bytes, BytesMut};
+use counterfoil_client::BearerToken;
 use reqwest::{Client, StatusCode, Url, redirect};
 
 use crate::{Timeouts, source::SourceError};
@@ -34,9 +35,19 @@ impl Http {
         self.timeouts
     }
 
-    /// The body at `url`, decompressed; at most `limit` bytes of it.
-    pub(crate) async fn get(&self, url: Url, limit: usize) -> Result<Bytes, SourceError> {
-        let mut answer = self.client.get(url).send().await.map_err(SourceError::from)?;
+    /// The body at `url`, decompressed; at most `limit` bytes of it. The token goes along as it is: that it may be sent to that
+    /// server was checked with the configuration.
+    pub(crate) async fn get(
+        &self,
+        url: Url,
+        token: Option<&BearerToken>,
+        limit: usize,
+    ) -> Result<Bytes, SourceError> {
+        let mut request = self.client.get(url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose());
+        }
+        let mut answer = request.send().await.map_err(SourceError::from)?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE => {

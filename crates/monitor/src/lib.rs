@@ -48,7 +48,7 @@ mod webhook;
 
 pub use config::{
     BaseUrl, Config, ConfigError, InvalidUrl, LogConfig, MAX_CONFIG_BYTES, MAX_LOGS, MAX_SOURCES,
-    MAX_WEBHOOKS, SourceConfig, WebhookConfig,
+    MAX_WEBHOOKS, SourceAddress, SourceConfig, WebhookConfig,
 };
 pub use finding::{Change, Event, Finding, Head};
 pub use kind::{FindingKind, Severity, UnknownFinding};

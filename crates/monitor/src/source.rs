@@ -4,11 +4,19 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
+use counterfoil_client::Options;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TreeSize};
+use counterfoil_note::Policy;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio::time::timeout;
 
-use crate::{Timeouts, config::SourceConfig, grpc::GrpcSource, http::Http, tiles::TileSource};
+use crate::{
+    Timeouts,
+    config::{SourceAddress, SourceConfig},
+    grpc::GrpcSource,
+    http::Http,
+    tiles::TileSource,
+};
 
 /// Attempts at one call, if the fault may pass.
 const MAX_ATTEMPTS: usize = 3;
@@ -46,17 +54,18 @@ enum Kind {
 impl Source {
     /// Connects when it is first asked.
     pub(crate) fn new(config: &SourceConfig, key: &counterfoil_note::VerifierKey, http: &Http) -> Self {
-        let kind = match config {
-            SourceConfig::Tiles(url) => Kind::Tiles(TileSource::new(url.clone(), http.clone())),
-            SourceConfig::Grpc { server, log } => Kind::Grpc(Box::new(GrpcSource::new(
-                server.clone(),
-                log.clone(),
-                key.clone(),
-                http.timeouts(),
-            ))),
+        let token = config.token.clone();
+        let kind = match &config.address {
+            SourceAddress::Tiles(url) => Kind::Tiles(TileSource::new(url.clone(), token, http.clone())),
+            SourceAddress::Grpc { server, log } => {
+                let mut options = Options::new(server.clone(), Policy::for_log(key.clone()));
+                options.log.clone_from(log);
+                options.token = token;
+                Kind::Grpc(Box::new(GrpcSource::new(options, http.timeouts())))
+            }
         };
         Self {
-            label: config.to_string(),
+            label: config.address.to_string(),
             kind,
             timeouts: http.timeouts(),
         }

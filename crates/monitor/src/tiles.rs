@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use counterfoil_client::BearerToken;
 use counterfoil_event::limits::MAX_ENTRY_BYTES;
 use counterfoil_merkle::{
     Digest, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TilePath, TileWidth, TreeSize,
@@ -31,16 +32,23 @@ const MAX_TILE_BYTES: usize = TileId::FULL_WIDTH as usize * Digest::LEN;
 #[derive(Clone)]
 pub(crate) struct TileSource {
     url: BaseUrl,
+    token: Option<BearerToken>,
     http: Http,
 }
 
 impl TileSource {
-    pub(crate) fn new(url: BaseUrl, http: Http) -> Self {
-        Self { url, http }
+    pub(crate) fn new(url: BaseUrl, token: Option<BearerToken>, http: Http) -> Self {
+        Self { url, token, http }
     }
 
     pub(crate) async fn head(&self) -> Result<Bytes, SourceError> {
-        self.http.get(self.url.join("checkpoint"), MAX_NOTE_BYTES).await
+        self.get("checkpoint", MAX_NOTE_BYTES).await
+    }
+
+    async fn get(&self, path: &str, limit: usize) -> Result<Bytes, SourceError> {
+        self.http
+            .get(self.url.join(path), self.token.as_ref(), limit)
+            .await
     }
 
     pub(crate) async fn consistency(
@@ -157,7 +165,7 @@ impl TileSource {
         path: impl Fn(TileWidth) -> TilePath,
         limit: usize,
     ) -> Result<Bytes, SourceError> {
-        let get = |width| self.http.get(self.url.join(&path(width).to_string()), limit);
+        let get = async |width| self.get(&path(width).to_string(), limit).await;
         match get(width).await {
             Err(SourceError::NotServed(problem)) if !width.is_full() => {
                 get(TileWidth::FULL).await.map_err(|error| match error {

@@ -24,6 +24,8 @@ fn load(config: &str) -> Result<Config, ConfigError> {
         format!("whsec_{}\n", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     )
     .unwrap();
+    fs::write(path("read.token"), "cft_7_s3cret\n").unwrap();
+    fs::write(path("bad.token"), "two s3crets\n").unwrap();
     fs::write(path("monitor.toml"), config).unwrap();
     Config::load(&path("monitor.toml"))
 }
@@ -59,6 +61,62 @@ fn the_manual_and_the_alerts_know_every_finding() {
         );
         let critical = kind.severity() == counterfoil_monitor::Severity::Misbehaviour;
         assert_eq!(ALERTS.contains(kind.name()), critical, "{kind}");
+    }
+}
+
+#[test]
+fn a_source_may_have_a_token_and_an_age_of_its_own() {
+    let source = |source: &str| {
+        load(&format!(
+            "state_dir = \"s\"\n[[log]]\nname = \"a\"\npolicy = \"builds.policy\"\nmax_head_age_seconds = 60\nsources = [{source}]\n"
+        ))
+    };
+    for private in [
+        "tiles = \"https://log.example/\"",
+        "tiles = \"http://127.0.0.1:7480/logs/main/\"",
+        "tiles = \"http://LOCALHOST/\"",
+        "tiles = \"http://[::1]:1/\"",
+        "grpc = \"https://log.example\"",
+        "grpc = \"http://127.0.0.1:7480\", log = \"builds\"",
+    ] {
+        let config = source(&format!(
+            "{{ {private}, token_file = \"read.token\", max_head_age_seconds = 7200 }}"
+        ));
+        let source = &config.unwrap().logs[0].sources[0];
+        assert!(source.token.is_some(), "{private}");
+        assert_eq!(source.max_head_age, Duration::from_secs(7200));
+    }
+    let plain = source("{ tiles = \"http://log.example/\" }").unwrap();
+    assert_eq!(plain.logs[0].sources[0].max_head_age, Duration::from_secs(60));
+    for exposed in [
+        "tiles = \"http://log.example/\"",
+        "tiles = \"http://10.0.0.1/\"",
+        "tiles = \"http://localhost.example/\"",
+        "grpc = \"http://log.example\"",
+    ] {
+        let refused = source(&format!("{{ {exposed}, token_file = \"read.token\" }}")).unwrap_err();
+        let refused = refused.to_string();
+        assert!(
+            refused.contains("log.a.sources: the token is not sent to") && refused.contains("in the clear"),
+            "{refused}"
+        );
+    }
+    for file in ["none.token", "bad.token"] {
+        let refused = source(&format!(
+            "{{ tiles = \"https://log.example/\", token_file = {file:?} }}"
+        ))
+        .unwrap_err()
+        .to_string();
+        assert!(refused.contains(file) && !refused.contains("s3cret"), "{refused}");
+    }
+    for bad in [
+        "{ token_file = \"read.token\" }",
+        "{ tiles = \"https://a/\", grpc = \"https://a\" }",
+        "{ tiles = \"https://a/\", log = \"main\" }",
+        "{ tiles = \"https://a/\", max_head_age_seconds = 0 }",
+        "{ tiles = \"https://a/\", user = \"a\" }",
+    ] {
+        assert!(matches!(source(bad), Err(ConfigError::Toml { .. })), "{bad}");
     }
 }
 

@@ -389,6 +389,28 @@ async fn heads_that_nobody_can_believe_are_refused() {
     assert_eq!(opened(&round(&mut monitor).await), [FindingKind::Unreachable]);
 }
 
+/// A mirror that is brought up to date each hour shows old heads, and that is as it should be.
+#[tokio::test]
+async fn a_source_may_have_older_heads_than_the_log() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let (server, mirror) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    let desk = Desk::new(&log, &[&server, &mirror]);
+    let config = fs::read_to_string(desk.path("monitor.toml")).unwrap();
+    let own = format!("{:?}, max_head_age_seconds = 200 }}", mirror.url());
+    let config = config.replace(&format!("{:?} }}", mirror.url()), &own);
+    fs::write(desk.path("monitor.toml"), config).unwrap();
+    let mut monitor = desk.monitor();
+    for (age_ms, stale) in [(100_000, false), (300_000, true)] {
+        mirror.change(|served| served.head = log.head_at(now_ms() - age_ms));
+        let found = round(&mut monitor).await;
+        let sources: Vec<_> = found.open.iter().map(|finding| finding.source.clone()).collect();
+        assert_eq!(sources, [Some(mirror.url())][..usize::from(stale)]);
+    }
+}
+
 #[tokio::test]
 async fn a_head_of_absurd_size_costs_nothing() {
     let log = FakeLog::with_entries(Suite::Blake3, 300);

@@ -7,7 +7,7 @@ use counterfoil_note::Origin;
 use reqwest::Url;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{BaseUrl, SourceConfig};
+use super::{BaseUrl, SourceAddress};
 
 /// Longest interval or age, in seconds: a year.
 const MAX_SECONDS: u64 = 366 * 24 * 3600;
@@ -31,7 +31,7 @@ pub(super) struct Log {
     #[serde(default, deserialize_with = "origin")]
     pub(super) origin: Option<Origin>,
     pub(super) max_head_age_seconds: Option<Seconds>,
-    pub(super) sources: Vec<SourceConfig>,
+    pub(super) sources: Vec<Source>,
     #[serde(default)]
     pub(super) observers: Vec<BaseUrl>,
 }
@@ -41,14 +41,48 @@ fn origin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Origin>, 
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "WrittenSource")]
 pub(super) struct Source {
-    pub(super) tiles: Option<BaseUrl>,
-    pub(super) grpc: Option<GrpcServer>,
-    pub(super) log: Option<Name>,
+    pub(super) address: SourceAddress,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) max_head_age_seconds: Option<Seconds>,
 }
 
-pub(super) struct GrpcServer(pub(super) Server);
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenSource {
+    tiles: Option<BaseUrl>,
+    grpc: Option<GrpcServer>,
+    log: Option<Name>,
+    token_file: Option<PathBuf>,
+    max_head_age_seconds: Option<Seconds>,
+}
+
+impl TryFrom<WrittenSource> for Source {
+    type Error = &'static str;
+
+    fn try_from(source: WrittenSource) -> Result<Self, &'static str> {
+        let address = match (source.tiles, source.grpc, source.log) {
+            (Some(url), None, None) => SourceAddress::Tiles(url),
+            (None, Some(GrpcServer(server)), log) => SourceAddress::Grpc {
+                server,
+                log: log.map_or_else(|| "main".to_owned(), |name| name.0),
+            },
+            _ => {
+                return Err(
+                    "a source is { tiles = \"URL\" } or { grpc = \"http://HOST:PORT\", log = \"NAME\" }",
+                );
+            }
+        };
+        Ok(Self {
+            address,
+            token_file: source.token_file,
+            max_head_age_seconds: source.max_head_age_seconds,
+        })
+    }
+}
+
+struct GrpcServer(Server);
 
 impl<'de> Deserialize<'de> for GrpcServer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -130,21 +164,5 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
 impl<'de> Deserialize<'de> for BaseUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for SourceConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Source { tiles, grpc, log } = Source::deserialize(deserializer)?;
-        match (tiles, grpc, log) {
-            (Some(url), None, None) => Ok(Self::Tiles(url)),
-            (None, Some(GrpcServer(server)), log) => Ok(Self::Grpc {
-                server,
-                log: log.map_or_else(|| "main".to_owned(), |name| name.0),
-            }),
-            _ => Err(de::Error::custom(
-                "a source is { tiles = \"URL\" } or { grpc = \"http://HOST:PORT\", log = \"NAME\" }",
-            )),
-        }
     }
 }
