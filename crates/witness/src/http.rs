@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
     extract::{Path, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -14,7 +14,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 use tracing::{debug, error};
 
-use crate::{clock, refusal::Refusal, request::MAX_REQUEST_BYTES, state::OriginHash, witness::Witness};
+use crate::{
+    clock, refusal::Refusal, request::MAX_REQUEST_BYTES, seats::Seat, state::OriginHash, witness::Witness,
+};
 
 /// How long a body may take to arrive.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
@@ -38,8 +40,13 @@ pub(crate) fn router(witness: Arc<Witness>) -> Router {
         .with_state(witness)
 }
 
-async fn add_checkpoint(State(witness): State<Arc<Witness>>, request: Request) -> Result<Response, Refusal> {
+async fn add_checkpoint(
+    State(witness): State<Arc<Witness>>,
+    Extension(seat): Extension<Seat>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let body = read_body(request).await?;
+    let _serving = seat.serve();
     let cosignature = witness.add_checkpoint(&body, clock::unix_seconds).await?;
     Ok(text(StatusCode::OK, format!("{cosignature}\n")))
 }

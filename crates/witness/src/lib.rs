@@ -23,6 +23,7 @@ mod http;
 mod logs;
 mod refusal;
 mod request;
+mod seats;
 mod serve;
 mod state;
 mod tls;

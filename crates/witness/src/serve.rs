@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, thread, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -19,20 +19,22 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
 use crate::{
     committer,
     directory::{DataDirectory, DirectoryError},
     http::router,
+    seats::{Seat, Seats},
     state::StateError,
     tls::TlsConfig,
     watch::{LogsFile, LogsFileError, follow},
     witness::Witness,
 };
 
-/// Connections at once; each has one request under way at most. More wait in the listener's backlog. Below the usual limit
-/// of 1,024 open files.
+/// Connections at once; each has one request under way at most. For one more, the one that has been silent longest is closed.
+/// Below the usual limit of 1,024 open files.
 pub const MAX_CONNECTIONS: usize = 768;
 /// A connection is closed if the next request's headers take longer, and so also if it idles for so long.
 const HEADER_TIME: Duration = Duration::from_secs(30);
@@ -166,6 +168,7 @@ struct Connections {
     router: Router,
     tls: Option<TlsAcceptor>,
     room: Arc<Semaphore>,
+    seats: Arc<Seats>,
     stopping: watch::Sender<bool>,
 }
 
@@ -175,20 +178,23 @@ impl Connections {
             router,
             tls: tls.map(TlsConfig::into_acceptor),
             room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            seats: Arc::default(),
             stopping: watch::Sender::new(false),
         }
     }
 
     async fn accept(&self, listener: TcpListener) -> std::convert::Infallible {
         loop {
-            let place = self.room.clone().acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     // Answers are one small write each. A connection that is gone already shows at its first read.
                     let _ = stream.set_nodelay(true);
                     debug!(%peer, "connected");
-                    self.spawn(stream, place);
+                    if self.room.available_permits() == 0 {
+                        self.seats.make_room();
+                    }
+                    let place = self.room.clone().acquire_owned().await;
+                    self.spawn(stream, place.expect("the semaphore is never closed"));
                 }
                 Err(error) => {
                     warn!(%error, "can't accept a connection");
@@ -200,14 +206,21 @@ impl Connections {
 
     fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
         let (router, stopping, tls) = (self.router.clone(), self.stopping.subscribe(), self.tls.clone());
+        let seat = self.seats.take();
         task::spawn(async move {
-            match tls {
-                None => converse(stream, router, stopping).await,
-                Some(tls) => match timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, router, stopping).await,
-                    Ok(Err(error)) => debug!(%error, "no TLS"),
-                    Err(_) => debug!("no TLS in time"),
-                },
+            let talk = async {
+                match tls {
+                    None => converse(stream, router, seat.clone(), stopping).await,
+                    Some(tls) => match timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => converse(stream, router, seat.clone(), stopping).await,
+                        Ok(Err(error)) => debug!(%error, "no TLS"),
+                        Err(_) => debug!("no TLS in time"),
+                    },
+                }
+            };
+            tokio::select! {
+                () = talk => {}
+                () = seat.asked_to_leave() => debug!("silent for longest, closed for another"),
             }
             drop(place);
         });
@@ -231,8 +244,13 @@ impl Connections {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
+    seat: Seat,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(seat.clone());
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)

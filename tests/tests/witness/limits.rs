@@ -82,23 +82,31 @@ fn what_is_no_http_is_dropped() {
     assert_eq!(connect(&witness).add_checkpoint(log.request(0, 8)).status, 200);
 }
 
+/// Whoever takes all connections and stays silent on them keeps no log out.
 #[test]
-fn past_the_limit_of_connections_others_wait_and_are_then_served() {
+fn past_the_limit_of_connections_the_longest_silent_makes_room() {
     const MAX_CONNECTIONS: usize = 768;
     let log = log(Suite::Blake3);
     let (_data, witness) = witness(&[&log]);
-    let mut idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect(&witness)).collect();
-    // All are served: the last too has its place.
-    assert_eq!(idle[MAX_CONNECTIONS - 1].send("GET", "/", "").status, 404);
-    let mut waiting = connect(&witness);
-    waiting.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    let open = || {
-        fs::read_dir(format!("/proc/{}/fd", witness.pid()))
-            .unwrap()
-            .count()
-    };
-    std::thread::sleep(Duration::from_millis(50));
-    assert!(open() < MAX_CONNECTIONS + 50);
-    idle.pop();
-    assert_eq!(waiting.answer().unwrap().status, 404);
+    let mut silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect(&witness)).collect();
+    // All are served: the last too has its place. And the first has been heard of since.
+    for place in [MAX_CONNECTIONS - 1, 0] {
+        assert_eq!(silent[place].add_checkpoint("").status, 400);
+    }
+    // Half of a request is as good as none.
+    silent[1]
+        .write(b"POST /add-checkpoint HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nold")
+        .unwrap();
+    let mut others = Vec::new();
+    for (place, silent) in silent[..100].iter_mut().enumerate().skip(1) {
+        let mut other = connect(&witness);
+        let size = if place == 1 { 0 } else { 8 };
+        assert_eq!(other.add_checkpoint(log.request(size, 8)).status, 200);
+        assert!(silent.is_closed(), "{place}");
+        others.push(other);
+    }
+    assert_eq!(silent[0].add_checkpoint("").status, 400);
+    assert_eq!(silent[100].add_checkpoint("").status, 400);
+    let open = fs::read_dir(format!("/proc/{}/fd", witness.pid())).unwrap();
+    assert!(open.count() < MAX_CONNECTIONS + 50);
 }
