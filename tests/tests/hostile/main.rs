@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod monitor;
+mod table;
 mod witness;
 
 use std::{
