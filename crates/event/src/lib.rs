@@ -38,6 +38,7 @@ mod event;
 pub mod hec;
 mod index;
 pub mod limits;
+pub mod normal;
 mod own;
 mod submitter;
 mod validate;

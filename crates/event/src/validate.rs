@@ -67,6 +67,9 @@ pub enum Problem {
         /// Where it starts, counted from 0.
         at_byte: usize,
     },
+    /// A number past its limit.
+    #[error("is more than 2^53")]
+    TooLarge,
     /// Not a date and time in RFC 3339.
     #[error("is not a time in RFC 3339, such as 2026-11-22T09:30:00Z")]
     NotATime,
@@ -227,7 +230,7 @@ fn is_token(value: &str) -> bool {
 }
 
 /// The grammar of RFC 3339 section 5.6 by hand, since jiff reads more than that; days and hours that exist by jiff.
-fn time(value: &str) -> Result<(), Problem> {
+pub(crate) fn time(value: &str) -> Result<(), Problem> {
     length(value.len(), MAX_TIME_BYTES)?;
     let shaped = time_shape(value.as_bytes()).is_some();
     if shaped && value.parse::<jiff::Timestamp>().is_ok() {
@@ -277,9 +280,14 @@ fn required(value: &str) -> Result<(), Problem> {
     }
 }
 
-fn text(value: &str, limit_bytes: usize) -> Result<(), Problem> {
+pub(crate) fn text(value: &str, limit_bytes: usize) -> Result<(), Problem> {
     length(value.len(), limit_bytes)?;
-    only(value, |c| !c.is_control() && !is_noncharacter(c))
+    only(value, is_text)
+}
+
+/// Whether a text may hold it.
+pub(crate) fn is_text(c: char) -> bool {
+    !c.is_control() && !is_noncharacter(c)
 }
 
 /// The 66 code points that Unicode sets aside for no use in text.
