@@ -144,7 +144,8 @@ impl Failure {
         }
     }
 
-    fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+    /// Adds what programs get beside the message.
+    pub(crate) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.into(), value.into());
         self
     }

@@ -8,7 +8,9 @@ use counterfoil_merkle::Digest;
 
 use crate::{
     Attributes,
+    adapter::Adapter,
     limits::{MAX_ADAPTER_BYTES, MAX_NORMALISED_BYTES},
+    normal::NormalEvent,
     validate::{self, InvalidEvent},
 };
 
@@ -128,6 +130,22 @@ impl Event {
             data: parts.data,
             normal_form: None,
         }
+    }
+
+    /// The event with the type, subject and time of its normal form.
+    pub(crate) fn named_by(mut self, form: &NormalEvent) -> Self {
+        self.attributes.event_type = form.event_type.as_str().to_owned();
+        self.attributes.subject = form.subject().to_owned();
+        if let Some(time) = &form.occurred_at {
+            self.attributes.time = time.as_str().to_owned();
+        }
+        self
+    }
+
+    /// The event with its normal form.
+    pub(crate) fn with_form(self, adapter: Adapter, form: NormalEvent) -> Self {
+        self.with_normal_form(adapter.name(), form.into_json())
+            .expect("a form and the name of an adapter are no longer than they may be")
     }
 
     /// The event with what `adapter`, such as `github/1`, made of it: JSON.

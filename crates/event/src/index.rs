@@ -4,12 +4,17 @@ use std::{fmt, str::FromStr, sync::LazyLock};
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
+use crate::{
+    adapter::json::{self, Leaf, List},
+    normal::Text,
+};
+
 /// An attribute by which entries can be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IndexAttribute {
     /// A repository: its full name, such as `acme/widgets`, or the provider's id of it.
     Repository,
-    /// A commit, in hex.
+    /// A commit, in hex: what an event is about, and those that it names beside.
     Commit,
     /// A run of a workflow or pipeline: the provider's id of it.
     Run,
@@ -139,27 +144,55 @@ impl From<[u8; Self::LEN]> for IndexKey {
     }
 }
 
+/// What a normal form is found by. It is read as hostile bodies are: a log may have been given anything.
 fn terms(json: &[u8]) -> Option<Vec<(IndexAttribute, String)>> {
-    if json.is_empty() {
-        return None;
-    }
-    let event: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let form: Form<'_> = json::read(json)?;
     let mut terms = Vec::new();
-    let mut add = |attribute, value: &serde_json::Value| match value {
-        serde_json::Value::String(text) if !text.is_empty() => terms.push((attribute, text.clone())),
-        serde_json::Value::Number(number) => terms.push((attribute, number.to_string())),
-        _ => {}
+    let mut add = |attribute, value: Option<Text>| {
+        terms.extend(value.map(|value| (attribute, value.to_string())));
     };
-    add(IndexAttribute::Repository, &event["repo"]["full_name"]);
-    add(IndexAttribute::Repository, &event["repo"]["id"]);
-    add(IndexAttribute::Commit, &event["commit"]);
-    add(IndexAttribute::Run, &event["run"]["id"]);
-    add(IndexAttribute::Actor, &event["actor"]["login"]);
-    add(IndexAttribute::Environment, &event["deployment"]["environment"]);
-    for artifact in event["artifacts"].as_array().into_iter().flatten() {
-        add(IndexAttribute::Artifact, &artifact["digest"]);
+    add(IndexAttribute::Repository, form.repo.full_name.text());
+    add(IndexAttribute::Repository, form.repo.id.id());
+    let commits = [
+        form.commit,
+        form.reference.after,
+        form.change.head_sha,
+        form.change.merge_sha,
+        form.review.commit,
+    ];
+    for commit in commits.iter().chain(&form.commits.items) {
+        // Zeros stand for none.
+        add(
+            IndexAttribute::Commit,
+            commit.text().filter(|id| id.bytes().any(|byte| byte != b'0')),
+        );
+    }
+    add(IndexAttribute::Run, form.run.id.id());
+    for actor in [&form.actor, &form.triggering_actor] {
+        add(IndexAttribute::Actor, actor.login.text());
+        add(IndexAttribute::Actor, actor.id.id());
+    }
+    add(IndexAttribute::Environment, form.deployment.environment.text());
+    for artifact in &form.artifacts.items {
+        add(IndexAttribute::Artifact, artifact.digest.text());
     }
     Some(terms)
+}
+
+json::objects! {
+    /// A normal form, as far as it is filed.
+    Form {
+        commit, commits: List<Leaf<'a>>, repo: Repo<'a>, reference = "ref": Reference<'a>, change: Change<'a>, review: Review<'a>,
+        run: Run<'a>, actor: Actor<'a>, triggering_actor: Actor<'a>, deployment: Deployment<'a>, artifacts: List<Artifact<'a>>,
+    }
+    Repo { id, full_name }
+    Reference { after }
+    Change { head_sha, merge_sha }
+    Review { commit }
+    Run { id }
+    Actor { id, login }
+    Deployment { environment }
+    Artifact { digest }
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod adapter;
 mod annotations;
 mod attributes;
 pub mod cloudevents;

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use counterfoil_event::{Event, Submitter};
+use counterfoil_event::{Event, Submitter, adapter};
 use counterfoil_log::{Log, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
 use tokio::task;
 
@@ -53,7 +53,11 @@ impl Group {
         let (events, prepared) = work(bytes, || {
             let mut prepared = Vec::with_capacity(events.size_hint().0);
             let events = events
-                .map(|event| event.map(|event| prepared.push(log.prepare(event, submitter))))
+                .map(|event| {
+                    let event = adapter::submitted(event?)?;
+                    prepared.push(log.prepare(event, submitter));
+                    Ok(())
+                })
                 .collect();
             (events, prepared)
         });

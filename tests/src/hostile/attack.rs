@@ -31,6 +31,8 @@ pub enum Attack {
     InvalidEntry,
     /// Records an entry with an earlier time than the one before.
     DecreasingTime,
+    /// Records an entry with a normal form that no adapter makes of its payload.
+    FalseForm,
     /// Answers without end.
     Huge,
     /// Begins each answer and never finishes it.

@@ -59,7 +59,7 @@ impl HostileLog {
                     salt: Bytes::copy_from_slice(leaf.salt.as_bytes()),
                     attributes: leaf.event.attributes().encode().into(),
                     data: leaf.event.data().clone(),
-                    annotations: Bytes::new(),
+                    annotations: leaf.annotations.clone().into(),
                 }),
             })
             .collect()

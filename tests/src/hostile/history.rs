@@ -2,7 +2,10 @@
 
 use std::convert::Infallible;
 
-use counterfoil_event::{Event, EventParts, Salt, Submitter, UnstampedEntry};
+use counterfoil_event::{
+    Annotations, Event, EventParts, Salt, Submitter, UnstampedEntry,
+    adapter::{Adapter, named_by},
+};
 use counterfoil_merkle::{
     Digest, LeafIndex, NodeId, Suite, TreeSize, consistency_proof, inclusion_proof, root_at,
 };
@@ -12,6 +15,7 @@ pub(super) struct Leaf {
     pub(super) entry: Vec<u8>,
     pub(super) salt: Salt,
     pub(super) event: Event,
+    pub(super) annotations: Vec<u8>,
 }
 
 #[derive(Clone)]
@@ -44,12 +48,15 @@ impl History {
 
     fn leaf(&self, event: Event, time_unix_ns: u64) -> Leaf {
         let salt = Salt::from([7; 32]);
+        let submitter = Submitter::anonymous();
+        let annotations = Annotations::new(&event, &submitter).encode();
         let entry =
-            UnstampedEntry::new(self.suite, &event, &salt, &Submitter::anonymous(), &[], "default").unwrap();
+            UnstampedEntry::new(self.suite, &event, &salt, &submitter, &annotations, "default").unwrap();
         Leaf {
             entry: entry.stamp(time_unix_ns.try_into().unwrap()),
             salt,
             event,
+            annotations,
         }
     }
 
@@ -75,6 +82,26 @@ impl History {
         let index = self.leaves.len();
         self.leaves
             .push(self.leaf(event(index as u64), time(index) - 1_000));
+    }
+
+    /// A delivery of a webhook as an honest log records it; then the same with somebody else as the one who did it.
+    pub(super) fn record_false_form(&mut self) {
+        for (id, login) in [("1", "octocat"), ("2", "mallory")] {
+            let body = r#"{"ref":"refs/heads/main","sender":{"login":"octocat","id":1}}"#;
+            let event = Event::try_from(EventParts {
+                id: id.to_owned(),
+                source: "hooks/github".to_owned(),
+                event_type: "github.push".to_owned(),
+                data: body.into(),
+                extensions: vec![("nativeevent".to_owned(), "push".to_owned())],
+                ..EventParts::default()
+            });
+            let event = named_by(Adapter::GitHub, event.unwrap());
+            let (adapter, form) = event.normal_form().unwrap();
+            let form = str::from_utf8(form).unwrap().replace("octocat", login);
+            let event = event.clone().with_normal_form(adapter, form.into_bytes());
+            self.record(event.unwrap());
+        }
     }
 
     pub(super) fn record_no_entry(&mut self) {

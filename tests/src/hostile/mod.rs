@@ -205,6 +205,9 @@ impl HostileLog {
                 history.record_at_an_earlier_time();
                 history.grow(ADDED_ENTRIES);
             }
+            Attack::FalseForm => {
+                history.record_false_form();
+            }
             Attack::None | Attack::SplitView | Attack::Freeze => {}
             _ => history.grow(ADDED_ENTRIES),
         }

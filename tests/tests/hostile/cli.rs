@@ -102,6 +102,56 @@ async fn an_entry_that_is_not_the_one_recorded_is_caught_and_kept() {
     }
 }
 
+/// The log signed what it says, so nothing but the payload itself tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_normal_form_that_no_adapter_makes_is_caught_by_making_it_again() {
+    let (log, said) = attacked(Attack::FalseForm, 0, &["get", "22", "--renormalise"]).await;
+    assert_eq!(
+        (said.code, &said.name[..]),
+        (MISBEHAVED, "normal_form"),
+        "{said:?}"
+    );
+
+    let key = log.key().to_string();
+    let get = |index: &str| {
+        let state = tempfile::tempdir().unwrap();
+        run(counterfoil()
+            .args([
+                "get",
+                index,
+                "--renormalise",
+                "--log-key",
+                &key,
+                "--server",
+                &log.server(),
+            ])
+            .arg("--state-dir")
+            .arg(state.path()))
+    };
+    let lie = get("22");
+    let difference = r#"actor.login: the log has "mallory", the adapter makes "octocat""#;
+    assert!(lie.stderr.contains(difference), "{}", lie.stderr);
+    assert!(
+        lie.stderr
+            .contains("leaf 22 commits to is not what github/1 makes"),
+        "{}",
+        lie.stderr
+    );
+    let honest = get("21");
+    assert_eq!(honest.code, 0, "{}", honest.stderr);
+    assert!(
+        honest.stdout.contains("what github/1 makes of the payload"),
+        "{}",
+        honest.stdout
+    );
+    let none = get("7");
+    assert!(
+        none.code == 0 && none.stdout.contains("no adapter of the log read this"),
+        "{}",
+        none.stdout
+    );
+}
+
 /// Who asked for an entry is told that there is none; that it was there only the holder of a receipt can tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_is_withheld_is_missed_by_who_has_a_receipt() {

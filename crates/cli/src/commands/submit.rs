@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use counterfoil_client::{Outbox, Queued, Submitted};
-use counterfoil_event::{Event, EventParts, limits::MAX_DATA_BYTES};
+use counterfoil_event::{Event, EventParts, adapter, limits::MAX_DATA_BYTES};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -200,7 +200,7 @@ fn event(arguments: Arguments) -> Result<Event, Failure> {
         None if arguments.time.is_empty() => (random_id()?, claim(Timestamp::now())),
         None => (random_id()?, arguments.time),
     };
-    Event::try_from(EventParts {
+    let event = Event::try_from(EventParts {
         id,
         source: arguments.source,
         event_type: arguments.event_type,
@@ -210,7 +210,11 @@ fn event(arguments: Arguments) -> Result<Event, Failure> {
         data: Bytes::from(data),
         extensions: arguments.extensions,
     })
-    .map_err(|invalid| Failure::usage(invalid.to_string()))
+    .map_err(|invalid| Failure::usage(invalid.to_string()))?;
+    // The log would refuse it, perhaps long after it was queued.
+    adapter::submitted(event.clone())
+        .map_err(|invalid| Failure::usage(format!("the payload is {invalid}")))?;
+    Ok(event)
 }
 
 /// 128 random bits in hex.

@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Event, EventParts, InvalidEvent, SourceId};
+use crate::{
+    Event, EventParts, InvalidEvent, SourceId,
+    adapter::{self, Adapter},
+};
 
 /// Most events of one request.
 pub const MAX_EVENTS: usize = 4_096;
@@ -89,6 +92,8 @@ pub struct HecEvent {
     data_content_type: &'static str,
     data: Bytes,
     extensions: Vec<(String, String)>,
+    /// What reads it.
+    adapter: Option<Adapter>,
 }
 
 /// The object around an event.
@@ -150,6 +155,7 @@ pub fn parse_raw(body: &[u8], metadata: &Metadata) -> Result<Vec<HecEvent>, HecE
             data_content_type: TEXT,
             data: Bytes::copy_from_slice(line),
             extensions: metadata.extensions(),
+            adapter: None,
         }));
     }
     if events.is_empty() {
@@ -202,6 +208,7 @@ impl Envelope<'_> {
             data_content_type,
             data,
             extensions,
+            adapter: None,
         })
     }
 }
@@ -242,13 +249,14 @@ impl HecEvent {
     fn audit_document(json: &str, time: &str) -> Option<Self> {
         let document = audit::Document::parse(json)?;
         Some(Self {
-            event_type: audit::event_type(&document.action),
+            event_type: adapter::audit_type(&document.action).to_string(),
             id: Some(document.id),
-            subject: document.subject,
-            time: document.time.unwrap_or_else(|| time.to_owned()),
+            subject: String::new(),
+            time: time.to_owned(),
             data_content_type: JSON,
             data: Bytes::copy_from_slice(json.as_bytes()),
             extensions: vec![("nativeevent".to_owned(), document.action)],
+            adapter: Some(Adapter::GitHubAudit),
         })
     }
 
@@ -259,7 +267,7 @@ impl HecEvent {
         source: &SourceId,
         new_id: impl FnOnce() -> String,
     ) -> Result<Event, InvalidEvent> {
-        Event::try_from(EventParts {
+        let event = Event::try_from(EventParts {
             id: self.id.unwrap_or_else(new_id),
             source: format!("hec/{source}"),
             event_type: self.event_type,
@@ -268,6 +276,10 @@ impl HecEvent {
             data_content_type: self.data_content_type.to_owned(),
             data: self.data,
             extensions: self.extensions,
+        })?;
+        Ok(match self.adapter {
+            Some(adapter) => adapter::named_by(adapter, event),
+            None => event,
         })
     }
 }

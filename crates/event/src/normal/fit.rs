@@ -2,40 +2,38 @@
 
 use serde::Serialize;
 
-use super::{Integer, NormalEvent, Omitted, Text};
+use super::{Integer, MAX_INPUT_BYTES, NormalEvent, Omitted, Text};
 use crate::limits::MAX_NORMALISED_BYTES;
 
 /// Most items of each list of an event that is written.
 pub const MAX_LIST_ITEMS: usize = 256;
 
 impl NormalEvent {
-    /// The event as JSON, at most [`MAX_NORMALISED_BYTES`] of it.
+    /// The event as JSON: at most [`MAX_NORMALISED_BYTES`], and so much that it can be [read](Self::parse) again.
     ///
     /// Lists keep their first [`MAX_LIST_ITEMS`] items. If that is still too large, the list that takes the most room loses its
-    /// second half, again and again until it fits; all else is small by the limits of its types, and of
-    /// [what is read](Self::parse). `omitted` says how many items each list lost.
+    /// second half, again and again until it fits; all else is small by the limits of its types, and of what is read. `omitted`
+    /// says how many items each list lost.
     pub fn into_json(mut self) -> Vec<u8> {
         for list in List::ALL {
             list.keep(&mut self, MAX_LIST_ITEMS);
         }
         loop {
             let json = serde_json::to_vec(&self).expect("names are strings, and values serialise");
-            if json.len() <= MAX_NORMALISED_BYTES {
+            if json.len() <= MAX_INPUT_BYTES {
                 return json;
             }
             let sizes = List::ALL.map(|list| (list.bytes(&self), list));
-            let Some((_, largest)) = sizes
-                .into_iter()
-                .filter(|(bytes, _)| *bytes > 0)
-                .max_by_key(|(bytes, _)| *bytes)
-            else {
+            let largest = sizes.into_iter().max_by_key(|(bytes, _)| *bytes);
+            match largest.filter(|(bytes, _)| *bytes > 0) {
+                Some((_, list)) => {
+                    let half = list.length(&self) / 2;
+                    list.keep(&mut self, half);
+                }
+                None if json.len() <= MAX_NORMALISED_BYTES => return json,
                 // Only members that were put in by hand are as large as that.
-                self.other.clear();
-                self.omit("other", 1);
-                continue;
-            };
-            let half = largest.length(&self) / 2;
-            largest.keep(&mut self, half);
+                None => self.other.clear(),
+            }
         }
     }
 

@@ -28,7 +28,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use fit::MAX_LIST_ITEMS;
 pub use read::{InvalidNormalEvent, MAX_INPUT_BYTES, NormalViolation};
@@ -80,61 +80,66 @@ pub struct NormalEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Time>,
     /// How it came.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub source: Source,
     /// Who did it.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub actor: Actor,
     /// Who made it happen again, where that is somebody else.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub triggering_actor: Actor,
     /// The organisation or group that it happened in.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub org: Org,
     /// The repository or project.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub repo: Repo,
     /// The branch or tag.
-    #[serde(rename = "ref", default, skip_serializing_if = "is_empty")]
+    #[serde(
+        rename = "ref",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_empty"
+    )]
     pub reference: Reference,
     /// The commit that it is about, in hex: what was pushed, merged, checked, built or deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Text>,
     /// The commits of a push, as far as the source lists them.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub commits: Vec<Text>,
     /// The pull or merge request.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub change: Change,
     /// The review.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub review: Review,
     /// The run of a workflow or pipeline, or a check's.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub run: Run,
     /// The job of a run.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub job: Job,
     /// The command that `counterfoil run` ran.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub process: Process,
     /// What was built, published or deployed.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub artifacts: Vec<Artifact>,
     /// The deployment.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub deployment: Deployment,
     /// The settings that changed.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub config_change: Vec<ConfigChange>,
     /// What somebody was asked to decide, or decided.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub decision: Decision,
     /// Other entries of the log that belong to it.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub links: Vec<Link>,
     /// The lists that lost their end because the event was too large.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub omitted: Vec<Omitted>,
     /// What is not known here.
     #[serde(flatten)]
@@ -250,8 +255,10 @@ part! {
         pub attempt: Option<Integer>,
         /// The provider's id of the workflow.
         pub workflow_id: Option<Text>,
-        /// The workflow's file; for a check, its name.
+        /// The workflow's file or the pipeline's name; for a check, who makes it.
         pub path: Option<Text>,
+        /// What made it run, in the provider's word.
+        pub trigger: Option<Text>,
     }
 }
 
@@ -336,7 +343,7 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_url: Option<Text>,
     /// Who was asked.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_empty")]
     pub reviewers: Vec<Actor>,
     /// What is not known here.
     #[serde(flatten)]
@@ -363,6 +370,13 @@ pub struct Omitted {
     /// What is not known here.
     #[serde(flatten)]
     pub other: Other,
+}
+
+/// A part that is null is an empty one, as a value that is null is none.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn is_empty<T: Default + PartialEq>(part: &T) -> bool {

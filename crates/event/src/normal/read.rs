@@ -51,43 +51,52 @@ impl NormalEvent {
     /// Reads JSON of at most [`MAX_INPUT_BYTES`]. Numbers have to be integers up to ±2^53, and no member may be there twice,
     /// also where the member is not known: so nothing is lost when the event is written again.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidNormalEvent> {
-        if json.len() > MAX_INPUT_BYTES {
-            let problem = Problem::TooLong {
-                limit_bytes: MAX_INPUT_BYTES,
-                actual_bytes: json.len(),
-            };
-            return Err(InvalidNormalEvent::one("", problem));
-        }
         let mut value = plain(json)?;
         let mut violations = Vec::new();
-        for name in ["id", "type"] {
-            if value.get(name).is_none() {
-                violations.push(NormalViolation::new(name, Problem::Missing));
-                set(&mut value, name);
+        if let Value::Object(members) = &mut value {
+            for name in ["id", "type"] {
+                members.entry(name).or_insert_with(|| {
+                    violations.push(NormalViolation::new(name, Problem::Missing));
+                    "missing".into()
+                });
             }
         }
-        // What is wrong is noted and taken out, until the rest is an event.
-        loop {
-            let error = match serde_path_to_error::deserialize::<_, Self>(&value) {
-                Ok(event) if violations.is_empty() => return Ok(event),
-                Ok(_) => return Err(InvalidNormalEvent { violations }),
-                Err(error) => error,
-            };
-            let path = error.path().clone();
-            let violation = NormalViolation::new(written(&path), error.into_inner());
-            // A stand-in that does not suit its place says nothing new.
-            if violations.last().is_none_or(|last| last.path != violation.path) {
-                violations.push(violation);
-            }
-            if violations.len() >= MAX_VIOLATIONS || !remove(&mut value, &path) {
-                return Err(InvalidNormalEvent { violations });
-            }
+        check(value, violations)
+    }
+
+    /// The same for the payload of an event, whose id and type stand in for those that it may lack.
+    pub(crate) fn parse_in(json: &[u8], id: &str, event_type: &str) -> Result<Self, InvalidNormalEvent> {
+        let mut value = plain(json)?;
+        if let Value::Object(members) = &mut value {
+            members.entry("id").or_insert_with(|| id.into());
+            members.entry("type").or_insert_with(|| event_type.into());
+        }
+        check(value, Vec::new())
+    }
+}
+
+fn check(mut value: Value, mut violations: Vec<NormalViolation>) -> Result<NormalEvent, InvalidNormalEvent> {
+    // What is wrong is noted and taken out, until the rest is an event.
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, NormalEvent>(&value) {
+            Ok(event) if violations.is_empty() => return Ok(event),
+            Ok(_) => return Err(InvalidNormalEvent { violations }),
+            Err(error) => error,
+        };
+        let path = error.path().clone();
+        let violation = NormalViolation::new(written(&path), error.into_inner());
+        // A stand-in that does not suit its place says nothing new.
+        if violations.last().is_none_or(|last| last.path != violation.path) {
+            violations.push(violation);
+        }
+        if violations.len() >= MAX_VIOLATIONS || !remove(&mut value, &path) {
+            return Err(InvalidNormalEvent { violations });
         }
     }
 }
 
 impl InvalidNormalEvent {
-    pub(crate) fn one(path: &str, problem: impl ToString) -> Self {
+    fn one(path: &str, problem: impl ToString) -> Self {
         Self {
             violations: vec![NormalViolation::new(path, problem)],
         }
@@ -104,6 +113,13 @@ impl NormalViolation {
 }
 
 fn plain(json: &[u8]) -> Result<Value, InvalidNormalEvent> {
+    if json.len() > MAX_INPUT_BYTES {
+        let problem = Problem::TooLong {
+            limit_bytes: MAX_INPUT_BYTES,
+            actual_bytes: json.len(),
+        };
+        return Err(InvalidNormalEvent::one("", problem));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let plain: Result<Plain, _> = serde_path_to_error::deserialize(&mut deserializer);
     match plain {
@@ -122,13 +138,6 @@ fn plain(json: &[u8]) -> Result<Value, InvalidNormalEvent> {
 /// A path without the `.` that stands for the whole.
 fn written(path: &Path) -> String {
     path.iter().next().map_or_else(String::new, |_| path.to_string())
-}
-
-/// Gives the event a value in the place of what is missing.
-fn set(value: &mut Value, name: &str) {
-    if let Value::Object(members) = value {
-        members.insert(name.to_owned(), "missing".into());
-    }
 }
 
 /// Takes out what is at `path`; an id and a type are replaced, because there has to be one. False if there is nothing.

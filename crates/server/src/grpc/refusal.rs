@@ -1,6 +1,6 @@
 //! Refusing: one account of what is wrong, told as a status or as the result of one item.
 
-use counterfoil_event::{InvalidEvent, cloudevents::CloudEventError};
+use counterfoil_event::{InvalidEvent, cloudevents::CloudEventError, normal::InvalidNormalEvent};
 use counterfoil_log::{ReadError, SubmitError};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_proto::{InvalidField, v1};
@@ -131,6 +131,16 @@ impl From<InvalidEvent> for Refusal {
             })
             .collect();
         Self::invalid(v1::Reason::InvalidEvent, fields)
+    }
+}
+
+impl From<InvalidNormalEvent> for Refusal {
+    fn from(error: InvalidNormalEvent) -> Self {
+        let fields = error.violations.into_iter().map(|violation| {
+            let dot = if violation.path.is_empty() { "" } else { "." };
+            (format!("event.data{dot}{}", violation.path), violation.problem)
+        });
+        Self::invalid(v1::Reason::InvalidEvent, fields.collect())
     }
 }
 

@@ -157,10 +157,14 @@ impl From<Refusal> for Problem {
             _ => StatusCode::BAD_REQUEST,
         };
         let reason = refusal.reason_name();
-        let fields = refusal.fields.into_iter();
+        // There is no message here that an event is in.
+        let fields = refusal.fields.into_iter().map(|(field, problem)| Field {
+            field: field.strip_prefix("event.").map_or(field.clone(), str::to_owned),
+            problem,
+        });
         let problem = Self::new(status, reason, refusal.message);
         Self {
-            fields: fields.map(|(field, problem)| Field { field, problem }).collect(),
+            fields: fields.collect(),
             existing_leaf_index: refusal.existing.map(|index| index.get()),
             retry_after_ms: refusal.retry_after_ms.or(problem.retry_after_ms),
             ..problem

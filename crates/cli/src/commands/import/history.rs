@@ -316,6 +316,7 @@ impl<'a> Walk<'a> {
 mod tests {
     use std::fs;
 
+    use counterfoil_event::{adapter, normal::NormalEvent};
     use gix::objs::Write;
     use tempfile::TempDir;
 
@@ -420,6 +421,35 @@ mod tests {
         assert!(history.skipped.is_empty());
         let payload = history.event(&history.items[0]).unwrap().data().clone();
         assert!(payload.starts_with(b"commit ") && payload.ends_with(b"\n\nat 100\n"));
+    }
+
+    /// The log reads what is imported: its commits are found by their ids.
+    #[test]
+    fn what_is_imported_has_a_normal_form() {
+        let scratch = Scratch::new();
+        let root = scratch.commit(1, &[]);
+        let merge = scratch.commit(3, &[root, scratch.commit(2, &[root])]);
+        scratch.reference("refs/heads/main", merge);
+        scratch.reference("refs/tags/light", root);
+        scratch.reference("refs/tags/v1", scratch.tag(merge, Kind::Commit, "v1"));
+        let history = scratch.read(None).unwrap();
+        assert_eq!(history.items.len(), 5);
+        for item in &history.items {
+            let event = adapter::submitted(history.event(item).unwrap()).unwrap();
+            let (name, form) = event.normal_form().unwrap();
+            let form = NormalEvent::parse(form).unwrap();
+            assert_eq!((name, form.event_type.as_str()), ("git/1", event.event_type()));
+            let expected = match item {
+                Item::Commit(id) => Some(*id),
+                Item::Tag(_) => Some(merge),
+                Item::LightweightTag { .. } => None,
+            };
+            assert_eq!(
+                form.commit.as_deref(),
+                expected.map(|id| id.to_string()).as_deref()
+            );
+            assert_eq!(form.reference.name.is_some(), event.event_type() == "scm.tag");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use counterfoil_event::normal::{Artifact, Text};
 use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
@@ -15,15 +16,6 @@ const MAX_ARTIFACTS: usize = 200;
 /// Longest name of one, as it was given.
 const MAX_NAME_BYTES: usize = 128;
 const BUFFER_BYTES: usize = 256 << 10;
-
-/// A file and what was in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Artifact {
-    /// The path as it was given.
-    pub(super) name: String,
-    /// `sha256:` and 64 hex digits.
-    pub(super) digest: String,
-}
 
 /// Whether so many, of such names, can be recorded. Asked before the command runs.
 pub(super) fn check(paths: &[PathBuf]) -> Result<(), Failure> {
@@ -52,7 +44,11 @@ pub(super) fn read(paths: &[PathBuf]) -> (Vec<Artifact>, Vec<String>) {
     let mut missing = Vec::new();
     for path in paths {
         match (name(path), digest(path)) {
-            (Some(name), Ok(digest)) => artifacts.push(Artifact { name, digest }),
+            (Some(name), Ok(digest)) => artifacts.push(Artifact {
+                name: Text::cut(&name),
+                digest: Text::cut(&digest),
+                ..Artifact::default()
+            }),
             (_, Err(error)) => missing.push(format!("{}: {error}", path.display())),
             (None, Ok(_)) => {}
         }
@@ -93,9 +89,10 @@ mod tests {
         check(&paths).unwrap();
         let (artifacts, missing) = read(&paths);
         let expected = Artifact {
-            name: file.to_str().unwrap().to_owned(),
+            name: Text::cut(file.to_str().unwrap()),
             // FIPS 180-4, example B.1.
-            digest: "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(),
+            digest: Text::cut("sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+            ..Artifact::default()
         };
         assert_eq!(artifacts, [expected]);
         assert_eq!(missing.len(), 2);

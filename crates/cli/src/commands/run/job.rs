@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use counterfoil_event::{Event, EventParts};
+use counterfoil_event::{
+    Event, EventParts,
+    normal::{self, Actor, Artifact, EventType, Integer, NormalEvent, Outcome, Process, Text, Time},
+};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 
 use super::{
-    Arguments,
-    artifacts::{self, Artifact},
+    Arguments, artifacts,
     process::{Ended, Ending},
 };
 use crate::{
@@ -19,8 +20,6 @@ use crate::{
     recording::claim,
 };
 
-/// The payload is the normalised event itself.
-const MEDIA_TYPE: &str = "application/vnd.counterfoil.event+json";
 /// The type whose end is named by its outcome.
 const DEPLOY: &str = "deploy";
 
@@ -34,16 +33,6 @@ pub(super) struct Job {
     /// Random: it names the pair.
     id: String,
     environment: Environment,
-}
-
-/// How it went, in the vocabulary of the normalised event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Success,
-    Failure,
-    /// It could not be run, or a signal ended it that nobody sent by way of us.
-    Error,
-    Cancelled,
 }
 
 impl Job {
@@ -72,17 +61,11 @@ impl Job {
     }
 
     pub(super) fn started(&self, now: Timestamp) -> Result<Event, Failure> {
-        self.event(
-            "started",
-            None,
-            now,
-            &[],
-            json!({ "id": self.id, "name": self.name }),
-        )
+        self.event("started", Outcome::Unknown, now, vec![], self.process())
     }
 
     pub(super) fn ended(&self, ended: &Ended, paths: &[PathBuf], now: Timestamp) -> Result<Event, Failure> {
-        let outcome = Outcome::of(ended);
+        let outcome = outcome(ended);
         let phase = match (&*self.event_type, outcome) {
             (DEPLOY, Outcome::Success) => "succeeded",
             (DEPLOY, _) => "failed",
@@ -92,141 +75,109 @@ impl Job {
         for missing in missing {
             eprintln!("warning: no artifact {}", printable(&missing));
         }
-        let mut process = json!({
-            "id": self.id,
-            "name": self.name,
-            "duration_ms": u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX),
-        });
+        let mut process = self.process();
+        process.duration_ms = u64::try_from(ended.duration.as_millis())
+            .ok()
+            .and_then(Integer::new);
         match ended.ending {
-            Ending::Exited(code) => process["exit_code"] = code.into(),
-            Ending::Killed(signal) => process["signal"] = signal.into(),
-            Ending::NotStarted(_) => process["started"] = false.into(),
+            Ending::Exited(code) => process.exit_code = Some(u32::from(code).into()),
+            Ending::Killed(signal) => process.signal = Some(u32::from(signal).into()),
+            Ending::NotStarted(_) => process.started = Some(false),
         }
-        self.event(phase, Some(outcome), now, &artifacts, process)
+        self.event(phase, outcome, now, artifacts, process)
+    }
+
+    fn process(&self) -> Process {
+        Process {
+            id: Text::cut(&self.id),
+            name: Text::cut(&self.name),
+            ..Process::default()
+        }
     }
 
     fn event(
         &self,
         phase: &str,
-        outcome: Option<Outcome>,
+        outcome: Outcome,
         now: Timestamp,
-        artifacts: &[Artifact],
-        process: Value,
+        artifacts: Vec<Artifact>,
+        process: Process,
     ) -> Result<Event, Failure> {
         let event_type = format!("{}.{phase}", self.event_type);
+        let event_type: EventType = event_type
+            .parse()
+            .map_err(|problem| Failure::usage(format!("the type {event_type:?} {problem}")))?;
         let id = format!("{}/{phase}", self.id);
         let time = claim(now);
-        let mut members = Members(Map::new());
-        members.add("id", Some(id.as_str()));
-        members.add("type", Some(event_type.as_str()));
-        members.add("outcome", outcome.map(Outcome::as_str));
-        members.add("occurred_at", Some(time.as_str()));
-        self.describe(&mut members);
-        let artifacts = artifacts
-            .iter()
-            .map(|artifact| json!({ "name": artifact.name, "digest": artifact.digest }));
-        let artifacts: Vec<_> = artifacts.collect();
-        members.add(
-            "artifacts",
-            Some(artifacts).filter(|artifacts| !artifacts.is_empty()),
+        let mut payload = NormalEvent::new(
+            Text::try_from(&*id).expect("hex and a phase are a text"),
+            event_type.clone(),
         );
-        members.add("process", Some(process));
+        payload.outcome = outcome;
+        payload.occurred_at = Time::try_from(&*time).ok();
+        payload.artifacts = artifacts;
+        payload.process = process;
+        self.describe(&mut payload);
         Event::try_from(EventParts {
             id,
             source: self.source.clone(),
-            event_type,
+            event_type: event_type.to_string(),
             subject: self.subject.clone(),
             time,
-            data_content_type: MEDIA_TYPE.to_owned(),
-            data: Value::from(members.0).to_string().into(),
+            data_content_type: normal::MEDIA_TYPE.to_owned(),
+            data: payload.into_json().into(),
             extensions: vec![],
         })
         .map_err(|invalid| Failure::usage(invalid.to_string()))
     }
 
-    /// What the CI system says, under the names of the normalised event.
-    fn describe(&self, members: &mut Members) {
+    /// What the CI system says.
+    fn describe(&self, event: &mut NormalEvent) {
         let environment = &self.environment;
-        members.group("source", |source| {
-            source.add("provider", environment.provider.map(Provider::as_str));
-            source.add("host", environment.host.as_deref());
-            source.add("native_event", environment.trigger.as_deref());
-        });
-        members.group("actor", |actor| {
-            actor.add("id", environment.actor_id.as_deref());
-            actor.add("login", environment.actor.as_deref());
-        });
-        members.group("triggering_actor", |actor| {
-            actor.add("login", environment.triggering_actor.as_deref());
-        });
-        members.group("repo", |repository| {
-            repository.add("id", environment.repository_id.as_deref());
-            repository.add("full_name", environment.repository.as_deref());
-        });
-        members.group("ref", |reference| {
-            reference.add("name", environment.reference.as_deref());
-            reference.add("protected", environment.reference_protected);
-        });
-        members.add("commit", environment.commit.as_deref());
-        members.group("change", |change| change.add("number", environment.change));
-        members.group("run", |run| {
-            run.add("id", environment.run_id.as_deref());
-            run.add("number", environment.run_number);
-            run.add("attempt", environment.run_attempt);
-            run.add("workflow_id", environment.workflow_id.as_deref());
-            run.add("path", environment.workflow.as_deref());
-        });
-        members.group("job", |job| {
-            job.add("id", environment.job_id.as_deref());
-            job.add("name", environment.job.as_deref());
-            job.add("runner", environment.runner.as_deref());
-        });
-        members.group("deployment", |deployment| {
-            deployment.add("environment", self.deployment_environment.as_deref());
-        });
+        let text = |value: &Option<String>| value.as_deref().and_then(Text::cut);
+        let number = |value: Option<u64>| value.and_then(Integer::new);
+        event.source.provider = environment.provider.map(Provider::as_str).and_then(Text::cut);
+        event.source.host = text(&environment.host);
+        event.source.native_event = text(&environment.trigger);
+        event.actor = Actor {
+            id: text(&environment.actor_id),
+            login: text(&environment.actor),
+            ..Actor::default()
+        };
+        event.triggering_actor.login = text(&environment.triggering_actor);
+        event.repo.id = text(&environment.repository_id);
+        event.repo.full_name = text(&environment.repository);
+        event.reference.name = text(&environment.reference);
+        event.reference.protected = environment.reference_protected;
+        event.commit = text(&environment.commit);
+        event.change.number = number(environment.change);
+        event.run.id = text(&environment.run_id);
+        event.run.number = number(environment.run_number);
+        event.run.attempt = number(environment.run_attempt);
+        event.run.workflow_id = text(&environment.workflow_id);
+        event.run.path = text(&environment.workflow);
+        event.job.id = text(&environment.job_id);
+        event.job.name = text(&environment.job);
+        event.job.runner = text(&environment.runner);
+        event.deployment.environment = text(&self.deployment_environment);
     }
 }
 
-impl Outcome {
-    fn of(ended: &Ended) -> Self {
-        match ended.ending {
-            Ending::Exited(0) => Self::Success,
-            Ending::Exited(_) | Ending::Killed(_) if ended.cancelled => Self::Cancelled,
-            Ending::Exited(_) => Self::Failure,
-            Ending::Killed(_) | Ending::NotStarted(_) => Self::Error,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Error => "error",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// The members of a JSON object. What is not known is not there.
-struct Members(Map<String, Value>);
-
-impl Members {
-    fn add(&mut self, name: &str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.0.insert(name.to_owned(), value.into());
-        }
-    }
-
-    fn group(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
-        let mut group = Self(Map::new());
-        fill(&mut group);
-        self.add(name, Some(group.0).filter(|members| !members.is_empty()));
+fn outcome(ended: &Ended) -> Outcome {
+    match ended.ending {
+        Ending::Exited(0) => Outcome::Success,
+        Ending::Exited(_) | Ending::Killed(_) if ended.cancelled => Outcome::Cancelled,
+        Ending::Exited(_) => Outcome::Failure,
+        // It could not be run, or a signal ended it that nobody sent by way of us.
+        Ending::Killed(_) | Ending::NotStarted(_) => Outcome::Error,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{io, time::Duration};
+
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -271,11 +222,12 @@ mod tests {
         );
         assert_eq!(event.subject(), Some("acme/widgets"));
         assert_eq!(event.time(), Some("2026-11-22T09:30:00.500Z"));
-        assert_eq!(event.data_content_type(), MEDIA_TYPE);
+        assert_eq!(event.data_content_type(), normal::MEDIA_TYPE);
         let payload: Value = serde_json::from_slice(event.data()).unwrap();
         let expected = json!({
             "id": "0a1b/started",
             "type": "ci.job.started",
+            "outcome": "unknown",
             "occurred_at": "2026-11-22T09:30:00.500Z",
             "source": { "provider": "github", "host": "github.com" },
             "actor": { "login": "octo" },
@@ -384,5 +336,7 @@ mod tests {
     fn a_bad_type_is_refused_before_anything_runs() {
         assert!(job("ci job").started(now()).is_err());
         assert!(job("log").started(now()).is_err());
+        assert!(job("ci.jbo").started(now()).is_err());
+        job("build").started(now()).unwrap();
     }
 }

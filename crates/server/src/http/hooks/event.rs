@@ -1,12 +1,18 @@
 //! The event of a delivery.
 
 use bytes::Bytes;
-use counterfoil_event::{Event, EventParts, InvalidEvent};
+use counterfoil_event::{
+    Event, EventParts, InvalidEvent,
+    adapter::{self, Adapter},
+    normal::{DerivedType, EventType},
+};
 use counterfoil_hooks::Provider;
 
 use super::delivery::Delivery;
 
-/// The body, verbatim, under a type made of the provider's name for what happened: `github.push`, `gitlab.merge_request_hook`.
+/// The body, verbatim, with the normal form that the provider's adapter makes of it, and named by that. All that the adapter
+/// looks at beside the body is kept in extensions. A body that there is no form of has a type made of the provider's name
+/// for what happened: `github.push`, `gitlab.merge_request_hook`.
 pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result<Event, InvalidEvent> {
     let Delivery {
         source,
@@ -21,7 +27,7 @@ pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result
         ("hookid", hook_id),
         ("host", host),
     ];
-    Event::try_from(EventParts {
+    let event = Event::try_from(EventParts {
         // A delivery that one webhook sends is not that of another.
         id: if hook_id.is_empty() {
             id.clone()
@@ -29,7 +35,7 @@ pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result
             format!("{hook_id}/{id}")
         },
         source: source.clone(),
-        event_type: format!("{provider}.{}", event.to_ascii_lowercase().replace(' ', "_")),
+        event_type: EventType::from(DerivedType::new(provider.as_str(), event, "")).to_string(),
         data_content_type: "application/json".to_owned(),
         data: body,
         extensions: extensions
@@ -38,5 +44,11 @@ pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result
             .map(|(name, value)| (name.to_owned(), value.clone()))
             .collect(),
         ..EventParts::default()
-    })
+    })?;
+    let adapter = match provider {
+        Provider::GitHub => Adapter::GitHub,
+        Provider::GitLab => Adapter::GitLab,
+        Provider::Gitea => Adapter::Gitea,
+    };
+    Ok(adapter::named_by(adapter, event))
 }

@@ -1,9 +1,12 @@
 //! `counterfoil get`
 
+mod renormalise;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use counterfoil_client::{EntryPayload, VerifiedEntry};
+use counterfoil_event::normal::NormalEvent;
 use counterfoil_note::SignedHead;
 use serde_json::{Value, json};
 
@@ -20,6 +23,7 @@ use crate::{
 #[command(after_help = "\
 Example:
   counterfoil get 42 --payload-to run.json
+  counterfoil get 42 --renormalise
   counterfoil get --source https://ci.example/acme/widgets --id run-42 --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -27,15 +31,22 @@ pub(crate) struct Arguments {
     /// Write the payload to a file or, for -, to standard output and nothing else
     #[arg(long, value_name = "FILE")]
     payload_to: Option<PathBuf>,
+    /// Run the adapter that the entry names over the payload again, and compare: exit code 1 if the log's normal form is another
+    #[arg(long)]
+    renormalise: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let Arguments {
         selection,
         payload_to,
+        renormalise,
     } = arguments;
     let leaf = selection.leaf()?;
     let (entry, head) = common.client().await?.entry(&leaf, true).await?;
+    let renormalised = renormalise
+        .then(|| renormalise::renormalise(&entry))
+        .transpose()?;
     if let Some(path) = &payload_to {
         let payload = entry.payload.as_ref().ok_or_else(|| {
             Failure::usage(format!(
@@ -49,10 +60,13 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         }
     }
     let with_data = payload_to.is_none();
-    output.print(
-        json(&entry, &head, with_data),
-        facts(&entry, &head, payload_to.as_deref()),
-    );
+    let mut json = json(&entry, &head, with_data);
+    let mut facts = facts(&entry, &head, payload_to.as_deref());
+    if let Some(renormalised) = renormalised {
+        json["renormalised"] = renormalised.json();
+        facts.add("normal form", renormalised.sentence());
+    }
+    output.print(json, facts);
     Ok(())
 }
 
@@ -106,6 +120,7 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
         for (name, value) in &attributes.extensions {
             facts.add("extension", output::printable(&format!("{name}={value}")));
         }
+        normal_form(&annotations.normalised, &mut facts);
         for (name, value) in [
             ("adapter", &annotations.adapter),
             ("evidence", &annotations.evidence),
@@ -125,4 +140,30 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
         .add("payload", payload)
         .add("proved in", output::head_line(head));
     facts
+}
+
+/// The first that anybody asks of an event.
+fn normal_form(json: &[u8], facts: &mut Facts) {
+    let Ok(form) = NormalEvent::parse(json) else {
+        return;
+    };
+    let facts_of = [
+        ("actor", &form.actor.login),
+        ("repository", &form.repo.full_name),
+        ("commit", &form.commit),
+        ("run", &form.run.id),
+        ("environment", &form.deployment.environment),
+    ];
+    facts.add("outcome", form.outcome);
+    for (name, value) in facts_of {
+        if let Some(value) = value {
+            facts.add(name, output::printable(value));
+        }
+    }
+    for artifact in &form.artifacts {
+        if let Some(digest) = &artifact.digest {
+            let name = artifact.name.as_deref().unwrap_or_default();
+            facts.add("artifact", output::printable(&format!("{digest} {name}")));
+        }
+    }
 }

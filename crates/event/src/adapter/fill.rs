@@ -1,0 +1,216 @@
+//! Parts of the form that bodies of the same shape fill in the same way.
+
+use super::{
+    hub::{Account, Body, CheckRun, CheckSuite, PullRequest, WorkflowJob, WorkflowRun},
+    json::{Leaf, List},
+};
+use crate::normal::{Actor, ActorKind, Artifact, ConfigChange, NormalEvent, Org, Setting, Text};
+
+/// An account as an actor.
+pub(super) fn actor(account: &Account<'_>) -> Actor {
+    Actor {
+        kind: match &*account.kind.str() {
+            "User" | "Mannequin" => Some(ActorKind::User),
+            "Bot" => Some(ActorKind::Bot),
+            "Organization" | "Enterprise" => Some(ActorKind::Organization),
+            _ => None,
+        },
+        id: account.id.id(),
+        login: account.login.text(),
+        ..Actor::default()
+    }
+}
+
+/// Everything that is there whatever the event is.
+pub(super) fn everything(body: &Body<'_>, form: &mut NormalEvent) {
+    form.source.native_action = body.action.text();
+    form.actor = actor(&body.sender);
+    for account in [&body.organization, &body.enterprise] {
+        if form.org == Org::default() {
+            form.org.id = account.id.id();
+            form.org.login = account.login.text().or_else(|| account.slug.text());
+        }
+    }
+    form.repo.id = body.repository.id.id();
+    form.repo.full_name = body.repository.full_name.text();
+    reference(body, form);
+    change(&body.pull_request, form);
+    form.review.id = body.review.id.id();
+    form.review.state = body.review.state.text();
+    form.review.commit = body.review.commit_id.commit();
+    check_suite(&body.check_suite, form);
+    check_run(&body.check_run, form);
+    workflow_job(&body.workflow_job, form);
+    workflow_run(&body.workflow_run, form);
+    form.run.path = form.run.path.take().or_else(|| body.workflow.path.text());
+    deployment(body, form);
+    artifacts(body, form);
+    commit(body, form);
+}
+
+fn reference(body: &Body<'_>, form: &mut NormalEvent) {
+    let name = body.reference.str();
+    form.reference.name = match &*body.reference_type.str() {
+        "branch" => Text::cut(&format!("refs/heads/{name}")),
+        "tag" => Text::cut(&format!("refs/tags/{name}")),
+        _ => Text::cut(&name),
+    };
+    form.reference.before = body.before.text();
+    form.reference.after = body.after.text();
+    form.reference.forced = body.forced.flag();
+    form.commits = body
+        .commits
+        .items
+        .iter()
+        .filter_map(|commit| commit.id.commit())
+        .collect();
+    form.omit("commits", body.commits.more);
+}
+
+fn change(pull_request: &PullRequest<'_>, form: &mut NormalEvent) {
+    let change = &mut form.change;
+    change.number = pull_request.number.integer();
+    change.author_id = pull_request.user.id.id();
+    change.author = pull_request.user.login.text();
+    change.head_sha = pull_request.head.sha.commit();
+    change.base_ref = pull_request.base.reference.text();
+    // Of one that is not merged it is a commit that nobody has.
+    if is_merged(pull_request) {
+        change.merge_sha = pull_request.merge_commit_sha.commit();
+    }
+}
+
+pub(super) fn is_merged(pull_request: &PullRequest<'_>) -> bool {
+    pull_request.merged.flag() == Some(true) || pull_request.merged_at.is_there()
+}
+
+/// The pull request that a run or check is for, as far as it says.
+fn change_of(pull_requests: &List<PullRequest<'_>>, form: &mut NormalEvent) {
+    if let Some(first) = pull_requests.items.first()
+        && form.change.number.is_none()
+    {
+        change(first, form);
+    }
+}
+
+fn check_suite(suite: &CheckSuite<'_>, form: &mut NormalEvent) {
+    form.run.id = suite.id.id();
+    form.run.path = suite.app.slug.text();
+    form.reference.name = form.reference.name.take().or_else(|| suite.head_branch.text());
+    change_of(&suite.pull_requests, form);
+}
+
+fn check_run(run: &CheckRun<'_>, form: &mut NormalEvent) {
+    if !run.id.is_there() {
+        return;
+    }
+    check_suite(&run.check_suite, form);
+    form.job.id = run.id.id();
+    form.job.name = run.name.text();
+    form.run.path = run.app.slug.text().or_else(|| form.run.path.take());
+    change_of(&run.pull_requests, form);
+}
+
+fn workflow_job(job: &WorkflowJob<'_>, form: &mut NormalEvent) {
+    if !job.id.is_there() {
+        return;
+    }
+    form.job.id = job.id.id();
+    form.job.name = job.name.text();
+    form.job.runner = job.runner_name.text();
+    form.run.id = job.run_id.id();
+    form.run.attempt = job.run_attempt.integer();
+    form.reference.name = form.reference.name.take().or_else(|| job.head_branch.text());
+}
+
+fn workflow_run(run: &WorkflowRun<'_>, form: &mut NormalEvent) {
+    if !run.id.is_there() {
+        return;
+    }
+    form.run.id = run.id.id();
+    form.run.number = run.run_number.integer();
+    form.run.attempt = run.run_attempt.integer();
+    form.run.workflow_id = run.workflow_id.id();
+    form.run.path = run.path.text();
+    form.run.trigger = run.event.text();
+    form.triggering_actor = actor(&run.triggering_actor);
+    form.reference.name = form.reference.name.take().or_else(|| run.head_branch.text());
+    change_of(&run.pull_requests, form);
+}
+
+fn deployment(body: &Body<'_>, form: &mut NormalEvent) {
+    let deployment = if body.deployment.id.is_there() {
+        &body.deployment
+    } else {
+        &body.check_run.deployment
+    };
+    let environments = [
+        body.deployment_status.environment,
+        deployment.environment,
+        body.environment,
+        body.workflow_job_run.environment,
+    ];
+    form.deployment.id = deployment.id.id();
+    form.deployment.environment = environments.into_iter().find_map(Leaf::text);
+    form.deployment.status = body.deployment_status.state.text();
+    form.reference.name = form.reference.name.take().or_else(|| deployment.reference.text());
+}
+
+fn artifacts(body: &Body<'_>, form: &mut NormalEvent) {
+    let release = &body.release;
+    let tag = release.tag_name.text();
+    for asset in &release.assets.items {
+        form.artifacts.push(Artifact {
+            name: asset.name.text(),
+            digest: asset.digest.text(),
+            tag: tag.clone(),
+            ..Artifact::default()
+        });
+    }
+    form.omit("artifacts", release.assets.more);
+    if let Some(tag) = tag {
+        form.reference.name = Text::cut(&format!("refs/tags/{tag}"));
+        // What is released without files is the source itself.
+        if release.assets.items.is_empty() {
+            form.artifacts.push(Artifact {
+                name: release.name.text().or_else(|| form.repo.full_name.clone()),
+                tag: Some(tag),
+                ..Artifact::default()
+            });
+        }
+    }
+}
+
+/// What it is about: what landed, else what was looked at, else what is to land.
+fn commit(body: &Body<'_>, form: &mut NormalEvent) {
+    let commits = [
+        body.deployment.sha,
+        body.workflow_run.head_sha,
+        body.workflow_job.head_sha,
+        body.check_run.head_sha,
+        body.check_suite.head_sha,
+        body.after,
+        body.sha,
+        body.release.target_commitish,
+        body.merge_group.head_sha,
+    ];
+    form.commit = form
+        .change
+        .merge_sha
+        .clone()
+        .or_else(|| form.review.commit.clone())
+        .or_else(|| commits.into_iter().find_map(Leaf::commit))
+        .or_else(|| form.change.head_sha.clone());
+}
+
+/// A setting that has a value now, had one, or both.
+pub(super) fn setting(form: &mut NormalEvent, path: &str, from: Option<Setting>, to: Option<Setting>) {
+    if from.is_some() || to.is_some() {
+        form.config_change.push(ConfigChange {
+            path: Text::cut(path),
+            from,
+            to,
+            ..ConfigChange::default()
+        });
+    }
+}

@@ -1,0 +1,484 @@
+//! `github/1`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
+
+use super::{
+    Native,
+    fill::{self, setting},
+    hub::{Body, Package},
+    json::{self, Leaf},
+    purl::purl,
+};
+use crate::normal::{
+    Actor, ActorKind, Artifact, DerivedType, EventType, NormalEvent, Outcome, Text, Time, Word,
+};
+
+const PROVIDER: &str = "github";
+
+/// Settings that are no settings: what they belong to, when, and where else to look.
+const NO_SETTINGS: [&str; 8] = [
+    "id",
+    "node_id",
+    "repository_id",
+    "created_at",
+    "updated_at",
+    "url",
+    "_links",
+    "source",
+];
+
+pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
+    let body: Body<'_> = json::read(native.data)?;
+    let event = native.event();
+    let action = body.action.str();
+    let event_type = match word(event, &action, &body) {
+        Some(word) => EventType::Word(word),
+        None => DerivedType::new(PROVIDER, event, &action).into(),
+    };
+    let mut form = native.form(PROVIDER, event_type);
+    fill::everything(&body, &mut form);
+    form.occurred_at = occurred_at(event, &action, &body);
+    form.outcome = outcome(event, &action, &body, &form);
+    match event {
+        "workflow_run" => form.actor = fill::actor(&body.workflow_run.actor),
+        "deployment_review" | "deployment_protection_rule" => decision(&action, &body, &mut form),
+        "registry_package" => package(&body.registry_package, &mut form),
+        "package" => package(&body.package, &mut form),
+        "status" => {
+            form.job.id = body.id.id();
+            form.job.name = body.context.text();
+        }
+        "ping" => form.source.hook_id = body.hook_id.id().or(form.source.hook_id),
+        _ => settings(event, &action, &body, &mut form),
+    }
+    Some(form)
+}
+
+/// The vocabulary's word for an event.
+fn word(event: &str, action: &str, body: &Body<'_>) -> Option<Word> {
+    Some(match (event, action) {
+        ("push", _) => Word::ScmPush,
+        ("pull_request", "opened" | "reopened") => Word::ChangeOpened,
+        ("pull_request", "closed") if fill::is_merged(&body.pull_request) => Word::ChangeMerged,
+        ("pull_request", "closed") => Word::ChangeClosed,
+        ("pull_request", _) => Word::ChangeUpdated,
+        ("pull_request_review", "submitted") => Word::ReviewSubmitted,
+        ("pull_request_review", "dismissed") => Word::ReviewDismissed,
+        ("workflow_run", "requested") => Word::RunQueued,
+        ("workflow_run", "in_progress") => Word::RunStarted,
+        ("workflow_run", "completed") => Word::RunFinished,
+        ("workflow_job", "queued" | "waiting") => Word::JobQueued,
+        ("workflow_job", "in_progress") => Word::JobStarted,
+        ("workflow_job", "completed") => Word::JobFinished,
+        ("check_run", "created") => check(&body.check_run.status.str()),
+        ("check_run" | "check_suite", "rerequested" | "requested") => Word::CheckQueued,
+        ("check_run" | "check_suite", "completed") => Word::CheckFinished,
+        ("status", _) => match &*body.state.str() {
+            "pending" => Word::CheckStarted,
+            _ => Word::CheckFinished,
+        },
+        ("deployment", "created") => Word::DeployRequested,
+        ("deployment_status", _) => deploy(&body.deployment_status.state.str())?,
+        ("deployment_review", "approved" | "rejected") => Word::DeployDecided,
+        ("deployment_review" | "deployment_protection_rule", "requested") => Word::DeployRequested,
+        ("release", "published" | "released" | "prereleased") => Word::ArtifactPublished,
+        ("release" | "package", "deleted") => Word::ArtifactDeleted,
+        ("registry_package" | "package", "published" | "updated") => Word::ArtifactPublished,
+        _ => return config_word(event, action),
+    })
+}
+
+fn check(status: &str) -> Word {
+    match status {
+        "in_progress" => Word::CheckStarted,
+        "completed" => Word::CheckFinished,
+        _ => Word::CheckQueued,
+    }
+}
+
+fn deploy(state: &str) -> Option<Word> {
+    match state {
+        "queued" | "pending" | "waiting" => Some(Word::DeployRequested),
+        "in_progress" => Some(Word::DeployStarted),
+        "success" => Some(Word::DeploySucceeded),
+        "failure" | "error" => Some(Word::DeployFailed),
+        // One that a later one took the place of.
+        _ => None,
+    }
+}
+
+/// The word for a change of what guards a repository.
+fn config_word(event: &str, action: &str) -> Option<Word> {
+    Some(match (event, action) {
+        ("branch_protection_rule", "created") => Word::ProtectionCreated,
+        ("branch_protection_rule", "edited") => Word::ProtectionEdited,
+        ("branch_protection_rule", "deleted") => Word::ProtectionDeleted,
+        ("branch_protection_configuration", "enabled" | "disabled") => Word::ProtectionEdited,
+        ("repository_ruleset", "created") => Word::RulesetCreated,
+        ("repository_ruleset", "edited") => Word::RulesetEdited,
+        ("repository_ruleset", "deleted") => Word::RulesetDeleted,
+        ("member" | "membership", "added") => Word::MemberAdded,
+        ("member", "edited") => Word::MemberEdited,
+        ("member" | "membership", "removed") => Word::MemberRemoved,
+        ("organization", "member_added") => Word::MemberAdded,
+        ("organization", "member_removed") => Word::MemberRemoved,
+        ("team_add", _) => Word::MemberAdded,
+        ("team", "created") => Word::MemberCreated,
+        ("team", "edited") => Word::MemberEdited,
+        ("team", "deleted") => Word::MemberDeleted,
+        ("team", "added_to_repository") => Word::MemberAdded,
+        ("team", "removed_from_repository") => Word::MemberRemoved,
+        ("deploy_key", "created") => Word::KeyCreated,
+        ("deploy_key", "deleted") => Word::KeyDeleted,
+        ("repository", "created") => Word::RepositoryCreated,
+        ("repository", "deleted") => Word::RepositoryDeleted,
+        (
+            "repository",
+            "edited" | "renamed" | "transferred" | "privatized" | "publicized" | "archived" | "unarchived",
+        )
+        | ("public", _) => Word::RepositoryEdited,
+        ("secret_scanning_alert", "created" | "reopened" | "publicly_leaked") => Word::SecretExposed,
+        ("secret_scanning_alert", "resolved" | "revoked") => Word::SecretResolved,
+        _ => return None,
+    })
+}
+
+fn outcome(event: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Outcome {
+    let EventType::Word(word) = form.event_type else {
+        return conclusion(body);
+    };
+    match word {
+        Word::ReviewSubmitted => review(&body.review.state.str()),
+        Word::ReviewDismissed | Word::ChangeClosed => Outcome::Cancelled,
+        Word::DeployDecided if action == "rejected" => Outcome::Denied,
+        Word::DeploySucceeded | Word::DeployFailed => state(body.deployment_status.state),
+        Word::CheckStarted | Word::CheckFinished if event == "status" => state(body.state),
+        Word::ChangeOpened
+        | Word::ChangeUpdated
+        | Word::DeployRequested
+        | Word::DeployStarted
+        | Word::SecretExposed => Outcome::Unknown,
+        Word::RunQueued | Word::RunStarted | Word::RunFinished => conclusion(body),
+        Word::JobQueued | Word::JobStarted | Word::JobFinished => conclusion(body),
+        Word::CheckQueued | Word::CheckStarted | Word::CheckFinished => conclusion(body),
+        // All others tell of what is done.
+        _ => Outcome::Success,
+    }
+}
+
+fn review(state: &str) -> Outcome {
+    match state.to_ascii_lowercase().as_str() {
+        "approved" => Outcome::Success,
+        "changes_requested" => Outcome::Denied,
+        // A comment is neither.
+        _ => Outcome::Unknown,
+    }
+}
+
+/// The state of a commit or a deployment.
+fn state(state: Leaf<'_>) -> Outcome {
+    match &*state.str() {
+        "success" => Outcome::Success,
+        "failure" => Outcome::Failure,
+        "error" => Outcome::Error,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// How a run, job or check ended.
+fn conclusion(body: &Body<'_>) -> Outcome {
+    let conclusions = [
+        body.workflow_run.conclusion,
+        body.workflow_job.conclusion,
+        body.check_run.conclusion,
+        body.check_suite.conclusion,
+    ];
+    let stated = conclusions.into_iter().find(|conclusion| conclusion.is_there());
+    match &*stated.unwrap_or_default().str() {
+        "success" => Outcome::Success,
+        "failure" => Outcome::Failure,
+        "timed_out" | "startup_failure" => Outcome::Error,
+        "cancelled" | "stale" => Outcome::Cancelled,
+        "skipped" | "neutral" => Outcome::Skipped,
+        "action_required" => Outcome::Denied,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// When it happened, where the body says so: not when what it is about was made.
+fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
+    let pull_request = &body.pull_request;
+    let times: &[Leaf<'_>] = match (event, action) {
+        ("push", _) => {
+            let pushed = body.repository.pushed_at;
+            return pushed
+                .unix_s()
+                .or_else(|| pushed.time())
+                .or_else(|| body.head_commit.timestamp.time());
+        }
+        ("pull_request", "opened") => &[pull_request.created_at],
+        ("pull_request", "closed") => &[pull_request.merged_at, pull_request.closed_at],
+        ("pull_request", _) => &[pull_request.updated_at],
+        ("pull_request_review", "submitted") => &[body.review.submitted_at],
+        ("pull_request_review", _) => &[body.review.updated_at, pull_request.updated_at],
+        ("workflow_run", "requested") => &[body.workflow_run.run_started_at, body.workflow_run.created_at],
+        ("workflow_run", _) => &[body.workflow_run.updated_at],
+        ("workflow_job", "completed") => &[body.workflow_job.completed_at],
+        ("workflow_job", "in_progress") => &[body.workflow_job.started_at],
+        ("workflow_job", _) => &[body.workflow_job.created_at, body.workflow_job.started_at],
+        ("check_run", "completed") => &[body.check_run.completed_at],
+        ("check_run", "created") => &[body.check_run.started_at],
+        ("check_suite", _) => &[body.check_suite.updated_at],
+        ("status", _) => &[body.updated_at, body.created_at],
+        ("deployment", _) => &[body.deployment.created_at],
+        ("deployment_status", _) => &[body.deployment_status.created_at],
+        ("deployment_review", "requested") => &[body.since],
+        ("release", "published" | "released" | "prereleased") => &[body.release.published_at],
+        ("release", "created") => &[body.release.created_at],
+        ("release", "edited") => &[body.release.updated_at],
+        ("registry_package", _) => &[
+            body.registry_package.package_version.updated_at,
+            body.registry_package.updated_at,
+        ],
+        ("package", _) => &[body.package.package_version.updated_at, body.package.updated_at],
+        ("repository", "created") => &[body.repository.created_at],
+        ("repository", _) => &[body.repository.updated_at],
+        ("deploy_key", "created") => &[body.key.created_at],
+        ("secret_scanning_alert", "resolved") => &[body.alert.resolved_at],
+        ("secret_scanning_alert", "created") => &[body.alert.created_at],
+        ("secret_scanning_alert", _) => &[body.alert.updated_at],
+        ("branch_protection_rule", "created" | "edited") => {
+            return body.rule.read::<Stamps<'_>>().updated_at.time();
+        }
+        ("repository_ruleset", "created" | "edited") => {
+            return body.repository_ruleset.read::<Stamps<'_>>().updated_at.time();
+        }
+        _ => &[],
+    };
+    times.iter().find_map(|time| time.time())
+}
+
+json::objects! {
+    Stamps { updated_at, name, id }
+    FromTo { from, to }
+}
+
+/// Who was asked whether a deployment may go on, and what they said.
+fn decision(action: &str, body: &Body<'_>, form: &mut NormalEvent) {
+    if body.approver.id.is_there() {
+        form.actor = fill::actor(&body.approver);
+    }
+    form.decision.state = Text::cut(action);
+    form.decision.reason = body.comment.text();
+    form.decision.callback_url = body.deployment_callback_url.text();
+    form.decision.reviewers = body.reviewers.items.iter().map(reviewer).collect();
+    form.omit("decision.reviewers", body.reviewers.more);
+}
+
+/// A user, or a team by its name.
+fn reviewer(reviewer: &super::hub::Reviewer<'_>) -> Actor {
+    let account = &reviewer.reviewer;
+    let actor = fill::actor(account);
+    match &*reviewer.kind.str() {
+        "Team" => Actor {
+            kind: None,
+            login: account.slug.text().or_else(|| account.name.text()),
+            ..actor
+        },
+        _ => Actor {
+            kind: actor.kind.or(Some(ActorKind::User)),
+            ..actor
+        },
+    }
+}
+
+/// What a registry has now: one artifact, and one for each file of it.
+fn package(package: &Package<'_>, form: &mut NormalEvent) {
+    let version = &package.package_version;
+    let name = package.name.text();
+    let number = version.version.text();
+    let tag = &version.container_metadata.tag;
+    let is_digest = number
+        .as_deref()
+        .is_some_and(|version| version.starts_with("sha256:"));
+    let digest = tag.digest.text().or_else(|| number.clone().filter(|_| is_digest));
+    if !package.id.is_there() && name.is_none() {
+        return;
+    }
+    let kind = package.package_type.str();
+    form.artifacts.push(Artifact {
+        purl: purl(&kind, &package.name.str(), &version.version.str()).filter(|_| !is_digest),
+        name,
+        digest,
+        tag: tag.name.text().or_else(|| number.clone().filter(|_| !is_digest)),
+        ..Artifact::default()
+    });
+    for file in &version.package_files.items {
+        form.artifacts.push(Artifact {
+            name: file.name.text(),
+            digest: file
+                .sha256
+                .text()
+                .and_then(|hex| Text::cut(&format!("sha256:{hex}"))),
+            tag: number.clone().filter(|_| !is_digest),
+            ..Artifact::default()
+        });
+    }
+    form.omit("artifacts", version.package_files.more);
+    // Of what is named by its digest it is the digest again.
+    let commit = version.target_oid.commit().filter(|_| !is_digest);
+    form.commit = form.commit.take().or(commit);
+}
+
+/// The settings that an event tells of.
+fn settings(event: &str, action: &str, body: &Body<'_>, form: &mut NormalEvent) {
+    match event {
+        "branch_protection_rule" => rule("rule", action, body.rule, body, form),
+        "repository_ruleset" => rule("ruleset", action, body.repository_ruleset, body, form),
+        "member" | "membership" | "organization" => {
+            let account = match event {
+                "organization" => &body.membership.user,
+                _ => &body.member,
+            };
+            named(
+                form,
+                action,
+                &[("member.login", account.login), ("member.id", account.id)],
+            );
+            named(
+                form,
+                action,
+                &[("team.name", body.team.name), ("team.id", body.team.id)],
+            );
+            named(form, action, &[("member.role", body.membership.role)]);
+            changes("", body.changes, Leaf::default(), form);
+        }
+        "team" | "team_add" => {
+            let team = &body.team;
+            named(
+                form,
+                action,
+                &[
+                    ("team.name", team.name),
+                    ("team.id", team.id),
+                    ("team.permission", team.permission),
+                ],
+            );
+            changes("team.", body.changes, Leaf::default(), form);
+        }
+        "deploy_key" => {
+            let key = &body.key;
+            named(
+                form,
+                action,
+                &[
+                    ("key.id", key.id),
+                    ("key.title", key.title),
+                    ("key.read_only", key.read_only),
+                ],
+            );
+        }
+        "repository" | "public" => {
+            let repository = &body.repository;
+            let visibility = match action {
+                "publicized" | "privatized" | "created" | "" => repository.visibility.setting(),
+                _ => None,
+            };
+            setting(form, "repository.visibility", None, visibility);
+            if let "archived" | "unarchived" = action {
+                setting(
+                    form,
+                    "repository.archived",
+                    Some((action != "archived").into()),
+                    Some((action == "archived").into()),
+                );
+            }
+            changes("repository.", body.changes, Leaf::default(), form);
+        }
+        "secret_scanning_alert" => {
+            let alert = &body.alert;
+            let facts = [
+                ("alert.number", alert.number),
+                ("alert.secret_type", alert.secret_type),
+                ("alert.resolution", alert.resolution),
+            ];
+            named(form, "", &facts);
+        }
+        _ => {}
+    }
+}
+
+/// Settings that are there now; or were, if the action takes away.
+fn named(form: &mut NormalEvent, action: &str, settings: &[(&str, Leaf<'_>)]) {
+    let is_gone = matches!(
+        action,
+        "removed" | "deleted" | "member_removed" | "removed_from_repository"
+    );
+    for (path, value) in settings {
+        match is_gone {
+            true => setting(form, path, value.setting(), None),
+            false => setting(form, path, None, value.setting()),
+        }
+    }
+}
+
+/// A rule: all of it when it comes or goes, and its name and what changed when it changes.
+fn rule(prefix: &str, action: &str, rule: Leaf<'_>, body: &Body<'_>, form: &mut NormalEvent) {
+    let prefix = format!("{prefix}.");
+    if action == "edited" {
+        let Stamps { id, name, .. } = rule.read();
+        named(
+            form,
+            action,
+            &[(&format!("{prefix}id"), id), (&format!("{prefix}name"), name)],
+        );
+        changes(&prefix, body.changes, rule, form);
+        return;
+    }
+    for (name, value) in rule.members() {
+        if name == "id" || !NO_SETTINGS.contains(&name.as_str()) {
+            named(form, action, &[(&format!("{prefix}{name}"), value)]);
+        }
+    }
+}
+
+/// `changes`: for each setting what it was, beside what it is by its own word or by that of `now`, the object that has it.
+fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, form: &mut NormalEvent) {
+    let now = now.members();
+    let current = |name: &str| {
+        let member = now.iter().find(|(other, _)| other == name);
+        member.and_then(|(_, value)| value.setting())
+    };
+    for (name, change) in changes.members() {
+        let FromTo { from, to } = change.read();
+        if from.is_there() || to.is_there() {
+            setting(
+                form,
+                &format!("{prefix}{name}"),
+                from.setting(),
+                to.setting().or_else(|| current(&name)),
+            );
+            continue;
+        }
+        // Some are grouped: `{"repository": {"name": {"from": …}}}`.
+        let mut is_group = false;
+        for (inner, change) in change.members() {
+            let FromTo { from, to } = change.read();
+            if from.is_there() || to.is_there() {
+                is_group = true;
+                setting(
+                    form,
+                    &format!("{prefix}{name}.{inner}"),
+                    from.setting(),
+                    to.setting(),
+                );
+            }
+        }
+        if !is_group {
+            setting(
+                form,
+                &format!("{prefix}{name}"),
+                None,
+                current(&name).or_else(|| change.setting()),
+            );
+        }
+    }
+}

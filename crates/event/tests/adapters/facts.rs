@@ -1,0 +1,500 @@
+//! What a body says has to be in its form. What it says is looked up here by its own paths, and not by the adapters' code.
+
+use counterfoil_event::adapter::Adapter;
+use serde_json::{Value, json};
+
+use crate::{
+    form, read,
+    recorded::{self, Recorded},
+};
+
+/// The strings and numbers at those of the paths that lead to one.
+fn stated(body: &Value, paths: &[&str]) -> Vec<String> {
+    paths
+        .iter()
+        .filter_map(|path| match body.pointer(path)? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Number(number) if number.as_u64() != Some(0) => Some(number.to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn form_of(recorded: &Recorded) -> Value {
+    let form = read(recorded.adapter, &recorded.event, &recorded.body).unwrap();
+    serde_json::from_slice(&form.into_json()).unwrap()
+}
+
+/// Asserts that where the body has something at one of the paths, the form has one of those at `member`.
+fn assert_one_of(recorded: &Recorded, form: &Value, member: &str, paths: &[&str]) -> bool {
+    let stated = stated(&recorded.json, paths);
+    let found = form.pointer(member).and_then(Value::as_str);
+    if stated.is_empty() {
+        return false;
+    }
+    let holds = found.is_some_and(|found| stated.iter().any(|stated| stated == found));
+    assert!(
+        holds,
+        "{}: {member} is {found:?}, and the body has {stated:?}",
+        recorded.name()
+    );
+    true
+}
+
+#[test]
+fn repository_organisation_and_actor_are_there_where_the_body_has_them() {
+    let all = recorded::all();
+    let mut with_actor = 0;
+    for recorded in &all {
+        let form = form_of(recorded);
+        let name = ["/repository/full_name", "/project/path_with_namespace"];
+        assert_one_of(recorded, &form, "/repo/full_name", &name);
+        let id: &[&str] = match recorded.adapter {
+            Adapter::GitLab => &["/project/id", "/project_id"],
+            _ => &["/repository/id"],
+        };
+        assert_one_of(recorded, &form, "/repo/id", id);
+        assert_one_of(recorded, &form, "/org/login", &["/organization/login"]);
+        assert_one_of(recorded, &form, "/org/id", &["/organization/id"]);
+        let login = ["/sender/login", "/user/username", "/user_username"];
+        with_actor += usize::from(assert_one_of(recorded, &form, "/actor/login", &login));
+        assert_one_of(
+            recorded,
+            &form,
+            "/actor/id",
+            &["/sender/id", "/user/id", "/user_id"],
+        );
+        assert_one_of(
+            recorded,
+            &form,
+            "/triggering_actor/login",
+            &["/workflow_run/triggering_actor/login"],
+        );
+    }
+    // A ping of an organisation's hook is all that has none.
+    assert!(with_actor + 1 >= all.len(), "{with_actor} of {}", all.len());
+}
+
+#[test]
+fn a_commit_is_there_where_the_body_has_one() {
+    let is_commit = |text: &String| {
+        text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit()) && text.chars().any(|c| c != '0')
+    };
+    let paths = [
+        "/after",
+        "/sha",
+        "/checkout_sha",
+        "/deployment/sha",
+        "/workflow_run/head_sha",
+        "/workflow_job/head_sha",
+        "/check_run/head_sha",
+        "/check_suite/head_sha",
+        "/review/commit_id",
+        "/pull_request/head/sha",
+        "/pull_request/merge_commit_sha",
+        "/release/target_commitish",
+        "/object_attributes/last_commit/id",
+        "/object_attributes/merge_commit_sha",
+        "/merge_request/last_commit/id",
+    ];
+    let mut with_commit = 0;
+    for recorded in recorded::all() {
+        let stated: Vec<_> = stated(&recorded.json, &paths)
+            .into_iter()
+            .filter(is_commit)
+            .collect();
+        let form = form_of(&recorded);
+        let commit = form["commit"].as_str().map(str::to_owned);
+        assert_eq!(
+            commit.is_some(),
+            !stated.is_empty(),
+            "{}: {commit:?} {stated:?}",
+            recorded.name()
+        );
+        assert!(
+            commit.is_none_or(|commit| stated.contains(&commit)),
+            "{}",
+            recorded.name()
+        );
+        with_commit += usize::from(!stated.is_empty());
+        for (path, member) in [("/before", "/ref/before"), ("/after", "/ref/after")] {
+            assert_eq!(
+                recorded.json.pointer(path),
+                form.pointer(member),
+                "{}",
+                recorded.name()
+            );
+        }
+        if let Some(commits) = recorded.json["commits"].as_array() {
+            let ids: Vec<_> = commits.iter().map(|commit| commit["id"].clone()).collect();
+            let none = Value::Array(vec![]);
+            assert_eq!(
+                form.get("commits").unwrap_or(&none),
+                &Value::from(ids),
+                "{}",
+                recorded.name()
+            );
+        }
+    }
+    assert!(with_commit == 0 || with_commit > 40, "{with_commit}");
+}
+
+#[test]
+fn no_outcome_is_unknown_that_the_body_states() {
+    let conclusions = [
+        "/workflow_run/conclusion",
+        "/workflow_job/conclusion",
+        "/check_run/conclusion",
+        "/check_suite/conclusion",
+    ];
+    let is_final = |state: &String| {
+        let not_final = [
+            "pending",
+            "queued",
+            "waiting",
+            "in_progress",
+            "inactive",
+            "commented",
+            "opened",
+            "open",
+        ];
+        !not_final.contains(&state.as_str())
+    };
+    let mut checked = 0;
+    for recorded in recorded::all() {
+        let body = &recorded.json;
+        let mut states = stated(body, &conclusions);
+        match recorded.event.as_str() {
+            "status" => states.extend(stated(body, &["/state"])),
+            "deployment_status" => states.extend(stated(body, &["/deployment_status/state"])),
+            "pull_request_review" => states.extend(stated(body, &["/review/state"])),
+            "pull_request" => states.extend(stated(body, &["/pull_request/state"])),
+            "Merge Request Hook" => states.extend(stated(body, &["/object_attributes/state"])),
+            _ => {}
+        }
+        states.retain(is_final);
+        if states.is_empty() {
+            continue;
+        }
+        checked += 1;
+        let outcome = form_of(&recorded)["outcome"].clone();
+        assert_ne!(outcome, "unknown", "{}: {states:?}", recorded.name());
+        // The words that mean the same everywhere are taken at their word.
+        for same in ["success", "failure", "cancelled", "skipped"] {
+            if states.iter().any(|state| state == same) {
+                assert_eq!(outcome, same, "{}", recorded.name());
+            }
+        }
+    }
+    assert!(checked == 0 || checked >= 15, "{checked}");
+}
+
+#[test]
+fn changes_runs_jobs_and_deployments_are_there_where_the_body_has_them() {
+    let members: [(&str, &[&str]); 11] = [
+        (
+            "/change/author_id",
+            &["/pull_request/user/id", "/object_attributes/author_id"],
+        ),
+        ("/change/base_ref", &["/pull_request/base/ref"]),
+        ("/review/id", &["/review/id"]),
+        (
+            "/run/id",
+            &[
+                "/workflow_run/id",
+                "/workflow_job/run_id",
+                "/check_suite/id",
+                "/check_run/check_suite/id",
+            ],
+        ),
+        ("/run/workflow_id", &["/workflow_run/workflow_id"]),
+        ("/job/id", &["/workflow_job/id", "/check_run/id"]),
+        ("/job/name", &["/workflow_job/name", "/check_run/name"]),
+        ("/job/runner", &["/workflow_job/runner_name"]),
+        ("/deployment/id", &["/deployment/id"]),
+        ("/deployment/environment", &["/deployment/environment"]),
+        ("/deployment/status", &["/deployment_status/state"]),
+    ];
+    for recorded in recorded::all() {
+        let form = form_of(&recorded);
+        for (member, paths) in members {
+            let is_note = recorded.event == "Note Hook" || recorded.event == "Issue Hook";
+            if !(is_note && member.starts_with("/change")) {
+                assert_one_of(&recorded, &form, member, paths);
+            }
+        }
+        let numbers = [
+            ("/change/number", "/pull_request/number"),
+            ("/run/number", "/workflow_run/run_number"),
+            ("/run/attempt", "/workflow_run/run_attempt"),
+        ];
+        for (member, path) in numbers {
+            if let Some(number) = recorded.json.pointer(path) {
+                assert_eq!(
+                    form.pointer(member),
+                    Some(number),
+                    "{}: {member}",
+                    recorded.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn artifacts_and_settings_are_there_where_the_body_has_them() {
+    for recorded in recorded::all() {
+        let form = form_of(&recorded);
+        let body = &recorded.json;
+        let has = |list: &str| {
+            form.get(list)
+                .is_some_and(|list| !list.as_array().unwrap().is_empty())
+        };
+        if body.get("release").or(body.get("registry_package")).is_some() {
+            assert!(has("artifacts"), "{}", recorded.name());
+        }
+        for event in [
+            "branch_protection_rule",
+            "member",
+            "membership",
+            "team",
+            "secret_scanning_alert",
+        ] {
+            assert!(
+                recorded.event != event || has("config_change"),
+                "{}",
+                recorded.name()
+            );
+        }
+        let Some(changes) = body.get("changes").and_then(Value::as_object) else {
+            continue;
+        };
+        for (name, change) in changes
+            .iter()
+            .filter(|(_, change)| change.get("from").is_some_and(Value::is_boolean))
+        {
+            let rows = form["config_change"].as_array().unwrap();
+            let row = rows
+                .iter()
+                .find(|row| row["path"].as_str().unwrap().ends_with(name.as_str()));
+            assert_eq!(
+                row.unwrap()["from"],
+                change["from"],
+                "{}: {name}",
+                recorded.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_form_says_how_it_came_and_is_read_again() {
+    for recorded in recorded::all() {
+        let form = read(recorded.adapter, &recorded.event, &recorded.body).unwrap();
+        let json: Value = serde_json::from_slice(&form.clone().into_json()).unwrap();
+        assert_eq!(json["id"], "h1/d1");
+        let provider = recorded.adapter.name().split('/').next().unwrap();
+        let mut source = json!({
+            "id": "forge", "provider": provider, "host": "forge.example", "native_event": recorded.event,
+            "delivery_id": "d1", "hook_id": "h1",
+        });
+        if let Some(action) = json.pointer("/source/native_action") {
+            source["native_action"] = action.clone();
+        }
+        if recorded.event == "ping" {
+            source["hook_id"] = recorded.json["hook_id"].to_string().into();
+        }
+        assert_eq!(json["source"], source, "{}", recorded.name());
+        assert!(form.other.is_empty());
+        let again = counterfoil_event::normal::NormalEvent::parse(&form.clone().into_json()).unwrap();
+        assert_eq!(again, form, "{}", recorded.name());
+    }
+}
+
+/// Whole forms, of bodies written for it.
+#[test]
+fn a_merge_says_who_merged_what_of_whom_into_what() {
+    let (head, merge) = ("a".repeat(40), "b".repeat(40));
+    let body = json!({
+        "action": "closed",
+        "number": 7,
+        "pull_request": {
+            "number": 7, "merged": true, "merge_commit_sha": merge, "merged_at": "2026-11-22T09:30:00Z",
+            "closed_at": "2026-11-22T09:30:01Z",
+            "user": {"id": 1, "login": "author", "type": "User"},
+            "head": {"ref": "feature", "sha": head}, "base": {"ref": "main"},
+        },
+        "repository": {"id": 5, "full_name": "acme/widgets", "private": true},
+        "organization": {"id": 9, "login": "acme"},
+        "sender": {"id": 2, "login": "merger", "type": "User"},
+    });
+    let expected = json!({
+        "id": "h1/d1", "type": "scm.change.merged", "outcome": "success", "occurred_at": "2026-11-22T09:30:00Z",
+        "source": {
+            "id": "forge", "provider": "github", "host": "forge.example", "native_event": "pull_request",
+            "native_action": "closed", "delivery_id": "d1", "hook_id": "h1",
+        },
+        "actor": {"kind": "user", "id": "2", "login": "merger"},
+        "org": {"id": "9", "login": "acme"},
+        "repo": {"id": "5", "full_name": "acme/widgets"},
+        "commit": merge,
+        "change": {
+            "number": 7, "author_id": "1", "author": "author", "head_sha": head, "base_ref": "main", "merge_sha": merge,
+        },
+    });
+    assert_eq!(form(Adapter::GitHub, "pull_request", &body), expected);
+}
+
+#[test]
+fn a_deployment_s_approval_says_who_was_asked_and_what_they_said() {
+    let body = json!({
+        "action": "rejected", "comment": "not on a Friday", "since": "2026-11-22T09:30:00Z",
+        "approver": {"id": 3, "login": "lead", "type": "User"},
+        "reviewers": [
+            {"type": "User", "reviewer": {"id": 3, "login": "lead"}},
+            {"type": "Team", "reviewer": {"id": 4, "name": "Release Team", "slug": "release"}},
+        ],
+        "workflow_job_run": {"id": 8, "environment": "production"},
+        "workflow_run": {"id": 6, "run_number": 2, "head_sha": "c".repeat(40), "event": "push"},
+        "sender": {"id": 99, "login": "octo", "type": "User"},
+    });
+    let form = form(Adapter::GitHub, "deployment_review", &body);
+    let expected = json!({
+        "state": "rejected", "reason": "not on a Friday",
+        "reviewers": [{"kind": "user", "id": "3", "login": "lead"}, {"id": "4", "login": "release"}],
+    });
+    assert_eq!(form["decision"], expected);
+    assert_eq!(form["actor"]["login"], "lead");
+    assert_eq!(form["deployment"], json!({"environment": "production"}));
+    assert_eq!(form["run"], json!({"id": "6", "number": 2, "trigger": "push"}));
+    assert_eq!(form["commit"], "c".repeat(40));
+}
+
+#[test]
+fn a_rule_s_change_says_what_it_was_and_what_it_is() {
+    let body = json!({
+        "action": "edited",
+        "rule": {"id": 1, "name": "main", "admin_enforced": true, "checks": ["a"], "updated_at": "2026-11-22T09:30:00Z"},
+        "changes": {"admin_enforced": {"from": false}, "checks": {"from": []}, "gone": {"from": 3}},
+    });
+    let form = form(Adapter::GitHub, "branch_protection_rule", &body);
+    let expected = json!([
+        {"path": "rule.id", "to": 1},
+        {"path": "rule.name", "to": "main"},
+        {"path": "rule.admin_enforced", "from": false, "to": true},
+        {"path": "rule.checks", "from": "[]", "to": "[\"a\"]"},
+        {"path": "rule.gone", "from": 3},
+    ]);
+    assert_eq!(form["config_change"], expected);
+    assert_eq!(form["occurred_at"], "2026-11-22T09:30:00Z");
+
+    let body = json!({
+        "action": "renamed", "repository": {"full_name": "acme/gadgets"},
+        "changes": {"repository": {"name": {"from": "widgets"}}},
+    });
+    let form = super::form(Adapter::GitHub, "repository", &body);
+    assert_eq!(
+        form["config_change"],
+        json!([{"path": "repository.repository.name", "from": "widgets"}])
+    );
+}
+
+#[test]
+fn a_release_and_a_package_name_their_files_and_digests() {
+    let digest = format!("sha256:{}", "d".repeat(64));
+    let body = json!({
+        "action": "published",
+        "release": {"tag_name": "v1", "assets": [{"name": "a.tar.gz", "digest": digest}], "published_at": "2026-11-22T09:30:00Z"},
+    });
+    let release = form(Adapter::GitHub, "release", &body);
+    assert_eq!(
+        release["artifacts"],
+        json!([{"name": "a.tar.gz", "digest": digest, "tag": "v1"}])
+    );
+    assert_eq!(release["ref"], json!({"name": "refs/tags/v1"}));
+
+    let body = json!({
+        "action": "published",
+        "registry_package": {
+            "id": 1, "name": "@acme/widgets", "package_type": "npm",
+            "package_version": {
+                "version": "1.0.0", "target_oid": "e".repeat(40),
+                "package_files": [{"name": "widgets.tgz", "sha256": "d".repeat(64)}],
+            },
+        },
+    });
+    let package = form(Adapter::GitHub, "registry_package", &body);
+    let expected = json!([
+        {"name": "@acme/widgets", "purl": "pkg:npm/%40acme/widgets@1.0.0", "tag": "1.0.0"},
+        {"name": "widgets.tgz", "digest": digest, "tag": "1.0.0"},
+    ]);
+    assert_eq!(package["artifacts"], expected);
+    assert_eq!(package["commit"], "e".repeat(40));
+}
+
+#[test]
+fn what_gitlab_says_of_a_pipeline_a_job_and_a_deployment_is_found() {
+    let sha = "f".repeat(40);
+    let body = json!({
+        "object_kind": "pipeline",
+        "object_attributes": {
+            "id": 31, "iid": 3, "ref": "v1", "tag": true, "sha": sha, "source": "merge_request_event", "status": "success",
+            "created_at": "2016-08-12 15:23:28 UTC", "finished_at": "2016-08-12 15:26:29 UTC",
+        },
+        "merge_request": {"iid": 1, "target_branch": "main"},
+        "user": {"id": 1, "username": "root"},
+        "project": {"id": 7, "path_with_namespace": "acme/widgets"},
+    });
+    let pipeline = form(Adapter::GitLab, "Pipeline Hook", &body);
+    assert_eq!(
+        pipeline["run"],
+        json!({"id": "31", "number": 3, "trigger": "merge_request_event"})
+    );
+    assert_eq!(pipeline["ref"], json!({"name": "refs/tags/v1"}));
+    assert_eq!(pipeline["change"], json!({"number": 1, "base_ref": "main"}));
+    assert_eq!(
+        (&pipeline["commit"], &pipeline["occurred_at"]),
+        (&json!(sha), &json!("2016-08-12T15:26:29Z"))
+    );
+
+    let body = json!({
+        "object_kind": "build", "ref": "main", "tag": false, "sha": sha, "build_id": 19, "build_name": "test",
+        "build_status": "failed", "pipeline_id": 31, "runner": {"id": 3, "description": "runner-1"},
+        "environment": {"name": "staging"}, "project_id": 7,
+    });
+    let job = form(Adapter::GitLab, "Job Hook", &body);
+    assert_eq!(
+        job["job"],
+        json!({"id": "19", "name": "test", "runner": "runner-1"})
+    );
+    assert_eq!(
+        (&job["run"]["id"], &job["deployment"]["environment"]),
+        (&json!("31"), &json!("staging"))
+    );
+    assert_eq!(job["ref"]["name"], "refs/heads/main");
+
+    let body = json!({
+        "object_kind": "deployment", "status": "success", "deployment_id": 15, "deployable_id": 19, "environment": "production",
+        "short_sha": &sha[..8], "commit_url": format!("https://gitlab.example/acme/widgets/-/commit/{sha}"),
+        "status_changed_at": "2026-11-22 09:30:00 +0100", "user": {"id": 1, "username": "root"},
+    });
+    let deployment = form(Adapter::GitLab, "Deployment Hook", &body);
+    let expected = json!({"id": "15", "environment": "production", "status": "success"});
+    assert_eq!(deployment["deployment"], expected);
+    assert_eq!(
+        (&deployment["commit"], &deployment["occurred_at"]),
+        (&json!(sha), &json!("2026-11-22T09:30:00+01:00"))
+    );
+
+    let body = json!({
+        "event_name": "user_remove_from_group", "group_id": 4, "group_path": "acme", "user_id": 64, "user_username": "leaver",
+        "group_access": "Developer",
+    });
+    let member = form(Adapter::GitLab, "Member Hook", &body);
+    assert_eq!(member.get("actor"), None, "nobody says who did it");
+    let expected = json!([
+        {"path": "member.login", "from": "leaver"}, {"path": "member.id", "from": 64}, {"path": "member.role", "from": "Developer"},
+    ]);
+    assert_eq!(member["config_change"], expected);
+    assert_eq!(member["org"], json!({"id": "4", "login": "acme"}));
+}
