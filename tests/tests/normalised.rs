@@ -182,7 +182,7 @@ async fn every_recorded_delivery_renormalises_and_is_found_by_its_repository() {
         let found = counterfoil_event::adapter::differences(
             &annotations,
             &attributes,
-            bodies[index as usize - 1].2.as_slice(),
+            bodies[usize::try_from(index).unwrap() - 1].2.as_slice(),
         );
         assert_eq!(found, Ok(vec![]), "{path:?}");
     }

@@ -233,4 +233,41 @@ mod tests {
         assert_eq!(keys.len(), 2);
         assert!(keys.is_sorted());
     }
+
+    #[test]
+    fn an_event_is_filed_under_all_that_it_may_be_looked_for_by() {
+        let id = |digit: &str| digit.repeat(40);
+        let form = serde_json::json!({
+            "id": "1", "type": "scm.change.merged", "commit": id("a"), "commits": [id("b"), 7], "ref": {"after": id("c"), "before": id("9")},
+            "change": {"head_sha": id("d"), "merge_sha": id("e")}, "review": {"commit": id("f")},
+            "repo": {"id": "5", "full_name": "Acme/Widgets"}, "run": {"id": 6, "number": 99}, "deployment": {"environment": "prod"},
+            "actor": {"id": "7", "login": "one"}, "triggering_actor": {"login": "two"}, "artifacts": [{"name": "x", "digest": "sha256:1"}],
+        });
+        let keys = IndexKey::of_normal_form(form.to_string().as_bytes());
+        let commits = ["a", "b", "c", "d", "e", "f"].map(|digit| (IndexAttribute::Commit, id(digit)));
+        let others = [
+            (IndexAttribute::Repository, "5"),
+            (IndexAttribute::Repository, "acme/widgets"),
+            (IndexAttribute::Run, "6"),
+            (IndexAttribute::Environment, "prod"),
+            (IndexAttribute::Actor, "7"),
+            (IndexAttribute::Actor, "one"),
+            (IndexAttribute::Actor, "two"),
+            (IndexAttribute::Artifact, "SHA256:1"),
+        ];
+        let others = others.map(|(attribute, value)| (attribute, value.to_owned()));
+        let expected = IndexKey::of_terms(&[&commits[..], &others[..]].concat());
+        assert_eq!(keys, expected);
+
+        let deleted = format!(r#"{{"ref":{{"after":"{}"}}}}"#, id("0"));
+        for nothing in [
+            &deleted,
+            "",
+            "[]",
+            "no JSON",
+            r#"{"commit":7,"repo":null,"artifacts":{}}"#,
+        ] {
+            assert_eq!(IndexKey::of_normal_form(nothing.as_bytes()), [], "{nothing}");
+        }
+    }
 }

@@ -32,8 +32,10 @@
 pub mod adapter;
 mod annotations;
 mod attributes;
+pub mod cdevents;
 pub mod cloudevents;
 mod display;
+pub mod dsse;
 mod entry;
 mod event;
 pub mod hec;
@@ -50,6 +52,6 @@ pub use display::is_deceptive;
 pub use entry::{CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
 pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts, NormalFormTooLong};
 pub use index::{IndexAttribute, IndexKey, UnknownIndexAttribute};
-pub use own::{Genesis, GenesisError, conflict_event, oidc_keys_event};
+pub use own::{Genesis, GenesisError, conflict_event, dsse_key_event, oidc_keys_event};
 pub use submitter::{Authentication, EvidenceTooLong, SourceId, Submitter};
 pub use validate::{FieldViolation, InvalidEvent, Problem};

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::Event;
 
 const GENESIS_MEDIA_TYPE: &str = "application/vnd.counterfoil.genesis+json";
+/// RFC 7468.
+const PEM_MEDIA_TYPE: &str = "application/x-pem-file";
 /// RFC 7517, section 8.5.2.
 const KEYS_MEDIA_TYPE: &str = "application/jwk-set+json";
 const CONFLICT_MEDIA_TYPE: &str = "application/vnd.counterfoil.conflict+json";
@@ -120,4 +122,20 @@ pub fn oidc_keys_event(issuer: &str, jwk_set: Bytes) -> Event {
         .finalize();
     let id = format!("oidc-keys-{digest}");
     Event::own_about("log.oidc_keys", id, issuer.to_owned(), KEYS_MEDIA_TYPE, jwk_set)
+}
+
+/// The record of a public key whose signatures on DSSE envelopes the log believes from then on.
+///
+/// Type `log.dsse_key`, id `dsse-key-` and the fingerprint, which is also the subject: the same key again is the same record.
+/// The fingerprint is `sha256:` and the digest of the key's SubjectPublicKeyInfo in DER; the payload is the key in PEM.
+pub fn dsse_key_event(fingerprint: &str, pem: &str) -> Event {
+    let id = format!("dsse-key-{fingerprint}");
+    let payload = Bytes::copy_from_slice(pem.as_bytes());
+    Event::own_about(
+        "log.dsse_key",
+        id,
+        fingerprint.to_owned(),
+        PEM_MEDIA_TYPE,
+        payload,
+    )
 }

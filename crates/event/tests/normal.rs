@@ -186,6 +186,7 @@ fn times_are_written_as_events_have_them() {
         "1970-01-01T00:00:01.5Z"
     );
     assert_eq!(Time::from_unix_s(i64::MAX), None);
+    assert_eq!(Time::from_unix_s(-100_000_000_000), None, "a year before Christ");
     assert!(Time::try_from("2026-11-22T09:30:00+01:00").is_ok());
     assert!(Time::try_from("2026-11-22 09:30:00").is_err());
 }

@@ -10,7 +10,7 @@ use counterfoil_note::Origin;
 
 use crate::{
     access::{Role, TokenId},
-    setup, source,
+    dsse_key, setup, source,
     token::Expiry,
 };
 
@@ -52,6 +52,9 @@ pub(crate) enum Command {
     Source(source::Command),
     /// Make, list and revoke API tokens
     Token(Token),
+    /// Say whose signatures on DSSE envelopes are believed
+    #[command(subcommand)]
+    DsseKey(dsse_key::Command),
 }
 
 /// API tokens let programs in: each has roles, a source to submit as, and logs. A running server takes changes within a second.

@@ -2,11 +2,11 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use counterfoil_event::{Event, Submitter, adapter};
+use counterfoil_event::{Event, adapter};
 use counterfoil_log::{Log, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
 use tokio::task;
 
-use crate::grpc::Refusal;
+use crate::{access::Submitting, grpc::Refusal};
 
 /// Hashing and compressing more than this holds up an async worker for too long.
 const INLINE_BYTES: usize = 256 * 1024;
@@ -46,7 +46,7 @@ impl Group {
     /// fail their neighbours.
     pub(crate) fn new(
         log: &Log,
-        submitter: &Submitter,
+        submitter: &Submitting,
         bytes: usize,
         events: impl Iterator<Item = Result<Event, Refusal>>,
     ) -> Self {
@@ -55,7 +55,8 @@ impl Group {
             let events = events
                 .map(|event| {
                     let event = adapter::submitted(event?)?;
-                    prepared.push(log.prepare(event, submitter));
+                    let submitter = submitter.of(log.name(), &event)?;
+                    prepared.push(log.prepare(event, &submitter));
                     Ok(())
                 })
                 .collect();

@@ -6,6 +6,7 @@ mod access;
 mod cli;
 mod connections;
 mod deliveries;
+mod dsse_key;
 mod export;
 mod fsck;
 #[doc(hidden)]
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
         cli::Command::Source(command) => source::run(&command),
         cli::Command::Setup(arguments) => setup::run(&arguments),
         cli::Command::Token(arguments) => token::run(&arguments),
+        cli::Command::DsseKey(command) => dsse_key::run(&command),
     };
     result.unwrap_or_else(|error| {
         eprintln!("counterfoild: {error:#}");

@@ -181,7 +181,7 @@ async fn serve(
     logs: Logs,
 ) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
-    let access = Access::start(settings, &arguments.data, &logs)?;
+    let access = Access::start(settings, &arguments.data, &logs).await?;
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("can't listen on {}", arguments.listen))?;

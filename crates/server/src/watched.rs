@@ -80,6 +80,16 @@ impl<T: Send + Sync + 'static> Watched<T> {
 }
 
 impl<T> Watched<T> {
+    /// What is understood now.
+    pub(crate) fn current(&self) -> Set<T> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until something else is understood. False if nothing ever will be.
+    pub(crate) async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+
     /// What is understood now of the file of that name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<T>> {
         self.0.borrow().get(name).cloned()

@@ -1,6 +1,6 @@
 //! Bodies that are too long, too slow or broken, and connections in plenty.
 
-use std::{fs, io::Write as _, net::TcpStream, time::Duration};
+use std::{fs, io::Write as _, net::TcpStream};
 
 use counterfoil_merkle::Suite;
 

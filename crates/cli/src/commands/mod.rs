@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+mod dsse;
 pub(crate) mod evidence;
 mod find;
 mod get;

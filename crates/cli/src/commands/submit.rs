@@ -5,9 +5,17 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use counterfoil_client::{Outbox, Queued, Submitted};
-use counterfoil_event::{Event, EventParts, adapter, limits::MAX_DATA_BYTES};
+use counterfoil_event::{
+    Authentication, Event, EventParts,
+    adapter::{self, statement_type},
+    cloudevents,
+    dsse::{self, Envelope},
+    limits::MAX_DATA_BYTES,
+    normal::Word,
+};
 use jiff::Timestamp;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     failure::{Exit, Failure},
@@ -17,12 +25,17 @@ use crate::{
     recording::{OnRecord, Recorded, Recorder, RecordingOptions, claim},
 };
 
+/// A payload of the largest size in base64, and what is around it.
+const MAX_CLOUDEVENT_BYTES: usize = 36 << 20;
+
 /// Record an event and print where it stands in the log
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   counterfoil submit --type ci.run.finished --source https://ci.example/acme/widgets --id run-42 \\
     --content-type application/json --data '{\"outcome\":\"success\"}' --receipt run-42.tlog-proof
+  counterfoil submit --dsse provenance.json --source https://ci.example/acme/widgets
+  counterfoil submit --cloudevent event.json
 
 The same source and id again is the same event: it is recorded once, however often it is sent.
 
@@ -30,12 +43,12 @@ If the log is away, slow or full, the event is queued on this machine, the comma
 `submit` or `outbox flush` delivers it. An event with an id of its own should come with its --time: else it gets the time
 at which it was queued, and is another event than the same command makes when the log is there.")]
 pub(crate) struct Arguments {
-    /// What happened, such as ci.run.finished
-    #[arg(long = "type", value_name = "TYPE")]
-    event_type: String,
+    /// What happened, such as ci.run.finished [default: for a DSSE envelope, what its statement is about]
+    #[arg(long = "type", value_name = "TYPE", required_unless_present_any = ["cloudevent", "dsse"])]
+    event_type: Option<String>,
     /// Who says so, by custom a URI
-    #[arg(long)]
-    source: String,
+    #[arg(long, required_unless_present = "cloudevent")]
+    source: Option<String>,
     /// With the source, names the event [default: random]
     #[arg(long)]
     id: Option<String>,
@@ -59,6 +72,15 @@ pub(crate) struct Arguments {
     /// The payload, from a file or, for -, from standard input
     #[arg(long, value_name = "FILE")]
     data_file: Option<PathBuf>,
+    /// The payload, a DSSE envelope, from a file or, for -, from standard input. Its event is named by its digest, so that it is
+    /// recorded once
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "data_file", "content_type"])]
+    dsse: Option<PathBuf>,
+    /// The event as a whole, a CloudEvent in JSON, from a file or, for -, from standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "event_type", "source", "id", "subject", "time", "content_type", "data", "data_file", "dsse", "extensions",
+    ])]
+    cloudevent: Option<PathBuf>,
     /// An extension attribute; may be given again
     #[arg(long = "ext", value_name = "NAME=VALUE", value_parser = extension)]
     extensions: Vec<(String, String)>,
@@ -72,6 +94,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let receipt_file = arguments.receipt.clone();
     let recorder = Recorder::new(&arguments.recording, common)?;
+    let is_signed = arguments.dsse.is_some();
     let event = event(arguments)?;
 
     // Whoever got no answer needs the id, and the time, to send the same event again.
@@ -91,7 +114,12 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         None => Ok(()),
     };
     match recorder.record(&event, keep).await.map_err(again)? {
-        Recorded::OnRecord(on_record) => print_recorded(&on_record, &event, receipt_file.as_deref(), output),
+        Recorded::OnRecord(on_record) => {
+            if is_signed {
+                warn_unless_signer_is_known(&on_record);
+            }
+            print_recorded(&on_record, &event, receipt_file.as_deref(), output);
+        }
         Recorded::Queued { queued, why } => {
             print_queued(&recorder.outbox, queued, &why, &event, output);
             if receipt_file.is_some() {
@@ -102,6 +130,17 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         }
     }
     Ok(())
+}
+
+/// Who signed counts only where the log knows the key, and an entry says which way it was.
+fn warn_unless_signer_is_known(on_record: &OnRecord) {
+    let authentication = on_record.submitted.verified.entry().authentication();
+    if authentication != Authentication::Dsse {
+        eprintln!(
+            "warning: no key that the log knows signed the envelope; the entry says how its sender was known: {}",
+            authentication.as_str()
+        );
+    }
 }
 
 /// Writes a receipt as text.
@@ -189,32 +228,69 @@ fn print_recorded(on_record: &OnRecord, event: &Event, receipt_file: Option<&Pat
 }
 
 fn event(arguments: Arguments) -> Result<Event, Failure> {
-    let data = match (arguments.data, arguments.data_file) {
-        (Some(text), _) => text.into_bytes(),
-        (None, Some(path)) => files::read(&path, MAX_DATA_BYTES)?,
-        (None, None) => Vec::new(),
-    };
-    let (id, time) = match arguments.id {
-        // The same command again must be the same event, so no time is made up.
-        Some(id) => (id, arguments.time),
-        None if arguments.time.is_empty() => (random_id()?, claim(Timestamp::now())),
-        None => (random_id()?, arguments.time),
+    if let Some(path) = &arguments.cloudevent {
+        let json = files::read(path, MAX_CLOUDEVENT_BYTES)?;
+        return cloudevents::from_json(&json)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())));
+    }
+    let parts = match &arguments.dsse {
+        Some(path) => envelope(path)?,
+        None => payload(&arguments)?,
     };
     let event = Event::try_from(EventParts {
-        id,
-        source: arguments.source,
-        event_type: arguments.event_type,
+        id: arguments.id.unwrap_or(parts.id),
+        source: arguments.source.expect("the command line has a source"),
+        event_type: arguments.event_type.unwrap_or(parts.event_type),
         subject: arguments.subject,
-        time,
-        data_content_type: arguments.content_type,
-        data: Bytes::from(data),
+        time: if arguments.time.is_empty() {
+            parts.time
+        } else {
+            arguments.time
+        },
         extensions: arguments.extensions,
+        ..parts
     })
     .map_err(|invalid| Failure::usage(invalid.to_string()))?;
     // The log would refuse it, perhaps long after it was queued.
     adapter::submitted(event.clone())
         .map_err(|invalid| Failure::usage(format!("the payload is {invalid}")))?;
     Ok(event)
+}
+
+/// The payload, and what an event has of which nobody says the id.
+fn payload(arguments: &Arguments) -> Result<EventParts, Failure> {
+    let data = match (&arguments.data, &arguments.data_file) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(path)) => files::read(path, MAX_DATA_BYTES)?,
+        (None, None) => Vec::new(),
+    };
+    let (id, time) = match arguments.id {
+        // The same command again must be the same event, so no time is made up.
+        Some(_) => (String::new(), String::new()),
+        None => (random_id()?, claim(Timestamp::now())),
+    };
+    Ok(EventParts {
+        id,
+        time,
+        data_content_type: arguments.content_type.clone(),
+        data: Bytes::from(data),
+        ..EventParts::default()
+    })
+}
+
+/// An envelope as a payload. Who signed it is for the log to find out.
+fn envelope(path: &Path) -> Result<EventParts, Failure> {
+    let data = files::read(path, dsse::MAX_ENVELOPE_BYTES)?;
+    let envelope =
+        Envelope::parse(&data).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let event_type = statement_type(&envelope).unwrap_or(Word::ArtifactSigned.into());
+    Ok(EventParts {
+        id: format!("sha256:{}", hex::encode(Sha256::digest(&data))),
+        event_type: event_type.to_string(),
+        data_content_type: dsse::MEDIA_TYPE.to_owned(),
+        data: Bytes::from(data),
+        ..EventParts::default()
+    })
 }
 
 /// 128 random bits in hex.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use counterfoil_client::Leaf;
+use counterfoil_dsse::PublicKey;
 use counterfoil_event::limits::MAX_DATA_BYTES;
 use counterfoil_note::{Policy, SignedHead, VerifierKey};
 use counterfoil_verify::{MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, VerifiedReceipt, WitnessedReceipt};
 use serde_json::json;
 
 use crate::{
-    commands::evidence,
+    commands::{dsse::signed_by, evidence},
     failure::{Exit, Failure},
     files,
     options::Common,
@@ -23,6 +24,7 @@ use crate::{
 Example:
   counterfoil verify run-42.tlog-proof --payload run.json --policy trust.policy
   counterfoil verify run-42.tlog-proof --payload run.json --log-key @log.vkey
+  counterfoil verify built.tlog-proof --payload provenance.json --dsse-key release.pem --log-key @log.vkey
   counterfoil verify run-42.tlog-proof --server http://127.0.0.1:7480
   counterfoil verify --evidence fork.evidence --log-key @log.vkey
 
@@ -33,6 +35,9 @@ pub(crate) struct Arguments {
     /// What was recorded, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "evidence")]
     payload: Option<PathBuf>,
+    /// A public key in PEM that has to have signed the payload, a DSSE envelope
+    #[arg(long, value_name = "FILE", requires = "payload")]
+    dsse_key: Option<PathBuf>,
 }
 
 /// What to check.
@@ -65,15 +70,20 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         .verify_by(&policy)
         .map_err(|error| refused(path, &receipt, &error))?;
     let verified = witnessed.receipt();
+    let mut payload = None;
     if let Some(path) = &arguments.payload {
-        let payload = files::read(path, MAX_DATA_BYTES)?;
-        verified.commits_to_payload(&payload).map_err(|error| {
+        let payload = payload.insert(files::read(path, MAX_DATA_BYTES)?);
+        verified.commits_to_payload(payload).map_err(|error| {
             Failure::untrusted(format!("{} is not what was recorded: {error}", path.display())).hint(format!(
                 "leaf {} is in the log; but this payload, or the salt in the receipt, is not what it was made with",
                 receipt.index
             ))
         })?;
     }
+    let signer = match (&payload, &arguments.dsse_key) {
+        (Some(payload), Some(key)) => Some(signed_by(key, payload)?),
+        _ => None,
+    };
     let live = match &common.server {
         Some(_) => Some(ask(verified, &receipt, common).await.map_err(|failure| {
             let fact = format!(
@@ -88,6 +98,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     let proved = Proved {
         policy: &policy,
         witnessed: &witnessed,
+        signer: signer.as_ref(),
         live: live.as_ref(),
     };
     report(&arguments, &proved, output);
@@ -138,6 +149,7 @@ async fn ask(verified: &VerifiedReceipt, receipt: &Receipt, common: &Common) -> 
 struct Proved<'a> {
     policy: &'a Policy,
     witnessed: &'a WitnessedReceipt,
+    signer: Option<&'a PublicKey>,
     live: Option<&'a Live>,
 }
 
@@ -171,6 +183,12 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
                 None => format!("{} bytes, {}", entry.payload_length(), entry.media_type()),
             },
         );
+    if let Some(key) = learnt.signer {
+        proved.add(
+            "signed",
+            format!("by the {} key {}", key.algorithm(), key.fingerprint()),
+        );
+    }
     for cosigned in &cosigned {
         proved.add("cosigned", cosigned);
     }
@@ -218,6 +236,7 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
         "cosignatures": cosigned,
         "quorum": learnt.policy.quorum().to_string(),
         "payload_verified": arguments.payload.is_some(),
+        "dsse_key": learnt.signer.map(|key| key.fingerprint().to_string()),
         "live_tree_head": live.map(|live| TreeHead::from(&live.head)),
         "source": live.and_then(|live| live.source.as_deref()),
         "id": live.and_then(|live| live.id.as_deref()),

@@ -38,12 +38,12 @@ pub(super) fn everything(body: &Body<'_>, form: &mut NormalEvent) {
     form.review.id = body.review.id.id();
     form.review.state = body.review.state.text();
     form.review.commit = body.review.commit_id.commit();
+    deployment(body, form);
     check_suite(&body.check_suite, form);
     check_run(&body.check_run, form);
     workflow_job(&body.workflow_job, form);
     workflow_run(&body.workflow_run, form);
     form.run.path = form.run.path.take().or_else(|| body.workflow.path.text());
-    deployment(body, form);
     artifacts(body, form);
     commit(body, form);
 }

@@ -3,7 +3,7 @@
 use super::{
     Native,
     fill::{self, setting},
-    hub::{Body, Package},
+    hub::{Account, Body, Package},
     json::{self, Leaf},
     purl::purl,
 };
@@ -259,6 +259,9 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
 json::objects! {
     Stamps { updated_at, name, id }
     FromTo { from, to }
+    OwnerChange { owner: Owner<'a> }
+    Owner { from: OwnerBefore<'a> }
+    OwnerBefore { user: Account<'a>, organization: Account<'a> }
 }
 
 /// Who was asked whether a deployment may go on, and what they said.
@@ -290,27 +293,35 @@ fn reviewer(reviewer: &super::hub::Reviewer<'_>) -> Actor {
     }
 }
 
-/// What a registry has now: one artifact, and one for each file of it.
+/// What a registry has now: the version by its digest or number, what its tag leads to if that is something else, and each file.
 fn package(package: &Package<'_>, form: &mut NormalEvent) {
     let version = &package.package_version;
-    let name = package.name.text();
     let number = version.version.text();
-    let tag = &version.container_metadata.tag;
-    let is_digest = number
-        .as_deref()
-        .is_some_and(|version| version.starts_with("sha256:"));
-    let digest = tag.digest.text().or_else(|| number.clone().filter(|_| is_digest));
-    if !package.id.is_there() && name.is_none() {
+    let by_digest = number.clone().filter(|version| version.starts_with("sha256:"));
+    let number = number.filter(|_| by_digest.is_none());
+    if !package.id.is_there() && !package.name.is_there() {
         return;
     }
-    let kind = package.package_type.str();
-    form.artifacts.push(Artifact {
-        purl: purl(&kind, &package.name.str(), &version.version.str()).filter(|_| !is_digest),
-        name,
-        digest,
-        tag: tag.name.text().or_else(|| number.clone().filter(|_| !is_digest)),
+    let tag = &version.container_metadata.tag;
+    let artifact = Artifact {
+        name: package.name.text(),
+        digest: by_digest.clone().or_else(|| tag.digest.text()),
+        purl: number
+            .as_ref()
+            .and_then(|number| purl(&package.package_type.str(), &package.name.str(), number)),
+        tag: tag.name.text().or_else(|| number.clone()),
         ..Artifact::default()
+    };
+    let tagged = tag
+        .digest
+        .text()
+        .filter(|digest| artifact.digest.as_ref() != Some(digest));
+    let tagged = tagged.map(|digest| Artifact {
+        digest: Some(digest),
+        ..artifact.clone()
     });
+    form.artifacts.push(artifact);
+    form.artifacts.extend(tagged);
     for file in &version.package_files.items {
         form.artifacts.push(Artifact {
             name: file.name.text(),
@@ -318,13 +329,13 @@ fn package(package: &Package<'_>, form: &mut NormalEvent) {
                 .sha256
                 .text()
                 .and_then(|hex| Text::cut(&format!("sha256:{hex}"))),
-            tag: number.clone().filter(|_| !is_digest),
+            tag: number.clone(),
             ..Artifact::default()
         });
     }
     form.omit("artifacts", version.package_files.more);
     // Of what is named by its digest it is the digest again.
-    let commit = version.target_oid.commit().filter(|_| !is_digest);
+    let commit = version.target_oid.commit().filter(|_| by_digest.is_none());
     form.commit = form.commit.take().or(commit);
 }
 
@@ -378,18 +389,30 @@ fn settings(event: &str, action: &str, body: &Body<'_>, form: &mut NormalEvent) 
         }
         "repository" | "public" => {
             let repository = &body.repository;
-            let visibility = match action {
-                "publicized" | "privatized" | "created" | "" => repository.visibility.setting(),
-                _ => None,
+            let mut switch = |path: &str, is_on: bool| {
+                setting(form, path, Some((!is_on).into()), Some(is_on.into()));
             };
-            setting(form, "repository.visibility", None, visibility);
-            if let "archived" | "unarchived" = action {
-                setting(
+            match action {
+                "privatized" | "publicized" => switch("repository.private", action == "privatized"),
+                "archived" | "unarchived" => switch("repository.archived", action == "archived"),
+                "transferred" => {
+                    let OwnerChange { owner } = body.changes.read();
+                    let before = owner
+                        .from
+                        .user
+                        .login
+                        .setting()
+                        .or_else(|| owner.from.organization.login.setting());
+                    setting(form, "repository.owner", before, repository.owner.login.setting());
+                    return;
+                }
+                "created" | "" => setting(
                     form,
-                    "repository.archived",
-                    Some((action != "archived").into()),
-                    Some((action == "archived").into()),
-                );
+                    "repository.visibility",
+                    None,
+                    repository.visibility.setting(),
+                ),
+                _ => {}
             }
             changes("repository.", body.changes, Leaf::default(), form);
         }
@@ -450,11 +473,17 @@ fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, form: &mut NormalEven
     for (name, change) in changes.members() {
         let FromTo { from, to } = change.read();
         if from.is_there() || to.is_there() {
+            // The one is the other, as GitHub wrote it first.
+            let name = if name == "old_permission" {
+                "permission"
+            } else {
+                name.as_str()
+            };
             setting(
                 form,
                 &format!("{prefix}{name}"),
                 from.setting(),
-                to.setting().or_else(|| current(&name)),
+                to.setting().or_else(|| current(name)),
             );
             continue;
         }

@@ -1,14 +1,15 @@
 //! Adapters: pure functions that read an event's normal form out of what is stored of it. `docs/EVENTS.md` has what each maps to
 //! what.
 //!
-//! An adapter sees the payload, the event's id, source, media type and extensions, and nothing else: all of it is committed to
-//! by the entry, so anyone can run it again and compare. Its name has its version. Whatever changes what it makes of any payload
-//! takes a new version; the old one stays for as long as logs have entries of it.
+//! An adapter sees the payload, the event's id, source, media type and extensions and, where they are its submitter's, type and
+//! time. Nothing else: all of it is committed to by the entry, so anyone can run it again and compare. Its name has its version.
+//! Whatever changes what it makes of any payload takes a new version; the old one stays for as long as logs have entries of it.
 //!
 //! Payloads are hostile. What is missing or of a wrong type is left out of the form; what is no JSON at all has no form. No
 //! payload makes an adapter fail, or take more memory than a few times its own size.
 
 mod audit;
+mod cdevents;
 mod compare;
 mod fill;
 mod git;
@@ -16,6 +17,7 @@ mod gitea;
 mod github;
 mod gitlab;
 mod hub;
+mod in_toto;
 pub(crate) mod json;
 mod own;
 mod purl;
@@ -25,9 +27,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 pub(crate) use audit::event_type as audit_type;
 pub use compare::{Difference, differences};
+pub use in_toto::event_type as statement_type;
 
 use crate::{
-    Attributes, Event,
+    Attributes, Event, dsse,
     normal::{self, EventType, InvalidNormalEvent, NormalEvent, Text, Word},
 };
 
@@ -46,6 +49,10 @@ pub enum Adapter {
     Event,
     /// Objects and tags of git.
     Git,
+    /// CDEvents.
+    CdEvents,
+    /// in-toto statements in DSSE envelopes.
+    InToto,
 }
 
 /// The name of an adapter, or a version of one, that this program does not have.
@@ -75,13 +82,15 @@ pub struct Native<'a> {
 
 impl Adapter {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::GitHub,
         Self::GitLab,
         Self::Gitea,
         Self::GitHubAudit,
         Self::Event,
         Self::Git,
+        Self::CdEvents,
+        Self::InToto,
     ];
 
     /// Its name and version, as annotations have it.
@@ -93,6 +102,8 @@ impl Adapter {
             Self::GitHubAudit => "github-audit/1",
             Self::Event => "event/1",
             Self::Git => "git/1",
+            Self::CdEvents => "cdevents/1",
+            Self::InToto => "in-toto/1",
         }
     }
 
@@ -100,7 +111,7 @@ impl Adapter {
     pub fn names_events(self) -> bool {
         match self {
             Self::GitHub | Self::GitLab | Self::Gitea | Self::GitHubAudit => true,
-            Self::Event | Self::Git => false,
+            Self::Event | Self::Git | Self::CdEvents | Self::InToto => false,
         }
     }
 
@@ -117,6 +128,8 @@ impl Adapter {
             Self::GitHubAudit => audit::read(native),
             Self::Event => own::read(native).ok(),
             Self::Git => git::read(native),
+            Self::CdEvents => cdevents::read(native),
+            Self::InToto => in_toto::read(native),
         }
     }
 }
@@ -134,6 +147,13 @@ pub fn submitted(event: Event) -> Result<Event, InvalidNormalEvent> {
         normal::MEDIA_TYPE => (Adapter::Event, Some(own::read(&native)?)),
         git::OBJECT_MEDIA_TYPE => (Adapter::Git, git::read(&native)),
         "text/plain" if native.event_type == Word::ScmTag.as_str() => (Adapter::Git, git::read(&native)),
+        dsse::MEDIA_TYPE => (Adapter::InToto, in_toto::read(&native)),
+        media_type
+            if native.event_type.starts_with(cdevents::TYPE_PREFIX)
+                && cdevents::MEDIA_TYPES.contains(&media_type) =>
+        {
+            (Adapter::CdEvents, cdevents::read(&native))
+        }
         _ => return Ok(event),
     };
     Ok(match form {

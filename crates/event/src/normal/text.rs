@@ -128,25 +128,23 @@ impl From<u32> for Integer {
 pub struct Time(String);
 
 impl Time {
-    /// A moment in seconds since 1970.
+    /// A moment in seconds since 1970. None if no year of four digits has it.
     pub fn from_unix_s(seconds: i64) -> Option<Self> {
-        Timestamp::from_second(seconds).ok().map(Self::from)
+        Self::from_timestamp(Timestamp::from_second(seconds).ok()?)
     }
 
-    /// A moment in milliseconds since 1970.
+    /// A moment in milliseconds since 1970. None if no year of four digits has it.
     pub fn from_unix_ms(millis: i64) -> Option<Self> {
-        Timestamp::from_millisecond(millis).ok().map(Self::from)
+        Self::from_timestamp(Timestamp::from_millisecond(millis).ok()?)
+    }
+
+    fn from_timestamp(time: Timestamp) -> Option<Self> {
+        Self::try_from(time.to_string()).ok()
     }
 
     /// As it is written.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl From<Timestamp> for Time {
-    fn from(time: Timestamp) -> Self {
-        Self(time.to_string())
     }
 }
 

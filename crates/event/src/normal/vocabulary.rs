@@ -230,6 +230,8 @@ words! {
         LogFrozen = "log.frozen",
         /// The keys of an issuer of ID tokens.
         LogOidcKeys = "log.oidc_keys",
+        /// A key whose signatures on DSSE envelopes are believed.
+        LogDsseKey = "log.dsse_key",
     }
 }
 

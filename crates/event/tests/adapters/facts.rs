@@ -117,6 +117,10 @@ fn a_commit_is_there_where_the_body_has_one() {
             recorded.name()
         );
         with_commit += usize::from(!stated.is_empty());
+        // Of a pull request that is not merged, GitHub names a commit that nobody has.
+        if recorded.json.pointer("/pull_request/merged") == Some(&Value::Bool(false)) {
+            assert_eq!(form.pointer("/change/merge_sha"), None, "{}", recorded.name());
+        }
         for (path, member) in [("/before", "/ref/before"), ("/after", "/ref/after")] {
             assert_eq!(
                 recorded.json.pointer(path),
@@ -396,6 +400,35 @@ fn a_rule_s_change_says_what_it_was_and_what_it_is() {
     assert_eq!(
         form["config_change"],
         json!([{"path": "repository.repository.name", "from": "widgets"}])
+    );
+}
+
+#[test]
+fn changes_of_access_say_whose_and_what() {
+    let rows = |event: &str, body: Value| form(Adapter::GitHub, event, &body)["config_change"].clone();
+    let member = json!({
+        "action": "edited", "member": {"id": 2, "login": "octocat"}, "changes": {"old_permission": {"from": "read"}},
+    });
+    let expected = json!([
+        {"path": "member.login", "to": "octocat"}, {"path": "member.id", "to": 2}, {"path": "permission", "from": "read"},
+    ]);
+    assert_eq!(rows("member", member), expected);
+    let transferred = json!({
+        "action": "transferred", "repository": {"full_name": "acme/widgets", "owner": {"login": "acme"}},
+        "changes": {"owner": {"from": {"user": {"login": "octocat", "id": 1}}}},
+    });
+    let expected = json!([{"path": "repository.owner", "from": "octocat", "to": "acme"}]);
+    assert_eq!(rows("repository", transferred), expected);
+    let publicized = json!({"action": "publicized", "repository": {"visibility": "public"}});
+    let expected = json!([{"path": "repository.private", "from": true, "to": false}]);
+    assert_eq!(rows("repository", publicized), expected);
+    let alert =
+        json!({"action": "created", "alert": {"number": 5, "secret_type": "token", "secret": "hunter2"}});
+    let expected = json!([{"path": "alert.number", "to": 5}, {"path": "alert.secret_type", "to": "token"}]);
+    assert_eq!(
+        rows("secret_scanning_alert", alert),
+        expected,
+        "what was found stays where it is"
     );
 }
 

@@ -3,6 +3,7 @@
 
 mod facts;
 mod hostile;
+mod pinned;
 mod recorded;
 mod schema;
 mod submitted;

@@ -6,7 +6,14 @@ use counterfoil_event::{Authentication, Submitter};
 use counterfoil_log::{Log, LogName};
 use jiff::Timestamp;
 
-use super::{Denied, Grant, Right, mtls::Certified, oidc::JobIdentity, table::Needs, tokens::TokenHolder};
+use super::{
+    Denied, Grant, Right,
+    dsse::{Signers, Submitting},
+    mtls::Certified,
+    oidc::JobIdentity,
+    table::Needs,
+    tokens::TokenHolder,
+};
 
 /// Whoever sent a request, and what they need for it. The layer puts one into the extensions of each that needs a right.
 #[derive(Clone)]
@@ -15,6 +22,7 @@ pub(crate) struct Caller {
     needs: Needs,
     /// Whether the call asks for what entries commit to, or finds them by it.
     private: bool,
+    signers: Signers,
 }
 
 pub(super) enum Credential {
@@ -27,11 +35,12 @@ pub(super) enum Credential {
 
 impl Caller {
     /// For a call whose row of the table has `needs`.
-    pub(super) fn new(credential: Credential, needs: Needs) -> Self {
+    pub(super) fn new(credential: Credential, needs: Needs, signers: Signers) -> Self {
         Self {
             credential: Arc::new(credential),
             needs,
             private: false,
+            signers,
         }
     }
 
@@ -84,12 +93,17 @@ impl Caller {
         logs.next().filter(|_| logs.next().is_none()).cloned()
     }
 
-    /// Lets the caller hand events to `log` in this one call, and says as whom.
+    /// Lets the caller hand events to `log` in this one call, and says in whose name they are recorded.
     ///
     /// A job's token is spent by this, and the log has its issuer's keys on record afterwards. A call that goes on for long
     /// asks [`require`](Self::require) again in between.
-    pub(crate) async fn submitter(&self, log: &Log) -> Result<Submitter, Denied> {
+    pub(crate) async fn submitter(&self, log: &Log) -> Result<Submitting, Denied> {
         self.require(log.name())?;
+        let sender = self.sender(log).await?;
+        Ok(Submitting::sender_or_signer(sender, self.signers.clone()))
+    }
+
+    async fn sender(&self, log: &Log) -> Result<Submitter, Denied> {
         let (grant, authentication, evidence) = match &*self.credential {
             Credential::None(_) => return Ok(Submitter::anonymous()),
             Credential::Token(holder) => {

@@ -7,6 +7,7 @@
 mod caller;
 mod config;
 mod denied;
+mod dsse;
 pub(crate) mod fuzzing;
 mod mtls;
 mod oidc;
@@ -36,13 +37,14 @@ use zeroize::Zeroizing;
 pub(crate) use self::{
     caller::Caller,
     denied::Denied,
+    dsse::{EnrolledKey, MAX_KEYS as MAX_DSSE_KEYS, Submitting, dsse_keys_directory},
     mtls::{Certificate, CertificateError, PeerCertificate},
     rights::{Grant, Role},
     token::{MAX_NOTE_BYTES, Token, TokenId, TokenRecord},
 };
 use self::{
-    caller::Credential, config::Config, mtls::Certified, oidc::Oidc, rights::Right, table::Needs,
-    tokens::Tokens,
+    caller::Credential, config::Config, dsse::Signers, mtls::Certified, oidc::Oidc, rights::Right,
+    table::Needs, tokens::Tokens,
 };
 use crate::{grpc::Logs, http, watched::Watched};
 
@@ -111,14 +113,15 @@ pub(crate) struct Access {
     settings: Settings,
     tokens: Tokens,
     oidc: Arc<Oidc>,
+    signers: Signers,
 }
 
 impl Access {
     /// For the logs of a data directory. Has to be called within a runtime.
     ///
     /// # Errors
-    /// If a token's file is broken, or the one with the job tokens that were used.
-    pub(crate) fn start(settings: Settings, data: &Path, logs: &Logs) -> anyhow::Result<Self> {
+    /// If the file of a token or key is broken, or the one with the job tokens that were used.
+    pub(crate) async fn start(settings: Settings, data: &Path, logs: &Logs) -> anyhow::Result<Self> {
         let origins: BTreeMap<Origin, LogName> = logs
             .iter()
             .map(|(name, log)| (log.commit_head().origin.clone(), name.clone()))
@@ -127,6 +130,7 @@ impl Access {
             settings,
             tokens: Tokens::start(&tokens_directory(data))?,
             oidc: Arc::new(Oidc::open(origins, data.join(SPENT_FILE), Timestamp::now())?),
+            signers: Signers::start(data, logs).await?,
         })
     }
 
@@ -165,7 +169,8 @@ async fn identify(State(access): State<Arc<Access>>, mut request: Request, next:
     };
     match access.credential(&mut request).await {
         Ok(credential) => {
-            request.extensions_mut().insert(Caller::new(credential, needs));
+            let caller = Caller::new(credential, needs, access.signers.clone());
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(denied) => denied.answer(request.headers()),

@@ -1,6 +1,8 @@
 //! Refusing: one account of what is wrong, told as a status or as the result of one item.
 
-use counterfoil_event::{InvalidEvent, cloudevents::CloudEventError, normal::InvalidNormalEvent};
+use counterfoil_event::{
+    InvalidEvent, cloudevents::CloudEventError, dsse::EnvelopeError, normal::InvalidNormalEvent,
+};
 use counterfoil_log::{ReadError, SubmitError};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_proto::{InvalidField, v1};
@@ -141,6 +143,13 @@ impl From<InvalidNormalEvent> for Refusal {
             (format!("event.data{dot}{}", violation.path), violation.problem)
         });
         Self::invalid(v1::Reason::InvalidEvent, fields.collect())
+    }
+}
+
+impl From<EnvelopeError> for Refusal {
+    fn from(error: EnvelopeError) -> Self {
+        let fields = vec![("event.data".to_owned(), error.to_string())];
+        Self::invalid(v1::Reason::InvalidEvent, fields)
     }
 }
 

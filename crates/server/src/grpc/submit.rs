@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use counterfoil_event::{self as event, Event};
+use counterfoil_event::Event;
 use counterfoil_log::{Log, MAX_CALL_EVENTS};
 use counterfoil_proto::{
     proof_field,
@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
 use crate::{
-    access::Caller,
+    access::{Caller, Submitting},
     intake::{Group, Placed},
 };
 
@@ -105,7 +105,7 @@ struct NamedLog {
     /// As the client spells it.
     name: String,
     log: Arc<Log>,
-    submitter: event::Submitter,
+    submitter: Submitting,
 }
 
 /// One call of `SubmitStream`.
@@ -210,7 +210,7 @@ fn split_at_error(
     (messages, None)
 }
 
-fn group(log: &Log, submitter: &event::Submitter, events: Vec<Option<v1::Event>>) -> Group {
+fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
     let bytes = events.iter().flatten().map(|event| event.data.len()).sum();
     let events = events.into_iter().map(|event| {
         let event = event.ok_or_else(Refusal::missing_event)?;

@@ -23,11 +23,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use counterfoil_event::{Event, Submitter};
+use counterfoil_event::Event;
 use counterfoil_log::Log;
 use tonic::Status;
 
 use crate::{
+    access::Submitting,
     deliveries::Deliveries,
     grpc::{Logs, Refusal},
     intake::{Group, Placed, Results},
@@ -57,7 +58,7 @@ impl Intake {
         &self,
         path: IntakePath,
         log: &Log,
-        submitter: &Submitter,
+        submitter: &Submitting,
         event: Event,
     ) -> Result<Recorded, Refusal> {
         let bytes = event.data().len();
@@ -76,7 +77,7 @@ impl Intake {
         &self,
         path: IntakePath,
         log: &Log,
-        submitter: &Submitter,
+        submitter: &Submitting,
         events: Vec<Result<Event, Refusal>>,
     ) -> Result<Results, Refusal> {
         let bytes = events.iter().flatten().map(|event| event.data().len()).sum();

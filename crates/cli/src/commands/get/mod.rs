@@ -1,5 +1,6 @@
 //! `counterfoil get`
 
+mod cdevent;
 mod renormalise;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::{
 Example:
   counterfoil get 42 --payload-to run.json
   counterfoil get 42 --renormalise
+  counterfoil get 42 --cdevent
   counterfoil get --source https://ci.example/acme/widgets --id run-42 --json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -34,6 +36,9 @@ pub(crate) struct Arguments {
     /// Run the adapter that the entry names over the payload again, and compare: exit code 1 if the log's normal form is another
     #[arg(long)]
     renormalise: bool,
+    /// Print a CloudEvent with the CDEvent that says what the entry says, as JSON and nothing else
+    #[arg(long, conflicts_with_all = ["renormalise", "payload_to"])]
+    cdevent: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
@@ -41,9 +46,14 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         selection,
         payload_to,
         renormalise,
+        cdevent,
     } = arguments;
     let leaf = selection.leaf()?;
     let (entry, head) = common.client().await?.entry(&leaf, true).await?;
+    if cdevent {
+        println!("{:#}", cdevent::of(&entry)?);
+        return Ok(());
+    }
     let renormalised = renormalise
         .then(|| renormalise::renormalise(&entry))
         .transpose()?;

@@ -39,6 +39,7 @@ use super::{
     media_type,
 };
 use crate::{
+    access::Submitting,
     deliveries::{self, Deliveries},
     grpc::Logs,
     intake::work,
@@ -143,7 +144,12 @@ impl Intake {
             )
         })?;
         Ok(self
-            .record_one(IntakePath::Hooks, &source.log, &submitter, event)
+            .record_one(
+                IntakePath::Hooks,
+                &source.log,
+                &Submitting::sender(submitter),
+                event,
+            )
             .await?)
     }
 }

@@ -1,0 +1,224 @@
+//! `in-toto/1`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
+//! v1 and v0.1; <https://slsa.dev/spec/v1.0/provenance> and v0.2.
+//!
+//! The form says what the statement says, whoever signed it: that the entry tells.
+
+use std::fmt;
+
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Native,
+    json::{self, Leaf, List},
+};
+use crate::{
+    dsse::{Envelope, STATEMENT_TYPE},
+    normal::{ActorKind, Artifact, EventType, MAX_LIST_ITEMS, NormalEvent, Outcome, Text, Word},
+};
+
+const STATEMENTS: [&str; 2] = [
+    "https://in-toto.io/Statement/v1",
+    "https://in-toto.io/Statement/v0.1",
+];
+/// How the types of predicates begin that say how something was built.
+const PROVENANCE: &str = "https://slsa.dev/provenance/";
+
+/// A statement. Members that are given twice make it none: two readers could take different ones.
+#[derive(Deserialize)]
+struct Statement<'a> {
+    #[serde(rename = "_type")]
+    statement_type: String,
+    subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    #[serde(borrow)]
+    predicate: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    name: Option<String>,
+    uri: Option<String>,
+    #[serde(default)]
+    digest: Digests,
+}
+
+/// Algorithms and digests, each algorithm once.
+#[derive(Default)]
+struct Digests(Vec<(String, String)>);
+
+json::objects! {
+    /// The predicates that are known here, all in one: their members do not collide.
+    Predicate {
+        build_definition = "buildDefinition": BuildDefinition<'a>,
+        run_details = "runDetails": RunDetails<'a>,
+        builder: Builder<'a>,
+        metadata: Metadata<'a>,
+        materials: List<Material<'a>>,
+        verification_result = "verificationResult",
+        result,
+    }
+    BuildDefinition { dependencies = "resolvedDependencies": List<Material<'a>> }
+    RunDetails { builder: Builder<'a>, metadata: Metadata<'a> }
+    Builder { id }
+    Metadata {
+        invocation_id = "invocationId",
+        old_invocation_id = "buildInvocationId",
+        older_invocation_id = "buildInvocationID",
+        finished_on = "finishedOn",
+        old_finished_on = "buildFinishedOn",
+    }
+    Material { uri, digest: Commit<'a> }
+    Commit { git_commit = "gitCommit", sha1 }
+}
+
+/// None if it is no statement in an envelope.
+pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
+    let envelope = Envelope::parse(native.data).ok()?;
+    let statement = statement(&envelope)?;
+    let event_type = native.event_type.parse().unwrap_or_else(|_| type_of(&statement));
+    let mut form = native.form("in-toto", event_type);
+    form.source.native_event = Text::cut(&statement.predicate_type);
+    subjects(&statement.subject, &mut form);
+    if let Some(predicate) = statement.predicate {
+        let predicate: Predicate<'_> = json::read(predicate.get().as_bytes()).unwrap_or_default();
+        describe(&predicate, &mut form);
+    }
+    Some(form)
+}
+
+/// The type that an event has whose payload is this envelope, if nobody says another: none if it holds no statement.
+pub fn event_type(envelope: &Envelope) -> Option<EventType> {
+    statement(envelope).map(|statement| type_of(&statement))
+}
+
+fn statement(envelope: &Envelope) -> Option<Statement<'_>> {
+    if envelope.payload_type() != STATEMENT_TYPE {
+        return None;
+    }
+    let statement: Statement<'_> = serde_json::from_slice(envelope.payload()).ok()?;
+    STATEMENTS
+        .contains(&statement.statement_type.as_str())
+        .then_some(statement)
+}
+
+fn type_of(statement: &Statement<'_>) -> EventType {
+    if statement.predicate_type.starts_with(PROVENANCE) {
+        Word::ArtifactBuilt.into()
+    } else {
+        Word::ArtifactSigned.into()
+    }
+}
+
+/// One artifact for each digest: a statement is found by any of them.
+fn subjects(subjects: &[Subject], form: &mut NormalEvent) {
+    let all = subjects.iter().flat_map(|subject| {
+        let name = subject
+            .name
+            .as_deref()
+            .or(subject.uri.as_deref())
+            .unwrap_or_default();
+        let purl = [subject.uri.as_deref(), subject.name.as_deref()]
+            .into_iter()
+            .flatten()
+            .find(|text| text.starts_with("pkg:"));
+        subject.digest.0.iter().map(move |(algorithm, digest)| Artifact {
+            name: Text::cut(name),
+            digest: Text::cut(&format!("{algorithm}:{digest}")),
+            purl: purl.and_then(Text::cut),
+            ..Artifact::default()
+        })
+    });
+    let mut more = 0;
+    for artifact in all {
+        if form.artifacts.len() < MAX_LIST_ITEMS {
+            form.artifacts.push(artifact);
+        } else {
+            more += 1;
+        }
+    }
+    form.omit("artifacts", more);
+}
+
+fn describe(predicate: &Predicate<'_>, form: &mut NormalEvent) {
+    let first = |leaves: &[Leaf<'_>]| leaves.iter().find_map(|leaf| leaf.text());
+    let (now, before) = (&predicate.run_details.metadata, &predicate.metadata);
+    form.run.id = first(&[
+        now.invocation_id,
+        before.old_invocation_id,
+        before.older_invocation_id,
+        before.invocation_id,
+    ]);
+    form.occurred_at = now
+        .finished_on
+        .time()
+        .or_else(|| before.old_finished_on.time())
+        .or_else(|| form.occurred_at.take());
+    form.actor.login = first(&[predicate.run_details.builder.id, predicate.builder.id]);
+    form.actor.kind = form.actor.login.is_some().then_some(ActorKind::System);
+    let sources = [&predicate.build_definition.dependencies, &predicate.materials];
+    let source = sources
+        .iter()
+        .flat_map(|list| &list.items)
+        .find(|material| material.uri.str().starts_with("git+"));
+    if let Some(source) = source {
+        form.repo.full_name = repository(&source.uri.str());
+        form.commit = source
+            .digest
+            .git_commit
+            .commit()
+            .or_else(|| source.digest.sha1.commit());
+    }
+    form.outcome = match &*first(&[predicate.verification_result, predicate.result])
+        .map(|result| result.to_string())
+        .unwrap_or_default()
+    {
+        "PASSED" | "WARNED" => Outcome::Success,
+        "FAILED" => Outcome::Failure,
+        // What was built was built.
+        _ if form.event_type == Word::ArtifactBuilt.into() => Outcome::Success,
+        _ => Outcome::Unknown,
+    };
+}
+
+/// The path of `git+https://host/acme/widgets@refs/heads/main`.
+fn repository(uri: &str) -> Option<Text> {
+    let (_, rest) = uri.split_once("://")?;
+    let (_, path) = rest.split_once('/')?;
+    let path = path.split(['@', '?', '#']).next().unwrap_or_default();
+    Text::cut(path.trim_end_matches('/').trim_end_matches(".git"))
+}
+
+impl<'de> Deserialize<'de> for Digests {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Digests;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("digests by algorithm")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Digests, A::Error> {
+                let mut digests: Vec<(String, String)> = Vec::new();
+                while let Some((algorithm, digest)) = map.next_entry()? {
+                    if digests.len() == MAX_LIST_ITEMS {
+                        return Err(A::Error::custom("too many digests of one subject"));
+                    }
+                    if digests.iter().any(|(other, _)| *other == algorithm) {
+                        return Err(A::Error::custom("a digest is given twice"));
+                    }
+                    digests.push((algorithm, digest));
+                }
+                Ok(Digests(digests))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
