@@ -1,5 +1,6 @@
 use std::{
     fs,
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
 };
 
@@ -118,9 +119,10 @@ fn copy_directory(source: &Path, target: &Path) {
     for file in fs::read_dir(source).unwrap() {
         let file = file.unwrap();
         let target = target.join(file.file_name());
-        if file.file_type().unwrap().is_dir() {
+        let kind = file.file_type().unwrap();
+        if kind.is_dir() {
             copy_directory(&file.path(), &target);
-        } else {
+        } else if !kind.is_socket() {
             fs::copy(file.path(), target).unwrap();
         }
     }
