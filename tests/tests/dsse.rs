@@ -13,7 +13,7 @@ use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild};
 use serde_json::{Value, json};
 
 /// Envelopes that OpenSSL signed, each with its key.
-const VECTORS: &str = include_str!("../../crates/dsse/tests/vectors/envelopes.json");
+const VECTORS: &str = include_str!("../../crates/dsse/tests/signed/envelopes.json");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Signed {

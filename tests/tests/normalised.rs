@@ -245,7 +245,7 @@ async fn a_normalised_event_is_found_however_it_was_submitted() {
             event.to_string().as_bytes(),
         )
     };
-    assert_eq!(post(&cloud_event).status, 200);
+    assert_eq!(post(&cloud_event).status, 201);
     head(&mut server.reader(), &log, 3).await;
 
     let reader = Reader {

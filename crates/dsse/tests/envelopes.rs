@@ -7,7 +7,7 @@ use counterfoil_event::dsse::Envelope;
 use serde_json::{Value, json};
 
 fn vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/envelopes.json")).unwrap()
+    serde_json::from_str(include_str!("signed/envelopes.json")).unwrap()
 }
 
 /// Kind, key and envelope of each.

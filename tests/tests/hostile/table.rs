@@ -9,7 +9,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Every source file of a test, with what it holds.
+/// Every source file that may have tests, with what it holds.
 fn test_files() -> Vec<(PathBuf, String)> {
     fn walk(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(directory).into_iter().flatten() {
@@ -25,7 +25,9 @@ fn test_files() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     walk(&root().join("tests/tests"), &mut found);
     for package in fs::read_dir(root().join("crates")).unwrap() {
-        walk(&package.unwrap().path().join("tests"), &mut found);
+        let package = package.unwrap().path();
+        walk(&package.join("tests"), &mut found);
+        walk(&package.join("src"), &mut found);
     }
     found
 }

@@ -1,11 +1,11 @@
-//! What a version of an adapter makes is the same bytes for ever: `tests/vectors/forms.json` has the BLAKE3 hash of each recorded
+//! What a version of an adapter makes is the same bytes for ever: `pinned.json` has the BLAKE3 hash of each recorded
 //! body's form.
 
 use std::collections::BTreeMap;
 
 use crate::{read, recorded};
 
-const PINNED: &str = include_str!("../vectors/forms.json");
+const PINNED: &str = include_str!("pinned.json");
 
 #[test]
 fn what_an_adapter_makes_never_changes() {
