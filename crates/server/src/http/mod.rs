@@ -2,7 +2,7 @@
 //! `/hooks/<source>`, Splunk's event collector under `/services/collector`, and `/health`.
 //!
 //! Whatever takes events in reads bodies by [`body`], hands events to a log by [`intake`](crate::intake), and refuses by a
-//! [`Problem`](answer::Problem), which the collector puts into its own protocol's words.
+//! [`answer::Problem`], which the collector puts into its own protocol's words.
 
 mod answer;
 mod body;
