@@ -1,14 +1,15 @@
 //! Checking a whole log offline: everything that is derived is derived anew and compared, everything that is committed to
 //! is opened.
 //!
-//! One pass over the entries, in order, rebuilds the tree; what each entry leads to is checked on the way. Then the other
-//! families are walked for rows that nothing leads to.
+//! One pass over the entries, in order, rebuilds the tree, opens the payloads, and adds up what the indexes must hold. Then the
+//! other families are walked, each once.
 
 mod indexes;
 
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
+    iter::Peekable,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,7 @@ use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead};
 use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
+use self::indexes::RowSums;
 use crate::{DataDirectory, KeyFileError, LogName, keys::read_key_file};
 
 /// Findings beyond this many are counted, not kept: a log whose every row is wrong must not fill the memory.
@@ -92,12 +94,23 @@ pub struct FsckProgress {
     pub entries: u64,
 }
 
-/// Checks one log: every entry, payload commitment, tile, head and index row. The server must not be running.
+/// How much of a log is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsckDepth {
+    /// Entries, tiles, heads, and the index of leaf hashes: all that proofs are made of.
+    Tree,
+    /// That, each payload against its commitments, and the indexes made of payloads.
+    Payloads,
+}
+
+/// Checks one log: every entry, tile, head and leaf hash, and by `depth` every payload commitment and index row. The server
+/// must not be running.
 ///
 /// `progress` is called now and then.
 pub fn fsck(
     data: &DataDirectory,
     name: &LogName,
+    depth: FsckDepth,
     progress: impl FnMut(FsckProgress),
 ) -> Result<FsckReport, FsckError> {
     let directory = data.log(name);
@@ -107,38 +120,88 @@ pub fn fsck(
     })?;
     let store = Store::open_read_only(&directory.database(), &StoreOptions::default())?;
     let state = store.tree_state()?.ok_or(FsckError::Empty)?;
-    Check::new(&store, &keys, state).run(&directory.newest_head(), progress)
+    Check::new(&store, &keys, state, depth).run(&directory.newest_head(), progress)
+}
+
+/// A row of `entries` or `payloads`.
+#[derive(Clone, Copy)]
+struct AtIndex(LeafIndex);
+
+impl fmt::Display for AtIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "index {}", self.0)
+    }
+}
+
+type PayloadRows<'a> = Box<dyn Iterator<Item = Result<(LeafIndex, StoredPayload), StoreError>> + 'a>;
+
+/// Payloads, read in the order of their entries.
+struct Payloads<'a> {
+    store: &'a Store,
+    rows: Peekable<PayloadRows<'a>>,
+}
+
+impl<'a> Payloads<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self::starting_at(store, LeafIndex::ZERO)
+    }
+
+    fn starting_at(store: &'a Store, first: LeafIndex) -> Self {
+        let rows: PayloadRows<'a> = Box::new(store.payloads(first));
+        Self {
+            store,
+            rows: rows.peekable(),
+        }
+    }
+
+    fn of(&mut self, index: LeafIndex) -> Result<StoredPayload, String> {
+        let row = self
+            .rows
+            .next_if(|row| row.as_ref().is_ok_and(|(at, _)| *at == index));
+        if let Some(Ok((_, payload))) = row {
+            return Ok(payload);
+        }
+        match self.store.payload(index) {
+            Ok(Some(payload)) => Ok(payload),
+            Ok(None) => Err("is missing".to_owned()),
+            Err(problem) => {
+                // A damaged row ends the scan; go on behind it.
+                if let Ok(next) = LeafIndex::new(index.get() + 1) {
+                    *self = Self::starting_at(self.store, next);
+                }
+                Err(problem.to_string())
+            }
+        }
+    }
 }
 
 struct Check<'a> {
     store: &'a Store,
     keys: &'a LogSigner,
     suite: Suite,
+    depth: FsckDepth,
     state: TreeState,
     frontier: Frontier,
     last_time_unix_ns: u64,
     /// Published heads whose size the pass has yet to reach.
     heads: BTreeMap<u64, Digest>,
-    /// Entries that their rows in the indexes lead to.
-    leaf_hash_rows: u64,
-    event_id_rows: u64,
-    search_rows: u64,
+    /// What the indexes must hold.
+    rows: RowSums,
     report: FsckReport,
 }
 
 impl<'a> Check<'a> {
-    fn new(store: &'a Store, keys: &'a LogSigner, state: TreeState) -> Self {
+    fn new(store: &'a Store, keys: &'a LogSigner, state: TreeState, depth: FsckDepth) -> Self {
         let suite = keys.suite();
         Self {
             store,
             keys,
             suite,
+            depth,
             frontier: Frontier::new(suite),
             last_time_unix_ns: 0,
             heads: BTreeMap::new(),
-            leaf_hash_rows: 0,
-            event_id_rows: 0,
-            search_rows: 0,
+            rows: RowSums::default(),
             report: FsckReport {
                 origin: keys.origin().to_string(),
                 suite,
@@ -164,7 +227,11 @@ impl<'a> Check<'a> {
         self.walk_entries(&mut progress);
         self.check_state();
         self.walk_tiles();
-        self.walk_indexes();
+        self.check_leaf_hashes();
+        if self.depth == FsckDepth::Payloads {
+            self.check_event_ids();
+            self.check_search_index();
+        }
         self.report.root_hash = self.frontier.root();
         Ok(self.report)
     }
@@ -246,7 +313,7 @@ impl<'a> Check<'a> {
         let store = self.store;
         let entries = self.state.size.get();
         let mut rows = store.entries(LeafIndex::ZERO);
-        let mut payloads = store.payloads(LeafIndex::ZERO).peekable();
+        let mut payloads = (self.depth == FsckDepth::Payloads).then(|| Payloads::new(store));
         for expected in 0..entries {
             if expected % 4_096 == 0 {
                 progress(FsckProgress {
@@ -266,20 +333,7 @@ impl<'a> Check<'a> {
                     );
                 }
             };
-            let payload = match payloads.next_if(|row| row.as_ref().is_ok_and(|(at, _)| *at == index)) {
-                Some(Ok((_, payload))) => Ok(payload),
-                _ => match store.payload(index) {
-                    Ok(Some(payload)) => Ok(payload),
-                    Ok(None) => Err("is missing".to_owned()),
-                    Err(problem) => {
-                        // A damaged row ends the scan; go on behind it.
-                        if let Ok(next) = LeafIndex::new(expected + 1) {
-                            payloads = store.payloads(next).peekable();
-                        }
-                        Err(problem.to_string())
-                    }
-                },
-            };
+            let payload = payloads.as_mut().map(|payloads| payloads.of(index));
             self.check_entry(index, &entry, payload);
         }
         progress(FsckProgress {
@@ -296,34 +350,34 @@ impl<'a> Check<'a> {
                 Err(problem) => self.find("entries", "scan", problem),
             }
         }
-        match payloads.next() {
+        match payloads.and_then(|mut payloads| payloads.rows.next()) {
             None => {}
-            Some(Ok((index, _))) => {
-                self.find("payloads", format_args!("index {index}"), "belongs to no entry")
-            }
+            Some(Ok((index, _))) => self.find("payloads", AtIndex(index), "belongs to no entry"),
             Some(Err(problem)) => self.find("payloads", "scan", problem),
         }
     }
 
-    fn check_entry(&mut self, index: LeafIndex, bytes: &[u8], payload: Result<StoredPayload, String>) {
-        let place = format!("index {index}");
+    fn check_entry(
+        &mut self,
+        index: LeafIndex,
+        bytes: &[u8],
+        payload: Option<Result<StoredPayload, String>>,
+    ) {
         let leaf_hash = self.suite.leaf_hash(bytes);
-        self.check_leaf_hash_row(index, leaf_hash);
+        self.rows.add_leaf_hash(index, &leaf_hash);
         match Entry::decode(bytes) {
-            Err(problem) => self.find("entries", &place, problem),
+            Err(problem) => self.find("entries", AtIndex(index), problem),
             Ok(entry) => {
                 let time = entry.time_unix_ns().get();
                 if time < self.last_time_unix_ns {
-                    self.find(
-                        "entries",
-                        &place,
-                        "its time is before that of the entry before it",
-                    );
+                    let problem = "its time is before that of the entry before it";
+                    self.find("entries", AtIndex(index), problem);
                 }
                 self.last_time_unix_ns = time;
                 match payload {
-                    Err(problem) => self.find("payloads", &place, problem),
-                    Ok(payload) => self.check_payload(index, &entry, &payload),
+                    None => {}
+                    Some(Err(problem)) => self.find("payloads", AtIndex(index), problem),
+                    Some(Ok(payload)) => self.check_payload(index, &entry, &payload),
                 }
             }
         }
@@ -331,32 +385,32 @@ impl<'a> Check<'a> {
     }
 
     fn check_payload(&mut self, index: LeafIndex, entry: &Entry, payload: &StoredPayload) {
-        let place = format!("index {index}");
+        let place = AtIndex(index);
         self.report.payloads += 1;
         self.report.payload_bytes += payload.data.len() as u64;
         if let Err(problem) = entry.commits_to_payload(self.suite, &payload.salt, &payload.data) {
-            self.find("payloads", &place, problem);
+            self.find("payloads", place, problem);
         }
         if let Err(problem) = entry.commits_to_attributes(self.suite, &payload.salt, &payload.attributes) {
-            self.find("payloads", &place, problem);
+            self.find("payloads", place, problem);
         }
         if let Err(problem) = entry.commits_to_annotations(self.suite, &payload.salt, &payload.annotations) {
-            self.find("payloads", &place, problem);
+            self.find("payloads", place, problem);
         }
         match Annotations::decode_canonical(&payload.annotations) {
-            Err(problem) => self.find("payloads", &place, problem),
-            Ok(annotations) => self.check_search_rows(index, &annotations),
+            Err(problem) => self.find("payloads", place, problem),
+            Ok(annotations) => self.rows.add_annotations(index, &annotations),
         }
         match Attributes::decode_canonical(&payload.attributes) {
-            Err(problem) => self.find("payloads", &place, problem),
+            Err(problem) => self.find("payloads", place, problem),
             Ok(attributes) => {
                 if entry.event_type() != attributes.event_type {
-                    self.find("entries", &place, CommitmentError::EventType);
+                    self.find("entries", place, CommitmentError::EventType);
                 }
                 if entry.media_type() != attributes.data_content_type {
-                    self.find("entries", &place, CommitmentError::MediaType);
+                    self.find("entries", place, CommitmentError::MediaType);
                 }
-                self.check_event_id_row(index, &attributes);
+                self.rows.add_event_id(index, &attributes);
             }
         }
     }

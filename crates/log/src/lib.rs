@@ -46,7 +46,7 @@ pub use directory::{DataDirectory, InvalidLogName, LogDirectory, LogName};
 pub use error::{ReadError, SubmitError};
 pub use event::PreparedEvent;
 pub use export::{ExportError, ExportProgress, ExportReport, export};
-pub use fsck::{Finding, FsckError, FsckProgress, FsckReport, MAX_FINDINGS, fsck};
+pub use fsck::{Finding, FsckDepth, FsckError, FsckProgress, FsckReport, MAX_FINDINGS, fsck};
 pub use keys::KeyFileError;
 pub use open::OpenError;
 use publish::Publisher;

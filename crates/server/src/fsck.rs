@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use counterfoil_log::{DataDirectory, FsckReport, LogName, fsck, rebuild_search_index};
+use counterfoil_log::{DataDirectory, FsckDepth, FsckReport, LogName, fsck, rebuild_search_index};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -34,20 +34,25 @@ struct FindingJson<'a> {
 pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
     let data = DataDirectory::new(&arguments.data);
     let names = log_names(&arguments.data, arguments.log.as_ref())?;
+    let depth = if arguments.tree_only {
+        FsckDepth::Tree
+    } else {
+        FsckDepth::Payloads
+    };
     let mut reports = Vec::new();
     for name in names {
         if arguments.rebuild_index {
             rebuild_index(&data, &name)?;
         }
         let bar = progress_bar(format!("checking {name}"));
-        let report = fsck(&data, &name, |progress| {
+        let report = fsck(&data, &name, depth, |progress| {
             bar.set_length(progress.entries);
             bar.set_position(progress.checked);
         })
         .with_context(|| format!("can't check the log `{name}`"))?;
         bar.finish_and_clear();
         if !arguments.json {
-            print_report(&name, &report);
+            print_report(&name, depth, &report);
         }
         reports.push((name, report));
     }
@@ -106,12 +111,19 @@ pub(crate) fn progress_bar(message: String) -> ProgressBar {
     bar.with_style(style).with_message(message)
 }
 
-fn print_report(name: &LogName, report: &FsckReport) {
+fn print_report(name: &LogName, depth: FsckDepth, report: &FsckReport) {
     println!("log {name}: {} ({})", report.origin, report.suite);
     println!("  {} entries, root {}", report.tree_size, report.root_hash);
+    let opened = match depth {
+        FsckDepth::Payloads => format!(
+            "{} payloads ({} bytes) opened",
+            report.payloads, report.payload_bytes
+        ),
+        FsckDepth::Tree => "no payload opened".to_owned(),
+    };
     println!(
-        "  {} payloads ({} bytes) opened, {} full tiles and {} published heads compared",
-        report.payloads, report.payload_bytes, report.tiles, report.heads
+        "  {opened}, {} full tiles and {} published heads compared",
+        report.tiles, report.heads
     );
     if report.finding_count == 0 {
         println!("  ok: everything is what it must be");

@@ -151,7 +151,13 @@ async fn a_head_is_shown_once_a_quorum_cosigned_it_and_not_before() {
         assert_eq!(shown(&log).unwrap().size, tree_size(7));
         audit(&log).await;
         drop(log);
-        let report = counterfoil_log::fsck(&place.data(), &name(), |_| {}).unwrap();
+        let report = counterfoil_log::fsck(
+            &place.data(),
+            &name(),
+            counterfoil_log::FsckDepth::Payloads,
+            |_| {},
+        )
+        .unwrap();
         assert_eq!(report.finding_count, 0, "{:?}", report.findings);
     }
 }
