@@ -79,7 +79,25 @@ impl Queue {
         }
     }
 
-    /// Adds a group, or answers it at once when there is no room. An empty queue takes any group.
+    /// Why so many events would not be let in now, if they would not.
+    pub(crate) fn admit(&self, more: Capacity) -> Result<(), SubmitError> {
+        let waiting = self.lock();
+        if let Some(error) = &waiting.closed {
+            return Err(error.clone());
+        }
+        self.fits(&waiting, more)
+            .then_some(())
+            .ok_or(SubmitError::QueueFull)
+    }
+
+    /// An empty queue takes anything.
+    fn fits(&self, waiting: &Waiting, more: Capacity) -> bool {
+        let fits = waiting.events + more.events <= self.capacity.events
+            && waiting.bytes + more.bytes <= self.capacity.bytes;
+        fits || waiting.groups.is_empty()
+    }
+
+    /// Adds a group, or answers it at once when there is no room.
     pub(crate) fn push(&self, group: Group) {
         let mut waiting = self.lock();
         if let Some(error) = &waiting.closed {
@@ -87,9 +105,11 @@ impl Queue {
             drop(waiting);
             return group.refuse(error);
         }
-        let fits = waiting.events + group.events.len() <= self.capacity.events
-            && waiting.bytes + group.bytes <= self.capacity.bytes;
-        if !fits && !waiting.groups.is_empty() {
+        let more = Capacity {
+            events: group.events.len(),
+            bytes: group.bytes,
+        };
+        if !self.fits(&waiting, more) {
             drop(waiting);
             return group.refuse(SubmitError::QueueFull);
         }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
     commit::{NewLeaf, Placed, PlacedEvent},
-    queue::Group,
+    queue::{Capacity, Group},
     read::read_entry,
     shared::{Commit, Disk, Shared},
 };
@@ -42,6 +42,15 @@ pub enum Outcome {
 }
 
 impl Log {
+    /// Whether so many events, and bytes of payload as they came, would find room now. To make events ready costs more than
+    /// all else that is done for one which is then refused: whoever submits asks this first.
+    ///
+    /// # Errors
+    /// What [`submit`](Self::submit) would say: there is no room, or nothing is taken any more.
+    pub fn admit(&self, events: usize, bytes: usize) -> Result<(), SubmitError> {
+        self.shared.queue.admit(Capacity { events, bytes })
+    }
+
     /// Records events side by side, in order. They take their place in the queue at once; when the future is ready, they
     /// are on disk and under a signed head. Dropping the future takes nothing back.
     ///

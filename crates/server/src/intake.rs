@@ -1,6 +1,6 @@
 //! Events on their way from a request into a log, whatever they came by.
 
-use std::{pin::Pin, sync::Arc};
+use std::{future, pin::Pin, sync::Arc};
 
 use counterfoil_event::{Event, adapter};
 use counterfoil_log::{Log, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
@@ -48,10 +48,18 @@ impl Group {
         log: &Log,
         submitter: &Submitting,
         bytes: usize,
-        events: impl Iterator<Item = Result<Event, Refusal>>,
+        events: impl ExactSizeIterator<Item = Result<Event, Refusal>>,
     ) -> Self {
+        if events.len() > 0
+            && let Err(error) = log.admit(events.len(), bytes)
+        {
+            return Self {
+                events: vec![Ok(()); events.len()],
+                submission: Box::pin(future::ready(Err(error))),
+            };
+        }
         let (events, prepared) = work(bytes, || {
-            let mut prepared = Vec::with_capacity(events.size_hint().0);
+            let mut prepared = Vec::with_capacity(events.len());
             let events = events
                 .map(|event| {
                     let event = adapter::submitted(event?)?;
