@@ -6,6 +6,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use counterfoil_event::EventKey;
@@ -14,7 +16,8 @@ use counterfoil_note::HeadError;
 use counterfoil_proto::v1;
 use counterfoil_store::{Store, StoreOptions};
 use counterfoil_tests::{
-    Data, HttpResponse, Server, TestLog, event, head, http_get, http_over, http_request,
+    Connection, Data, HttpResponse, Server, TestLog, assert_pushed_back, event, head, http_get, http_over,
+    http_request, submission,
 };
 use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
@@ -446,36 +449,95 @@ async fn slow_clients_hold_nobody_up() {
     }
 }
 
-/// Connections are counted. One too many waits until another ends, and is then served.
+/// Connections are counted. When all are taken and each was asked something a moment ago, the next is told its health, and
+/// else to come back; once one has been silent for a second it makes room.
 #[test]
 fn connections_are_limited() {
     const LIMIT: usize = 1024;
-    let (data, _log) = Data::with_main_log();
+    let (data, log) = Data::with_main_log();
     let server = Server::start(&data, &[]);
-    let connect = || TcpStream::connect(server.address()).unwrap();
-    let mut open: Vec<_> = (0..LIMIT).map(|_| connect()).collect();
-    // The server takes them in the order in which they came, so this one comes last.
-    let mut waiting = connect();
-    waiting
-        .write_all(b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-        .unwrap();
-    waiting
-        .set_read_timeout(Some(std::time::Duration::from_millis(500)))
-        .unwrap();
-    let mut answer = Vec::new();
-    assert!(
-        waiting.read_to_end(&mut answer).is_err() && answer.is_empty(),
-        "it was not limited"
-    );
+    let mut open: Vec<_> = (0..LIMIT).map(|_| Connection::to(server.address())).collect();
+    // None is silent for a second before the last was asked.
+    let asked = Instant::now();
+    let busy: Vec<_> = open
+        .iter_mut()
+        .map(|connection| connection.send("GET", "/health", "").status)
+        .collect();
+    assert!(busy.iter().all(|status| *status == 200));
+    if asked.elapsed() < Duration::from_millis(700) {
+        let checkpoint = Connection::to(server.address()).send("GET", "/logs/main/checkpoint", "");
+        assert_eq!(
+            (
+                checkpoint.status,
+                checkpoint.header("retry-after"),
+                checkpoint.header("connection")
+            ),
+            (503, Some("1"), Some("close"))
+        );
+        assert!(checkpoint.body.contains("QUEUE_FULL"), "{checkpoint:?}");
+        assert_eq!(
+            Connection::to(server.address()).send("GET", "/health", "").status,
+            200
+        );
+    }
     assert!(
         server.errors().contains("1024 connections are open"),
         "{}",
         server.errors()
     );
-    open.pop();
-    waiting.set_read_timeout(None).unwrap();
-    waiting.read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
-    drop(open);
+
+    // Whoever keeps silent keeps nobody out, and those who are heard of stay.
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(open[0].send("GET", "/health", "").status, 200);
+    let mut others: Vec<_> = (0..100).map(|_| Connection::to(server.address())).collect();
+    for other in &mut others {
+        assert_eq!(other.send("GET", "/logs/main/checkpoint", "").status, 200);
+    }
+    assert_eq!(open[0].send("GET", "/health", "").status, 200);
+    assert!(open[1..=100].iter_mut().all(Connection::is_closed));
+    assert_eq!(open[LIMIT - 1].send("GET", "/health", "").status, 200);
+    drop((open, others));
+    drop(log);
+    server.stop();
+}
+
+/// In gRPC as well, and whoever waits for heads is being served and stays.
+#[tokio::test]
+async fn a_call_on_a_connection_too_many_is_put_off_at_once() {
+    const LIMIT: usize = 1024;
+    let (data, log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let mut watches = Vec::new();
+    for _ in 0..LIMIT {
+        let request = v1::WatchTreeHeadsRequest {
+            log: log.name.clone(),
+            known_tree_size: 0,
+        };
+        watches.push(server.reader().watch_tree_heads(request).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let refused = server
+        .submitter()
+        .submit(submission(event("one", "one")))
+        .await
+        .unwrap_err();
+    assert_pushed_back(&refused, "QUEUE_FULL");
+    let mut health = tonic_health::pb::health_client::HealthClient::new(server.connection());
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    let told = health.check(request).await.unwrap().into_inner();
+    assert_eq!(
+        told.status(),
+        tonic_health::pb::health_check_response::ServingStatus::Serving
+    );
+    // It waits for nobody: one who leaves makes room.
+    watches.pop();
+    loop {
+        match server.submitter().submit(submission(event("one", "one"))).await {
+            Ok(_) => break,
+            Err(status) => assert_pushed_back(&status, "QUEUE_FULL"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(watches);
     server.stop();
 }

@@ -1,24 +1,34 @@
 //! Connections to the one port: accepted up to a limit, encrypted where asked for, served in HTTP/1.1 or HTTP/2 as the
-//! client chooses, drained.
+//! client chooses, drained. Beyond the limit, whoever has been silent makes room; where nobody has, newcomers are told at
+//! once to come back later.
 
 use std::{
+    convert::Infallible,
     io::{self, ErrorKind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    http::Request,
+    middleware,
+};
+use counterfoil_seats::{Seat, Seats, Serving};
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task,
     time::{sleep, timeout},
 };
@@ -34,10 +44,19 @@ use tokio_rustls::{
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::access::{Certificate, CertificateError, PeerCertificate};
+use crate::{
+    access::{Certificate, CertificateError, PeerCertificate},
+    http,
+};
 
-/// Connections at a time, those included that have yet to say what they want. More wait until one ends.
-const MAX_CONNECTIONS: usize = 1024;
+/// Connections at a time, those included that have yet to say what they want.
+const MAX_CONNECTIONS: u32 = 1024;
+/// When all are taken, one that nothing was asked on for so long makes room for the next.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Connections beyond those, on which only health is told, and all else put off.
+const MAX_PUT_OFF: u32 = 64;
+/// How long such a connection may ask.
+const PUT_OFF_TIME: Duration = Duration::from_secs(2);
 /// For TLS to be agreed on, or for the first bytes of a connection without it.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
 /// For the head of an HTTP/1.1 request, and so for the pause before it too.
@@ -105,52 +124,74 @@ pub(crate) async fn serve(
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let seats = Seats::new(MAX_CONNECTIONS, SILENCE);
+    let put_off = Seats::new(MAX_PUT_OFF, Duration::ZERO);
     let server = Arc::new(Server::new(tls, router, stopping.clone()));
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut stop = pin!(told(&mut stopping));
     let mut crowded = false;
     loop {
-        match places.available_permits() {
-            0 if !crowded => {
-                warn!("{MAX_CONNECTIONS} connections are open; more have to wait");
-                crowded = true;
-            }
-            // Not said again before there is room.
-            free if free > MAX_CONNECTIONS / 10 => crowded = false,
-            _ => {}
-        }
-        let next = async {
-            // A place first: whom there is no place for waits with the system, not in our memory.
-            let place = places.clone().acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut stop => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let server = server.clone();
-                task::spawn(async move {
-                    server.converse(stream).await;
-                    drop(place);
-                });
-            }
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-                ) => {}
+                ) =>
+            {
+                continue;
+            }
             Err(error) => {
                 warn!(%error, "can't accept connections; trying again");
                 sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+        };
+        // Not said again before there is room.
+        crowded &= seats.free() <= MAX_CONNECTIONS as usize / 10;
+        if seats.free() == 0 && !crowded {
+            warn!(
+                "{MAX_CONNECTIONS} connections are open; the silent ones make room, and what comes beyond them is put off"
+            );
+            crowded = true;
         }
+        // Whom there is no seat for at all waits with the system, not in our memory.
+        let take = async {
+            if let Some(seat) = seats.take().await {
+                return (seat, Service::All);
+            }
+            let seat = put_off.take().await;
+            match seat {
+                Some(seat) => (seat, Service::Health),
+                None => (put_off.wait().await, Service::Health),
+            }
+        };
+        let (seat, service) = tokio::select! {
+            () = &mut stop => break,
+            taken = take => taken,
+        };
+        let server = server.clone();
+        task::spawn(async move {
+            tokio::select! {
+                () = server.converse(stream, seat.clone(), service) => {}
+                () = seat.asked_to_leave() => debug!("a silent connection made room for another"),
+            }
+        });
     }
     drop(listener);
-    let all = u32::try_from(MAX_CONNECTIONS).expect("the limit is small");
-    let _ended = places.acquire_many(all).await;
+    seats.emptied().await;
+    put_off.emptied().await;
+}
+
+/// What is done for a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Service {
+    All,
+    /// There are too many: only health is told.
+    Health,
 }
 
 /// Ready once the server was told to stop.
@@ -167,6 +208,8 @@ struct Server {
     http1: Protocol,
     http2: Protocol,
     router: Router,
+    /// What those are answered who come when all connections are taken.
+    put_off: Router,
     stopping: watch::Receiver<bool>,
 }
 
@@ -191,26 +234,38 @@ impl Server {
             tls,
             http1,
             http2,
+            put_off: router.clone().layer(middleware::from_fn(http::put_off)),
             router,
             stopping,
         }
     }
 
     /// Serves one connection to its end.
-    async fn converse(&self, stream: TcpStream) {
+    async fn converse(&self, stream: TcpStream, seat: Seat, service: Service) {
         let mut stopping = self.stopping.clone();
+        let mut stop = pin!(async {
+            let put_off = sleep(PUT_OFF_TIME);
+            tokio::select! {
+                () = told(&mut stopping) => {}
+                () = put_off, if service == Service::Health => {}
+            }
+        });
         let opening = timeout(OPENING_PATIENCE, self.open(stream));
         let opened = tokio::select! {
-            () = told(&mut stopping) => return,
+            () = &mut stop => return,
             opened = opening => opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+        };
+        let router = match service {
+            Service::All => &self.router,
+            Service::Health => &self.put_off,
         };
         match opened {
             Ok((Stream::Plain(stream), protocol)) => {
-                self.answer(stream, PeerCertificate(None), protocol, stopping)
-                    .await;
+                let client = (PeerCertificate(None), seat);
+                answer(stream, router, client, protocol, stop).await;
             }
             Ok((Stream::Tls(stream), protocol)) => match peer(&stream) {
-                Ok(peer) => self.answer(*stream, peer, protocol, stopping).await,
+                Ok(peer) => answer(*stream, router, (peer, seat), protocol, stop).await,
                 Err(error) => debug!(%error, "a connection did not open"),
             },
             Err(error) => debug!(%error, "a connection did not open"),
@@ -233,31 +288,65 @@ impl Server {
         }
         Ok((Stream::Tls(Box::new(stream)), protocol(is_http2)))
     }
+}
 
-    /// Answers requests until the client leaves, or until those under way are answered once the server was told to stop.
-    async fn answer(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: PeerCertificate,
-        protocol: &Protocol,
-        mut stopping: watch::Receiver<bool>,
-    ) {
-        let router = self.router.clone().map_request(move |mut request: Request<_>| {
-            request.extensions_mut().insert(peer.clone());
-            request
-        });
-        let service = TowerToHyperService::new(router);
-        let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = told(&mut stopping) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            debug!(%error, "a connection failed");
+/// Answers requests until the client leaves, or until those under way are answered after `stop`. They have the client's
+/// certificate with them, and whose request is being answered is not asked to make room.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: &Router,
+    (peer, seat): (PeerCertificate, Seat),
+    protocol: &Protocol,
+    stop: impl Future<Output = ()>,
+) {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let serving = seat.serve();
+        request.extensions_mut().insert(peer.clone());
+        let response = router.clone().oneshot(request);
+        async move {
+            let response = response.await?;
+            Ok::<_, Infallible>(response.map(|body| Served {
+                body,
+                _serving: serving,
+            }))
         }
+    });
+    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection failed");
+    }
+}
+
+/// The body of an answer. A request is being served until all of it was taken.
+struct Served {
+    body: Body,
+    _serving: Serving,
+}
+
+impl HttpBody for Served {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

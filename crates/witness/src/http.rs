@@ -10,13 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use counterfoil_seats::Seat;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 use tracing::{debug, error};
 
-use crate::{
-    clock, refusal::Refusal, request::MAX_REQUEST_BYTES, seats::Seat, state::OriginHash, witness::Witness,
-};
+use crate::{clock, refusal::Refusal, request::MAX_REQUEST_BYTES, state::OriginHash, witness::Witness};
 
 /// How long a body may take to arrive.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);

@@ -23,7 +23,6 @@ mod http;
 mod logs;
 mod refusal;
 mod request;
-mod seats;
 mod serve;
 mod state;
 mod tls;

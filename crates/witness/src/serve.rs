@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, thread, time::Duration};
 
 use axum::Router;
+use counterfoil_seats::{Seat, Seats};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -14,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     task::{self, AbortHandle},
     time::{sleep, timeout},
 };
@@ -26,7 +27,6 @@ use crate::{
     committer,
     directory::{DataDirectory, DirectoryError},
     http::router,
-    seats::{Seat, Seats},
     state::StateError,
     tls::TlsConfig,
     watch::{LogsFile, LogsFileError, follow},
@@ -35,7 +35,7 @@ use crate::{
 
 /// Connections at once; each has one request under way at most. For one more, the one that has been silent longest is closed.
 /// Below the usual limit of 1,024 open files.
-pub const MAX_CONNECTIONS: usize = 768;
+pub const MAX_CONNECTIONS: u32 = 768;
 /// A connection is closed if the next request's headers take longer, and so also if it idles for so long.
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Longest time for a TLS handshake.
@@ -167,7 +167,6 @@ impl Drop for AbortOnDrop {
 struct Connections {
     router: Router,
     tls: Option<TlsAcceptor>,
-    room: Arc<Semaphore>,
     seats: Arc<Seats>,
     stopping: watch::Sender<bool>,
 }
@@ -177,8 +176,7 @@ impl Connections {
         Self {
             router,
             tls: tls.map(TlsConfig::into_acceptor),
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            seats: Arc::default(),
+            seats: Seats::new(MAX_CONNECTIONS, Duration::ZERO),
             stopping: watch::Sender::new(false),
         }
     }
@@ -190,11 +188,11 @@ impl Connections {
                     // Answers are one small write each. A connection that is gone already shows at its first read.
                     let _ = stream.set_nodelay(true);
                     debug!(%peer, "connected");
-                    if self.room.available_permits() == 0 {
-                        self.seats.make_room();
-                    }
-                    let place = self.room.clone().acquire_owned().await;
-                    self.spawn(stream, place.expect("the semaphore is never closed"));
+                    let seat = match self.seats.take().await {
+                        Some(seat) => seat,
+                        None => self.seats.wait().await,
+                    };
+                    self.spawn(stream, seat);
                 }
                 Err(error) => {
                     warn!(%error, "can't accept a connection");
@@ -204,9 +202,8 @@ impl Connections {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: TcpStream, seat: Seat) {
         let (router, stopping, tls) = (self.router.clone(), self.stopping.subscribe(), self.tls.clone());
-        let seat = self.seats.take();
         task::spawn(async move {
             let talk = async {
                 match tls {
@@ -222,16 +219,14 @@ impl Connections {
                 () = talk => {}
                 () = seat.asked_to_leave() => debug!("silent for longest, closed for another"),
             }
-            drop(place);
         });
     }
 
     /// Ends when the last connection has.
     async fn drain(self) {
         self.stopping.send_replace(true);
-        let everyone = u32::try_from(MAX_CONNECTIONS).expect("the limit is small");
         // Each connection gives itself DRAIN, and a handshake its own limit.
-        if timeout(DRAIN + HANDSHAKE_TIME, self.room.acquire_many(everyone))
+        if timeout(DRAIN + HANDSHAKE_TIME, self.seats.emptied())
             .await
             .is_err()
         {

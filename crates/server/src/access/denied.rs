@@ -10,7 +10,7 @@ use axum::{
 };
 use tonic::Status;
 
-use crate::grpc::Refusal;
+use crate::{grpc::Refusal, http};
 
 /// When to come back for keys that could not be fetched, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("30");
@@ -32,10 +32,7 @@ pub(crate) enum Denied {
 impl Denied {
     /// To whoever spoke gRPC in gRPC, and to others as plain text.
     pub(crate) fn answer(self, request: &HeaderMap) -> Response {
-        let is_grpc = request
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc {
+        if http::is_grpc(request) {
             return Status::from(Refusal::from(self)).into_http::<Body>();
         }
         self.into_response()

@@ -15,6 +15,8 @@ use crate::access::Denied;
 const DOMAIN: &str = "counterfoil";
 /// When to come back to a full queue: some batches later.
 const QUEUE_RETRY_MS: u64 = 100;
+/// When to come back where there were too many connections.
+const CONNECTION_RETRY_MS: u64 = 1_000;
 /// When to come back to a full disk.
 const SPACE_RETRY_MS: u64 = 10_000;
 /// When to come back for a head that lacks cosignatures: witnesses that are down seldom return sooner.
@@ -69,6 +71,18 @@ impl Refusal {
                 Code::ResourceExhausted,
                 v1::Reason::QueueFull,
                 "too many long messages are on their way",
+            )
+        }
+    }
+
+    /// There are more connections than are served.
+    pub(crate) fn too_many_connections() -> Self {
+        Self {
+            retry_after_ms: Some(CONNECTION_RETRY_MS),
+            ..Self::new(
+                Code::ResourceExhausted,
+                v1::Reason::QueueFull,
+                "too many connections are open",
             )
         }
     }

@@ -16,10 +16,12 @@ use std::{iter, path::Path};
 use axum::{
     Router,
     body::Body,
+    extract::Request,
     http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+        HeaderMap, HeaderValue, StatusCode, Uri, Version,
+        header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
     },
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -165,13 +167,45 @@ async fn not_allowed(uri: Uri) -> Response {
         .into_response()
 }
 
+/// Whether an answer has to be in gRPC.
+pub(crate) fn is_grpc(request: &HeaderMap) -> bool {
+    request
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Whoever calls a service that is not there is told so in gRPC.
 pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
-    let is_grpc = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
+    if is_grpc(headers) {
         return Status::unimplemented("").into_http::<Body>();
     }
     tiles::Refusal::NotFound.into_response()
+}
+
+/// What whoever watches over the server asks for.
+const HEALTH: [&str; 4] = [
+    "/health",
+    "/grpc.health.v1.Health/Check",
+    "/services/collector/health",
+    "/services/collector/health/1.0",
+];
+
+/// On a connection beyond those that are served, all is put off but the question whether the server is well: whoever
+/// restarted it for an answer that does not come would make things worse.
+pub(crate) async fn put_off(request: Request, next: Next) -> Response {
+    let version = request.version();
+    let mut response = if HEALTH.contains(&request.uri().path()) {
+        next.run(request).await
+    } else if is_grpc(request.headers()) {
+        return Status::from(Refusal::too_many_connections()).into_http::<Body>();
+    } else {
+        Problem::from(Refusal::too_many_connections()).into_response()
+    };
+    if version < Version::HTTP_2 {
+        // The next request may find a connection that is served.
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

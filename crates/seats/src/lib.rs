@@ -1,0 +1,264 @@
+//! A server's connections: as many as there are seats. When all are taken, the connection that has been silent longest makes
+//! room for the next. Otherwise whoever opens enough of them and says nothing would keep everybody out.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// The seats of a server.
+pub struct Seats {
+    count: u32,
+    free: Arc<Semaphore>,
+    /// Who has been silent for less is not asked to leave.
+    silence: Duration,
+    waiting: Mutex<Waiting>,
+}
+
+/// The connections of which the server waits for something: a handshake, a request, or that an answer is read.
+#[derive(Default)]
+struct Waiting {
+    /// What the next to wait is numbered.
+    next: u64,
+    /// Since when each waits, and how to tell it that it has to go; the one that waits longest first.
+    seats: BTreeMap<u64, (Instant, Arc<Notify>)>,
+}
+
+impl Seats {
+    /// So many seats. A connection that has been silent for `silence` may be asked to leave.
+    pub fn new(count: u32, silence: Duration) -> Arc<Self> {
+        let permits = usize::try_from(count).expect("a u32 fits a usize");
+        Arc::new(Self {
+            count,
+            free: Arc::new(Semaphore::new(permits)),
+            silence,
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// A seat for a new connection: a free one, or that of the connection that has been silent longest. `None` if all are
+    /// taken by connections that are being served, or were a moment ago.
+    pub async fn take(self: &Arc<Self>) -> Option<Seat> {
+        if let Ok(place) = self.free.clone().try_acquire_owned() {
+            return Some(self.seat(place));
+        }
+        if !self.make_room() {
+            return None;
+        }
+        Some(self.wait().await)
+    }
+
+    /// The next seat that is free.
+    pub async fn wait(self: &Arc<Self>) -> Seat {
+        let place = self.free.clone().acquire_owned().await;
+        self.seat(place.expect("the semaphore is never closed"))
+    }
+
+    /// How many are free.
+    pub fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
+    /// Ends once all have been given back, and leaves none to be taken.
+    pub async fn emptied(&self) {
+        if let Ok(all) = self.free.acquire_many(self.count).await {
+            all.forget();
+        }
+    }
+
+    fn seat(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Seat {
+        let leave = Arc::new(Notify::new());
+        let number = self.waiting().add(&leave);
+        Seat(Arc::new(Inner {
+            seats: Arc::clone(self),
+            leave,
+            requests: Mutex::new(Requests { open: 0, number }),
+            _place: place,
+        }))
+    }
+
+    /// Tells the connection that has waited longest to go, if one has waited long enough.
+    fn make_room(&self) -> bool {
+        let mut waiting = self.waiting();
+        let Some(first) = waiting.seats.first_entry() else {
+            return false;
+        };
+        if first.get().0.elapsed() < self.silence {
+            return false;
+        }
+        first.remove().1.notify_one();
+        true
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, leave: &Arc<Notify>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.seats.insert(number, (Instant::now(), Arc::clone(leave)));
+        number
+    }
+}
+
+/// A connection's seat; it is given back with the last clone.
+#[derive(Clone)]
+pub struct Seat(Arc<Inner>);
+
+struct Inner {
+    seats: Arc<Seats>,
+    leave: Arc<Notify>,
+    requests: Mutex<Requests>,
+    _place: OwnedSemaphorePermit,
+}
+
+struct Requests {
+    /// How many are being served.
+    open: usize,
+    /// The connection's number since it began to wait.
+    number: u64,
+}
+
+impl Seat {
+    /// Ends when the connection has to make room.
+    pub async fn asked_to_leave(&self) {
+        self.0.leave.notified().await;
+    }
+
+    /// A request has arrived, and the client waits for us: until the last guard is dropped nobody asks this connection to
+    /// leave.
+    pub fn serve(&self) -> Serving {
+        let mut requests = self.0.requests();
+        requests.open += 1;
+        self.0.seats.waiting().seats.remove(&requests.number);
+        Serving(self.clone())
+    }
+}
+
+impl Inner {
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let number = self.requests().number;
+        self.seats.waiting().seats.remove(&number);
+    }
+}
+
+/// A request that is being answered.
+pub struct Serving(Seat);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let seat = &self.0.0;
+        let mut requests = seat.requests();
+        requests.open -= 1;
+        if requests.open == 0 {
+            requests.number = seat.seats.waiting().add(&seat.leave);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(future).poll(&mut context) {
+            Poll::Ready(ready) => Some(ready),
+            Poll::Pending => None,
+        }
+    }
+
+    fn has_to_leave(seat: &Seat) -> bool {
+        now(seat.asked_to_leave()).is_some()
+    }
+
+    fn taken(seats: &Arc<Seats>) -> Seat {
+        now(seats.take()).unwrap().unwrap()
+    }
+
+    /// Whether somebody was told to make room for another, who waits for it.
+    fn another_waits(seats: &Arc<Seats>) -> bool {
+        now(seats.take()).is_none()
+    }
+
+    #[test]
+    fn the_longest_silent_goes_and_whoever_is_served_stays() {
+        let seats = Seats::new(3, Duration::ZERO);
+        let [first, second, third] = [(); 3].map(|()| taken(&seats));
+        let serving = first.serve();
+        assert!(another_waits(&seats));
+        assert!(!has_to_leave(&first) && has_to_leave(&second) && !has_to_leave(&third));
+
+        // From its answer on the first waits anew, and so for less long than the third.
+        drop(serving);
+        assert!(another_waits(&seats));
+        assert!(!has_to_leave(&first) && has_to_leave(&third));
+        assert!(another_waits(&seats));
+        assert!(has_to_leave(&first));
+
+        // Nobody is left to go; and who went takes nothing along.
+        assert!(now(seats.take()).unwrap().is_none());
+        drop((first, second, third));
+        assert!(seats.waiting().seats.is_empty());
+        let gone = taken(&seats);
+        drop(gone);
+        assert!(seats.waiting().seats.is_empty());
+        assert_eq!(seats.free(), 3);
+    }
+
+    #[test]
+    fn a_connection_is_served_until_its_last_request_is_answered() {
+        let seats = Seats::new(1, Duration::ZERO);
+        let only = taken(&seats);
+        let (one, other) = (only.serve(), only.serve());
+        drop(one);
+        assert!(now(seats.take()).unwrap().is_none());
+        drop(other);
+        assert!(another_waits(&seats));
+        assert!(has_to_leave(&only));
+    }
+
+    #[test]
+    fn who_was_served_a_moment_ago_stays() {
+        let seats = Seats::new(1, Duration::from_secs(3600));
+        let only = taken(&seats);
+        drop(only.serve());
+        assert!(now(seats.take()).unwrap().is_none());
+        assert!(!has_to_leave(&only));
+        assert!(now(seats.wait()).is_none());
+        drop(only);
+        assert!(now(seats.wait()).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_seat_of_who_goes_is_the_next_ones() {
+        let seats = Seats::new(1, Duration::ZERO);
+        let first = taken(&seats);
+        let leaves = tokio::spawn(async move { first.asked_to_leave().await });
+        tokio::task::yield_now().await;
+        let second = seats.take().await.unwrap();
+        leaves.await.unwrap();
+        assert_eq!(seats.free(), 0);
+        drop(second);
+        seats.emptied().await;
+        assert!(now(seats.take()).unwrap().is_none());
+    }
+}
