@@ -26,7 +26,7 @@ pub use hostile::{Attack, HostileLog};
 pub use http::{HttpResponse, http_get, http_over, http_post, http_request};
 pub use issuer::{Document, Issuer, JwtKey, hs256_token, now_unix_s, signed};
 pub use memory_log::{MemoryLog, add_checkpoint};
-pub use process::{Refused, counterfoil, counterfoild};
+pub use process::{Refused, counterfoil, counterfoild, example};
 pub use server::Server;
 pub use witness::{Witness, WitnessData};
 

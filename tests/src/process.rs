@@ -25,12 +25,17 @@ pub fn counterfoil() -> Command {
     Command::new(programs().join("counterfoil"))
 }
 
+/// An example of a crate, such as a measurement, built from the sources as they are.
+pub fn example(name: &str) -> Command {
+    Command::new(programs().join("examples").join(name))
+}
+
 /// Where cargo puts the programs of this workspace. Builds them the first time: cargo does so of itself only for the
 /// tests of the package that a program belongs to.
 fn programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        // <target>/<profile>/deps/<test>
+        // <target>/<profile>/deps/<test>, or examples/<example>.
         let test = env::current_exe().unwrap();
         let directory = test.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

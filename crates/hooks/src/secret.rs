@@ -83,6 +83,13 @@ impl Secret {
         Fingerprint([hash[0], hash[1], hash[2], hash[3]])
     }
 
+    /// The HMAC-SHA256 of a body under this secret: what GitHub and Gitea sign with.
+    pub fn sign(&self, body: &[u8]) -> [u8; 32] {
+        let mut mac = mac(self.text.as_bytes());
+        mac.update(body);
+        mac.finalize().into_bytes().into()
+    }
+
     /// Whether `tag` is the HMAC-SHA256 of a body under this secret: GitHub's and Gitea's signature. In constant time.
     pub fn signed(&self, body: &[u8], tag: &[u8; 32]) -> bool {
         verify(self.text.as_bytes(), &[body], tag)
@@ -105,8 +112,12 @@ impl Secret {
     }
 }
 
+fn mac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
 fn verify(key: &[u8], parts: &[&[u8]], tag: &[u8; 32]) -> bool {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let mut mac = mac(key);
     for part in parts {
         mac.update(part);
     }
@@ -186,6 +197,7 @@ mod tests {
         let secret: Secret = "It's a Secret to Everybody".parse().unwrap();
         let documented = tag("757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17");
         assert!(secret.signed(b"Hello, World!", &documented));
+        assert_eq!(secret.sign(b"Hello, World!"), documented);
         assert!(!secret.signed(b"Hello, World?", &documented));
         assert!(!secret.signed(b"Hello, World!", &[0; 32]));
         let other: Secret = "It's a Secret to Nobody".parse().unwrap();

@@ -1,6 +1,8 @@
 //! What is accepted is on record, once.
 
-use counterfoil_tests::{Connection, Data, Hook, Server, head, recorded};
+use std::{fs, process::Command};
+
+use counterfoil_tests::{Connection, Data, Hook, Server, counterfoil, head, recorded};
 use serde_json::{Value, json};
 
 use crate::{assert_refused, assert_taken, json, on_record};
@@ -205,4 +207,76 @@ async fn the_answer_says_where_it_is_and_what_fetches_the_receipt() {
             .await
             .is_err()
     );
+}
+
+/// `counterfoil bench webhooks` is what measures them: what it says is acknowledged is on record, signed as GitHub signs.
+#[test]
+fn a_bench_delivers_what_it_says() {
+    let (data, _) = Data::with_main_log();
+    let hook = Hook::add(&data, "github", "github", &[]);
+    let bodies = data.beside("bodies");
+    for (event, body) in [
+        ("ping", r#"{"zen":"Keep it logically awesome."}"#),
+        (
+            "push",
+            r#"{"ref":"refs/heads/main","after":"5f0a62d1c4e0c0b5b4d1a5e1b1f4bb6e5a0f9d4c"}"#,
+        ),
+    ] {
+        fs::create_dir_all(bodies.join(event)).unwrap();
+        fs::write(bodies.join(event).join("one.json"), body).unwrap();
+    }
+    fs::write(bodies.join("notes.txt"), "no body").unwrap();
+    fs::write(data.beside("secret"), format!("{}\n", hook.secret)).unwrap();
+    let server = Server::start(&data, &["--publish-interval-ms", "20"]);
+    let bench = |secret: &str, bodies: &str| -> Command {
+        let mut command = counterfoil();
+        command
+            .args([
+                "bench",
+                "webhooks",
+                "--source",
+                "github",
+                "--duration",
+                "1",
+                "--rate",
+                "50",
+            ])
+            .args([
+                "--connections",
+                "4",
+                "--json",
+                "--server",
+                &format!("http://{}", server.address()),
+            ])
+            .arg("--secret-file")
+            .arg(data.beside(secret))
+            .arg("--bodies")
+            .arg(data.beside(bodies));
+        command
+    };
+    let output = bench("secret", "bodies").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counts =
+        ["acknowledged", "duplicates", "refused", "failed", "not_started"].map(|name| report[name].as_u64());
+    assert_eq!(counts, [50, 0, 0, 0, 0].map(Some), "{report}");
+    assert_eq!(report["body_bytes"], 25 * (36 + 76));
+
+    // Another secret signs nothing that counts, and says why.
+    fs::write(data.beside("other"), "another secret than that").unwrap();
+    let output = bench("other", "bodies").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["refused"], 50);
+    assert!(
+        report["first_problem"].as_str().unwrap().starts_with("401"),
+        "{report}"
+    );
+
+    fs::create_dir(data.beside("empty")).unwrap();
+    let output = bench("secret", "empty").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    // All of the first run, and nothing of the others.
+    let next = hook.deliver(server.address(), "ping", "the next", b"{}");
+    assert_eq!(assert_taken(&next, false), 51);
 }

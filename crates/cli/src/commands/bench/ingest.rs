@@ -71,20 +71,17 @@ struct Run {
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let client = common.client_with(arguments.load.connections).await?;
-    let spinner = arguments.load.spinner();
+    let spinner = arguments.load.schedule.spinner();
     let per_call = if arguments.mode == Mode::Batch {
         arguments.batch.get()
     } else {
         1
     };
-    let interval = arguments.load.rate.map(|rate| {
-        let nanos = 1_000_000_000 * per_call as u64 / u64::from(rate);
-        Duration::from_nanos(nanos.max(1))
-    });
+    let interval = arguments.load.schedule.interval(per_call);
     let run = Arc::new(Run {
         client,
         events: Events::new(arguments.size)?,
-        pace: Pace::start(arguments.load.duration(), interval),
+        pace: Pace::start(arguments.load.schedule.duration(), interval),
         tally: Tally::new(),
         verify: arguments.load.verify,
         is_open: interval.is_some(),
@@ -327,8 +324,8 @@ fn report(arguments: &Arguments, run: &Run, output: &Output) -> Result<(), Failu
         "in_flight": arguments.load.in_flight,
         "batch": (arguments.mode == Mode::Batch).then_some(arguments.batch),
         "size_bytes": arguments.size,
-        "duration_seconds": arguments.load.duration,
-        "rate": arguments.load.rate,
+        "duration_seconds": arguments.load.schedule.duration,
+        "rate": arguments.load.schedule.rate,
         "verify": run.verify,
         "acknowledged": counts.acknowledged,
         "duplicates": counts.duplicates,

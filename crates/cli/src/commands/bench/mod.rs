@@ -5,6 +5,7 @@ mod ingest;
 mod pace;
 mod prove;
 mod tally;
+mod webhooks;
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -19,12 +20,14 @@ use crate::{failure::Failure, options::Common, output::Output};
 pub(crate) enum Bench {
     Ingest(ingest::Arguments),
     Prove(prove::Arguments),
+    Webhooks(webhooks::Arguments),
 }
 
 pub(crate) async fn run(bench: Bench, common: &Common, output: &Output) -> Result<(), Failure> {
     match bench {
         Bench::Ingest(arguments) => ingest::run(arguments, common, output).await,
         Bench::Prove(arguments) => prove::run(arguments, common, output).await,
+        Bench::Webhooks(arguments) => webhooks::run(arguments, common, output).await,
     }
 }
 
@@ -37,20 +40,35 @@ pub(crate) struct Load {
     /// Calls under way on each connection
     #[arg(long, value_name = "K", default_value = "16")]
     in_flight: NonZeroUsize,
+    #[command(flatten)]
+    schedule: Schedule,
+    /// What to check of the answers: everything, or nothing, to measure the server alone
+    #[arg(long, value_enum, default_value_t = Verify::All)]
+    verify: Verify,
+}
+
+/// When calls start, and for how long.
+#[derive(Args, Clone)]
+pub(crate) struct Schedule {
     /// For how long to start calls
     #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     duration: u64,
     /// Start this many a second, however slow the answers (open loop) [default: as fast as answers come]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// What to check of the answers: everything, or nothing, to measure the server alone
-    #[arg(long, value_enum, default_value_t = Verify::All)]
-    verify: Verify,
 }
 
-impl Load {
+impl Schedule {
     fn duration(&self) -> Duration {
         Duration::from_secs(self.duration)
+    }
+
+    /// Between the starts of calls for so many events each, in an open loop.
+    fn interval(&self, per_call: usize) -> Option<Duration> {
+        self.rate.map(|rate| {
+            let nanos = 1_000_000_000 * per_call as u64 / u64::from(rate);
+            Duration::from_nanos(nanos.max(1))
+        })
     }
 
     /// Something to look at, on a terminal.

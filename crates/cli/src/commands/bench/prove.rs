@@ -1,6 +1,6 @@
 //! `counterfoil bench prove`
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use clap::Args;
 use counterfoil_client::Client;
@@ -30,6 +30,9 @@ Example:
 
 Latency runs from the start of a call, or with --rate from when it should have started, until its proof is verified.")]
 pub(crate) struct Arguments {
+    /// Fetch whole receipts instead: each with its entry, and the newest published head
+    #[arg(long, conflicts_with = "verify")]
+    receipts: bool,
     #[command(flatten)]
     load: Load,
 }
@@ -40,6 +43,7 @@ struct Run {
     pace: Pace,
     tally: Tally,
     verify: Verify,
+    receipts: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
@@ -49,16 +53,15 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     if head.size().get() == 0 {
         return Err(Failure::new(Exit::NotFound, "the log is empty"));
     }
-    let spinner = load.spinner();
-    let interval = load
-        .rate
-        .map(|rate| Duration::from_nanos((1_000_000_000 / u64::from(rate)).max(1)));
+    let spinner = load.schedule.spinner();
+    let interval = load.schedule.interval(1);
     let run = Arc::new(Run {
         client,
         head,
-        pace: Pace::start(load.duration(), interval),
+        pace: Pace::start(load.schedule.duration(), interval),
         tally: Tally::new(),
         verify: load.verify,
+        receipts: arguments.receipts,
     });
     let seed = u64::from_str_radix(&random_id()?[..16], 16).expect("16 hex digits are 64 bits");
     let workers = (load.connections.get() * load.in_flight.get()) as u64;
@@ -82,6 +85,7 @@ async fn prove(run: Arc<Run>, mut random: Random) {
         };
         let index = LeafIndex::new(random.next() % size.get()).expect("below the size of a tree");
         let proved = match run.verify {
+            _ if run.receipts => run.client.receipt(index).await.map(|_| ()),
             Verify::All => run
                 .client
                 .prove_inclusion_under(&run.head, index)
@@ -109,7 +113,7 @@ fn report(load: &Load, run: &Run, output: &Output) -> Result<(), Failure> {
     let latency = counts.latency();
     let mut facts = Facts::default();
     facts
-        .add("proofs/s", rate)
+        .add(if run.receipts { "receipts/s" } else { "proofs/s" }, rate)
         .add("answered", counts.acknowledged)
         .add("verified", counts.verified)
         .add("refused", counts.refused)
@@ -122,10 +126,11 @@ fn report(load: &Load, run: &Run, output: &Output) -> Result<(), Failure> {
         facts.add("first problem", problem);
     }
     let json = json!({
+        "receipts": run.receipts,
         "connections": load.connections,
         "in_flight": load.in_flight,
-        "duration_seconds": load.duration,
-        "rate": load.rate,
+        "duration_seconds": load.schedule.duration,
+        "rate": load.schedule.rate,
         "verify": run.verify,
         "tree_size": run.head.size().get(),
         "acknowledged": counts.acknowledged,

@@ -85,10 +85,15 @@ impl Counts {
         self.first_problem.get_or_insert_with(|| problem.to_string());
     }
 
-    /// Takes in a call for `events` that has no usable answer.
-    pub(crate) fn failed(&mut self, error: Error, events: u64) {
+    /// Takes in a call for `events` that has no answer.
+    pub(crate) fn unanswered(&mut self, problem: &dyn std::fmt::Display, events: u64) {
         self.failed += events;
-        self.first_problem.get_or_insert_with(|| error.to_string());
+        self.first_problem.get_or_insert_with(|| problem.to_string());
+    }
+
+    /// Takes in a call for `events` that has no usable answer. If the log did what it must not, the run ends.
+    pub(crate) fn failed(&mut self, error: Error, events: u64) {
+        self.unanswered(&error, events);
         if matches!(error, Error::Misbehaviour(_) | Error::InvalidAnswer(_)) {
             self.fatal.get_or_insert(error.into());
         }
