@@ -40,16 +40,18 @@ impl Seats {
         })
     }
 
-    /// A seat for a new connection: a free one, or that of the connection that has been silent longest. `None` if all are
-    /// taken by connections that are being served, or were a moment ago.
-    pub async fn take(self: &Arc<Self>) -> Option<Seat> {
-        if let Ok(place) = self.free.clone().try_acquire_owned() {
-            return Some(self.seat(place));
-        }
-        if !self.make_room() {
-            return None;
-        }
-        Some(self.wait().await)
+    /// A seat for a new connection: a free one, or that of the connection that has been silent longest, as soon as it has left.
+    /// `None` if all are taken by connections that are being served, or were a moment ago.
+    pub fn take(self: &Arc<Self>) -> Option<impl Future<Output = Seat> + Send + use<>> {
+        let free = self.free.clone().try_acquire_owned().ok();
+        let any = free.is_some() || self.make_room();
+        let seats = self.clone();
+        any.then(|| async move {
+            match free {
+                Some(place) => seats.seat(place),
+                None => seats.wait().await,
+            }
+        })
     }
 
     /// The next seat that is free.
@@ -191,12 +193,12 @@ mod tests {
     }
 
     fn taken(seats: &Arc<Seats>) -> Seat {
-        now(seats.take()).unwrap().unwrap()
+        now(seats.take().unwrap()).unwrap()
     }
 
     /// Whether somebody was told to make room for another, who waits for it.
     fn another_waits(seats: &Arc<Seats>) -> bool {
-        now(seats.take()).is_none()
+        seats.take().is_some_and(|seat| now(seat).is_none())
     }
 
     #[test]
@@ -215,7 +217,7 @@ mod tests {
         assert!(has_to_leave(&first));
 
         // Nobody is left to go; and who went takes nothing along.
-        assert!(now(seats.take()).unwrap().is_none());
+        assert!(seats.take().is_none());
         drop((first, second, third));
         assert!(seats.waiting().seats.is_empty());
         let gone = taken(&seats);
@@ -230,7 +232,7 @@ mod tests {
         let only = taken(&seats);
         let (one, other) = (only.serve(), only.serve());
         drop(one);
-        assert!(now(seats.take()).unwrap().is_none());
+        assert!(seats.take().is_none());
         drop(other);
         assert!(another_waits(&seats));
         assert!(has_to_leave(&only));
@@ -241,7 +243,7 @@ mod tests {
         let seats = Seats::new(1, Duration::from_secs(3600));
         let only = taken(&seats);
         drop(only.serve());
-        assert!(now(seats.take()).unwrap().is_none());
+        assert!(seats.take().is_none());
         assert!(!has_to_leave(&only));
         assert!(now(seats.wait()).is_none());
         drop(only);
@@ -254,11 +256,11 @@ mod tests {
         let first = taken(&seats);
         let leaves = tokio::spawn(async move { first.asked_to_leave().await });
         tokio::task::yield_now().await;
-        let second = seats.take().await.unwrap();
+        let second = seats.take().unwrap().await;
         leaves.await.unwrap();
         assert_eq!(seats.free(), 0);
         drop(second);
         seats.emptied().await;
-        assert!(now(seats.take()).unwrap().is_none());
+        assert!(seats.take().is_none());
     }
 }

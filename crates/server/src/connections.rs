@@ -4,10 +4,12 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     io::{self, ErrorKind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -28,7 +30,8 @@ use hyper_util::{
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    runtime::{self, Handle},
+    sync::{oneshot, watch},
     task,
     time::{sleep, timeout},
 };
@@ -118,72 +121,112 @@ pub(crate) fn tls_acceptor(
 }
 
 /// Serves until told to stop; then accepts nothing more, and returns when what is under way has ended.
+///
+/// # Errors
+/// If the system has no thread for it.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let seats = Seats::new(MAX_CONNECTIONS, SILENCE);
-    let put_off = Seats::new(MAX_PUT_OFF, Duration::ZERO);
-    let server = Arc::new(Server::new(tls, router, stopping.clone()));
-    let mut stop = pin!(told(&mut stopping));
-    let mut crowded = false;
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-                ) =>
-            {
-                continue;
-            }
-            Err(error) => {
-                warn!(%error, "can't accept connections; trying again");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        // Not said again before there is room.
-        crowded &= seats.free() <= MAX_CONNECTIONS as usize / 10;
-        if seats.free() == 0 && !crowded {
-            warn!(
-                "{MAX_CONNECTIONS} connections are open; the silent ones make room, and what comes beyond them is put off"
-            );
-            crowded = true;
-        }
-        // Whom there is no seat for at all waits with the system, not in our memory.
-        let take = async {
-            if let Some(seat) = seats.take().await {
-                return (seat, Service::All);
-            }
-            let seat = put_off.take().await;
-            match seat {
-                Some(seat) => (seat, Service::Health),
-                None => (put_off.wait().await, Service::Health),
-            }
-        };
-        let (seat, service) = tokio::select! {
-            () = &mut stop => break,
-            taken = take => taken,
-        };
-        let server = server.clone();
-        task::spawn(async move {
-            tokio::select! {
-                () = server.converse(stream, seat.clone(), service) => {}
-                () = seat.asked_to_leave() => debug!("a silent connection made room for another"),
-            }
-        });
-    }
-    drop(listener);
+    stopping: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let door = Door {
+        seats: Seats::new(MAX_CONNECTIONS, SILENCE),
+        put_off: Seats::new(MAX_PUT_OFF, Duration::ZERO),
+        server: Arc::new(Server::new(tls, router, stopping.clone())),
+        inside: Handle::current(),
+    };
+    let seats = door.seats.clone();
+    let listener = listener.into_std()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (closed, door_closed) = oneshot::channel();
+    // A thread of its own: however much there is to do inside, whoever is put off, or asks after health then, is answered.
+    thread::Builder::new().name("accept".to_owned()).spawn(move || {
+        let _ = closed.send(runtime.block_on(door.keep(listener, stopping)));
+    })?;
+    door_closed.await.unwrap_or(Ok(()))?;
     seats.emptied().await;
-    put_off.emptied().await;
+    Ok(())
+}
+
+/// Where connections come in.
+struct Door {
+    seats: Arc<Seats>,
+    /// For those there is no seat for.
+    put_off: Arc<Seats>,
+    server: Arc<Server>,
+    /// Where requests are answered.
+    inside: Handle,
+}
+
+impl Door {
+    /// Accepts until told to stop.
+    async fn keep(
+        self,
+        listener: std::net::TcpListener,
+        mut stopping: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let mut stop = pin!(told(&mut stopping));
+        let mut crowded = false;
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => {
+                    warn!(%error, "can't accept connections; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Not said again before there is room.
+            crowded &= self.seats.free() <= MAX_CONNECTIONS as usize / 10;
+            if self.seats.free() == 0 && !crowded {
+                warn!(
+                    "{MAX_CONNECTIONS} connections are open; the silent ones make room, and what comes beyond them is put off"
+                );
+                crowded = true;
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.show(stream) => {}
+            }
+        }
+        drop(listener);
+        self.put_off.emptied().await;
+        Ok(())
+    }
+
+    /// Shows a connection to its seat.
+    async fn show(&self, stream: TcpStream) {
+        let server = self.server.clone();
+        if let Some(seat) = self.seats.take() {
+            // Its bytes are waited for where they are read.
+            let Ok(stream) = stream.into_std() else { return };
+            self.inside.spawn(async move {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    server.seated(stream, seat, Service::All).await;
+                }
+            });
+        } else if let Some(seat) = self.put_off.take() {
+            task::spawn(server.seated(stream, seat, Service::Health));
+        } else {
+            // Never for long: all of those are on their way out. Meanwhile others wait with the system, not in our memory.
+            let seat = self.put_off.wait().await;
+            task::spawn(server.seated(stream, ready(seat), Service::Health));
+        }
+    }
 }
 
 /// What is done for a connection.
@@ -237,6 +280,15 @@ impl Server {
             put_off: router.clone().layer(middleware::from_fn(http::put_off)),
             router,
             stopping,
+        }
+    }
+
+    /// Serves a connection once it has its seat, until it ends or has to make room.
+    async fn seated(self: Arc<Self>, stream: TcpStream, seat: impl Future<Output = Seat>, service: Service) {
+        let seat = seat.await;
+        tokio::select! {
+            () = self.converse(stream, seat.clone(), service) => {}
+            () = seat.asked_to_leave() => debug!("a silent connection made room for another"),
         }
     }
 

@@ -1,23 +1,35 @@
 //! Events on their way from a request into a log, whatever they came by.
 
-use std::{future, pin::Pin, sync::Arc};
+use std::{
+    future,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    thread,
+};
 
 use counterfoil_event::{Event, adapter};
 use counterfoil_log::{Log, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
-use tokio::task;
+use tokio::{sync::Semaphore, task};
 
 use crate::{access::Submitting, grpc::Refusal};
 
 /// Hashing and compressing more than this holds up an async worker for too long.
 const INLINE_BYTES: usize = 256 * 1024;
 
-/// Does work that takes time for each of `bytes`: if that is long, on a thread whose other tasks move elsewhere.
-pub(crate) fn work<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > INLINE_BYTES {
-        task::block_in_place(work)
-    } else {
-        work()
+/// Whose turn it is to do long work: one for each core. More at a time would finish no sooner, and leave the async workers a
+/// share of the cores so small that nobody is answered.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get)));
+
+/// Does work that takes time for each of `bytes`: if that is long, in its turn, and on a thread whose other tasks move
+/// elsewhere.
+pub(crate) async fn work<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes <= INLINE_BYTES {
+        return work();
     }
+    let _turn = TURNS.acquire().await.expect("the semaphore is never closed");
+    task::block_in_place(work)
 }
 
 /// An event on record.
@@ -33,7 +45,7 @@ pub(crate) type Results = Vec<Result<Placed, Refusal>>;
 
 type Submission = Pin<Box<dyn Future<Output = Result<Submitted, SubmitError>> + Send>>;
 
-/// Events that entered a log side by side. They did so when it was made: groups keep their order.
+/// Events that entered a log side by side. They did so when it was made: groups made one after the other keep their order.
 pub(crate) struct Group {
     /// Whether each event reached the log.
     events: Vec<Result<(), Refusal>>,
@@ -44,22 +56,18 @@ pub(crate) struct Group {
 impl Group {
     /// Makes events ready, `bytes` in all, and hands them to the log. Those that were refused before stay so, and do not
     /// fail their neighbours.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         log: &Log,
         submitter: &Submitting,
         bytes: usize,
         events: impl ExactSizeIterator<Item = Result<Event, Refusal>>,
     ) -> Self {
-        if events.len() > 0
-            && let Err(error) = log.admit(events.len(), bytes)
-        {
-            return Self {
-                events: vec![Ok(()); events.len()],
-                submission: Box::pin(future::ready(Err(error))),
-            };
-        }
-        let (events, prepared) = work(bytes, || {
-            let mut prepared = Vec::with_capacity(events.len());
+        let count = events.len();
+        let ready = work(bytes, || {
+            if count > 0 {
+                log.admit(count, bytes)?;
+            }
+            let mut prepared = Vec::with_capacity(count);
             let events = events
                 .map(|event| {
                     let event = adapter::submitted(event?)?;
@@ -68,8 +76,18 @@ impl Group {
                     Ok(())
                 })
                 .collect();
-            (events, prepared)
-        });
+            Ok((events, prepared))
+        })
+        .await;
+        let (events, prepared) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                return Self {
+                    events: vec![Ok(()); count],
+                    submission: Box::pin(future::ready(Err(error))),
+                };
+            }
+        };
         let submission: Submission = if prepared.is_empty() {
             let head = log.commit_head();
             Box::pin(async {

@@ -245,7 +245,7 @@ async fn serve(
     }
     stop.send_replace(true);
     match timeout(DRAIN, serving).await {
-        Ok(served) => served.context("the server failed"),
+        Ok(served) => served.context("the server failed")?.context("can't serve"),
         Err(_) => {
             warn!("some calls did not end in time and were cut off");
             Ok(())

@@ -188,8 +188,8 @@ impl Connections {
                     // Answers are one small write each. A connection that is gone already shows at its first read.
                     let _ = stream.set_nodelay(true);
                     debug!(%peer, "connected");
-                    let seat = match self.seats.take().await {
-                        Some(seat) => seat,
+                    let seat = match self.seats.take() {
+                        Some(seat) => seat.await,
                         None => self.seats.wait().await,
                     };
                     self.spawn(stream, seat);

@@ -51,7 +51,7 @@ impl SubmitService for Submitter {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let (head, mut results) = group(&log, &submitter, vec![request.event]).settled().await;
+        let (head, mut results) = group(&log, &submitter, vec![request.event]).await.settled().await;
         let Placed { leaf, duplicate } = results.pop().expect("one event has one result")?;
         Ok(Response::new(v1::SubmitResponse {
             receipt: Some(receipt(&*head?, leaf)),
@@ -75,7 +75,7 @@ impl SubmitService for Submitter {
         }
         let events = events.into_iter().map(Some).collect();
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let (head, results) = group(&log, &submitter, events).settled().await;
+        let (head, results) = group(&log, &submitter, events).await.settled().await;
         Ok(Response::new(v1::SubmitBatchResponse {
             tree_heads: vec![tree_head(&*head?)],
             results: (0..).zip(results).map(result).collect(),
@@ -190,7 +190,7 @@ impl SubmitStream {
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .unzip();
-        Ok(Some((sequences, group(log, submitter, events))))
+        Ok(Some((sequences, group(log, submitter, events).await)))
     }
 }
 
@@ -210,13 +210,13 @@ fn split_at_error(
     (messages, None)
 }
 
-fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
+async fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
     let bytes = events.iter().flatten().map(|event| event.data.len()).sum();
     let events = events.into_iter().map(|event| {
         let event = event.ok_or_else(Refusal::missing_event)?;
         Ok(Event::try_from(event)?)
     });
-    Group::new(log, submitter, bytes, events)
+    Group::new(log, submitter, bytes, events).await
 }
 
 /// A result for each event of a group, also if the log took none.

@@ -64,7 +64,7 @@ impl Intake {
         event: Event,
     ) -> Result<Recorded, Refusal> {
         let bytes = event.data().len();
-        let group = Group::new(log, submitter, bytes, iter::once(Ok(event)));
+        let group = Group::new(log, submitter, bytes, iter::once(Ok(event))).await;
         let (head, mut results) = group.settled().await;
         let placed = results.pop().expect("one event has one result")?;
         self.metrics.count_intake(path, outcome(&Ok(&placed)));
@@ -84,6 +84,7 @@ impl Intake {
     ) -> Result<Results, Refusal> {
         let bytes = events.iter().flatten().map(|event| event.data().len()).sum();
         let (head, results) = Group::new(log, submitter, bytes, events.into_iter())
+            .await
             .settled()
             .await;
         head?;

@@ -142,7 +142,8 @@ impl Intake {
                 body.bytes.clone(),
                 now_unix_s(),
             )
-        })?;
+        })
+        .await?;
         Ok(self
             .record_one(
                 IntakePath::Hooks,
