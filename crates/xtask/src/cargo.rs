@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::machine;
 
@@ -64,6 +64,18 @@ impl Workspace {
             "--bin=counterfoil",
             "--example=tamper",
         ])
+    }
+
+    /// Builds everything, and runs an example of the tests, which parses its own options.
+    pub(crate) fn run_example(&self, name: &str, options: &[&str]) -> Result<()> {
+        self.announce_long_build();
+        self.cargo(&["build", "--release", "--workspace", "--bins", "--examples"])?;
+        let status = Command::new(self.release_directory.join("examples").join(name))
+            .args(options)
+            .status()
+            .with_context(|| format!("starting {name}"))?;
+        ensure!(status.success(), "{name} did not end well");
+        Ok(())
     }
 
     pub(crate) fn test(&self, arguments: &[&str]) -> Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! It depends on next to nothing, so that it runs within seconds on a machine that has only Rust and a linker.
 
+mod bench;
 mod cargo;
 mod demo;
 mod machine;
@@ -24,6 +25,7 @@ Commands:
   demo            Run a log, put real events into it, check every proof, then tamper with a copy and get caught
   test [ARGS]...  Run every test; ARGS go to `cargo test`
   ci              What a change has to pass: formatting, clippy, documentation, licences, tests
+  bench           Measure ingest, latency, proofs, memory, disk: one table, one JSON; `bench --help` has the options
   strength KIND   Strain the log and measure what it withstands; without KIND, the list
 
 Example: cargo xtask test -- receipt
@@ -49,6 +51,7 @@ fn run() -> Result<()> {
         ["demo"] => demo::run(&Workspace::prepare()?),
         ["test", for_cargo @ ..] => Workspace::prepare()?.test(for_cargo),
         ["ci"] => Workspace::prepare()?.ci(),
+        ["bench", options @ ..] => bench::run(options),
         ["strength", arguments @ ..] => strength::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

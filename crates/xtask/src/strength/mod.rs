@@ -4,6 +4,7 @@
 //! program that it runs, so that this one goes on depending on next to nothing.
 
 pub(crate) mod fuzz;
+mod overload;
 mod simulate;
 
 use anyhow::{Result, bail};
@@ -22,6 +23,11 @@ const KINDS: &[Kind] = &[
         name: "simulate",
         about: "Run the engine on a simulated machine that crashes, loses writes and fails calls",
         run: simulate::run,
+    },
+    Kind {
+        name: "overload",
+        about: "Give a server ten times what it can take, with floods, silence and churn",
+        run: overload::run,
     },
     Kind {
         name: "fuzz",

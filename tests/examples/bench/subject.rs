@@ -1,0 +1,256 @@
+//! What is measured: real processes on a directory of their own.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use counterfoil_tests::{Data, Hook, Server, TestLog, counterfoil, counterfoild, example};
+use serde_json::Value;
+
+/// A log and its server.
+pub(crate) struct Subject {
+    /// Declared before the directory, so that it ends before that goes.
+    server: Option<Server>,
+    data: Data,
+    log: TestLog,
+}
+
+impl Subject {
+    pub(crate) fn new() -> Self {
+        let (data, log) = Data::with_main_log();
+        fs::write(data.beside("key"), log.key().to_string()).unwrap();
+        Self {
+            server: Some(Server::start(&data, &[])),
+            data,
+            log,
+        }
+    }
+
+    /// With a source of GitHub's webhooks.
+    pub(crate) fn with_hook() -> (Self, Hook) {
+        let mut subject = Self::new();
+        subject.stop();
+        let hook = Hook::add(&subject.data, "bench", "github", &[]);
+        fs::write(subject.data.beside("secret"), &hook.secret).unwrap();
+        subject.server = Some(Server::start(&subject.data, &[]));
+        (subject, hook)
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs but while it is checked")
+    }
+
+    fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+
+    fn client(&self, arguments: &[&str]) -> Result<Value> {
+        let mut command = counterfoil();
+        command
+            .args(arguments)
+            .arg("--json")
+            .args(["--server", &format!("http://{}", self.server().address())])
+            .arg("--log-key")
+            .arg(format!("@{}", self.data.beside("key").display()))
+            .arg("--state-dir")
+            .arg(self.data.beside("state"));
+        let output = run(command)?;
+        serde_json::from_slice(&output).context("reading the JSON of a bench")
+    }
+
+    pub(crate) fn ingest(&self, mode: &[&str], payload: usize, seconds: u64, more: &[&str]) -> Result<Value> {
+        let (payload, seconds) = (payload.to_string(), seconds.to_string());
+        let fixed = ["bench", "ingest", "--size", &payload, "--duration", &seconds];
+        self.client(&[&fixed, mode, more].concat())
+    }
+
+    pub(crate) fn prove(&self, seconds: u64, more: &[&str]) -> Result<Value> {
+        let seconds = seconds.to_string();
+        let fixed = [
+            "bench",
+            "prove",
+            "--connections",
+            "4",
+            "--in-flight",
+            "32",
+            "--duration",
+            &seconds,
+        ];
+        self.client(&[&fixed, more].concat())
+    }
+
+    pub(crate) fn webhooks(&self, hook: &Hook, bodies: &Path, seconds: u64, more: &[&str]) -> Result<Value> {
+        let seconds = seconds.to_string();
+        let bodies = bodies.to_str().context("the path of the bodies is not UTF-8")?;
+        let secret = self.data.beside("secret");
+        let secret = secret.to_str().context("the path of the secret is not UTF-8")?;
+        let fixed = [
+            "bench",
+            "webhooks",
+            "--source",
+            &hook.id,
+            "--secret-file",
+            secret,
+            "--bodies",
+            bodies,
+            "--duration",
+            &seconds,
+        ];
+        self.client(&[&fixed, more].concat())
+    }
+
+    /// How many entries there are.
+    pub(crate) fn size(&self) -> Result<u64> {
+        let head = self.client(&["head"])?;
+        let size = head.pointer("/tree_size").and_then(Value::as_u64);
+        size.with_context(|| format!("the head has no size: {head}"))
+    }
+
+    /// Grows the log to at least so many entries.
+    pub(crate) fn fill(&self, leaves: u64) -> Result<()> {
+        let batches = [
+            "--mode",
+            "batch",
+            "--connections",
+            "2",
+            "--in-flight",
+            "4",
+            "--batch",
+            "1024",
+        ];
+        loop {
+            let size = self.size()?;
+            if size >= leaves {
+                return Ok(());
+            }
+            // Not much more than what is missing.
+            let seconds = ((leaves - size) / 50_000).clamp(1, 60);
+            self.ingest(&batches, 100, seconds, &["--verify", "none"])?;
+            // The head is published once a second.
+            std::thread::sleep(std::time::Duration::from_millis(1_100));
+        }
+    }
+
+    pub(crate) fn peak_memory_mib(&self) -> f64 {
+        self.server().peak_memory_bytes() as f64 / 1_048_576.0
+    }
+
+    /// Seconds until the server listens again.
+    pub(crate) fn restart(&mut self) -> f64 {
+        self.stop();
+        self.start()
+    }
+
+    /// The same after SIGKILL.
+    pub(crate) fn restart_after_kill(&mut self) -> f64 {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+        self.start()
+    }
+
+    fn start(&mut self) -> f64 {
+        let started = Instant::now();
+        self.server = Some(Server::start(&self.data, &[]));
+        started.elapsed().as_secs_f64()
+    }
+
+    /// All that is on disk once the server has stopped, by entries.
+    pub(crate) fn disk_bytes_per_entry(mut self) -> Result<f64> {
+        let size = self.size()?;
+        self.stop();
+        Ok(bytes_under(self.data.path())? as f64 / size as f64)
+    }
+
+    /// All that is on disk once the server has stopped.
+    pub(crate) fn disk_bytes(mut self) -> Result<f64> {
+        self.stop();
+        Ok(bytes_under(self.data.path())? as f64)
+    }
+
+    /// A monitor that has never seen the log reads and verifies all of it.
+    pub(crate) fn follow(&self) -> Result<()> {
+        let directory = self.data.beside("monitor");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory)?;
+        fs::write(
+            directory.join("policy"),
+            format!("log {}\nquorum none\n", self.log.key()),
+        )?;
+        let config = format!(
+            "state_dir = \"state\"\n[[log]]\nname = \"main\"\npolicy = \"policy\"\nmax_head_age_seconds = 3600\n\
+             sources = [{{ server = \"http://{}\", log = \"main\" }}]\n",
+            self.server().address()
+        );
+        let path = directory.join("monitor.toml");
+        fs::write(&path, config)?;
+        let mut command = counterfoil();
+        command.args(["monitor", "--once", "--config"]).arg(path);
+        run(command).map(drop)
+    }
+
+    /// Seconds that fsck takes, for the tree and for everything.
+    pub(crate) fn fsck(&mut self) -> Result<(f64, f64)> {
+        self.stop();
+        let timed = |more: &[&str]| {
+            let started = Instant::now();
+            let mut command = counterfoild();
+            command.arg("fsck").arg("--data").arg(self.data.path()).args(more);
+            run(command)?;
+            anyhow::Ok(started.elapsed().as_secs_f64())
+        };
+        let seconds = (timed(&["--tree-only"])?, timed(&[])?);
+        self.start();
+        Ok(seconds)
+    }
+}
+
+/// How many leaves a second the database alone takes.
+pub(crate) fn synced_rate(batch: u64, seconds: u64) -> Result<f64> {
+    let mut command = example("synced_rate");
+    command.args([batch.to_string(), seconds.to_string()]);
+    let directory = tempfile::tempdir()?;
+    let output = run({
+        command.current_dir(directory.path());
+        command
+    })?;
+    let text = String::from_utf8_lossy(&output);
+    let rate = text.split(' ').next().unwrap_or_default();
+    rate.parse()
+        .with_context(|| format!("synced_rate printed {text:?}"))
+}
+
+fn run(mut command: Command) -> Result<Vec<u8>> {
+    let shown = format!("{command:?}");
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting {shown}"))?;
+    ensure!(
+        output.status.success(),
+        "{shown} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(output.stdout)
+}
+
+fn bytes_under(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() {
+            bytes_under(&entry.path())?
+        } else {
+            entry.metadata()?.len()
+        };
+    }
+    Ok(bytes)
+}
