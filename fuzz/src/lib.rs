@@ -6,6 +6,8 @@
 //! and an input that broke one once stays in `regressions/` for ever.
 //!
 //! Seeds are made from the golden vectors of the other crates, and from small logs that are grown here.
+// For the largest of the bodies that adapters start from, which is one `json!`.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     reason = "a panic is how a target says that a law is broken"

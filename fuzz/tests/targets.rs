@@ -80,7 +80,8 @@ macro_rules! targets {
 }
 
 targets! {
-    delivery bearer access certificate cloudevents cloudevents_headers hec messages entry genesis note vkey policy tile_path proof tile receipt evidence
+    delivery bearer access certificate oidc_discovery spent_tokens cloudevents cloudevents_headers hec github gitlab gitea github_audit event git
+    cdevents in_toto normal cdevents_out dsse dsse_key messages entry genesis note vkey policy tile_path proof tile receipt evidence
     add_checkpoint witness_answer witness_logs hook_source outbox arguments bundle monitor_config monitor_state
 }
 

@@ -8,8 +8,9 @@ use std::{fmt, ops::RangeInclusive};
 
 use aws_lc_rs::{
     digest::{Digest, SHA256, SHA384, digest},
+    encoding::AsDer as _,
     signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+        self, ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
         RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
     },
 };
@@ -77,8 +78,8 @@ pub enum KeyError {
     /// PEM of something else: a private key, say.
     #[error("this is PEM of {0:?}, and not of a public key")]
     Label(String),
-    /// Not a SubjectPublicKeyInfo, or bytes follow it.
-    #[error("the PEM holds no public key as X.509 writes them")]
+    /// Not a SubjectPublicKeyInfo, or not in the one encoding that its [`Fingerprint`] is of.
+    #[error("the PEM holds no public key as X.509 writes them: in DER, the points of curves uncompressed")]
     Malformed,
     /// An algorithm, curve or size that is not known here.
     #[error("keys are Ed25519, ECDSA on P-256 or P-384, or RSA of 2,048 to 8,192 bits; this one is not")]
@@ -108,8 +109,12 @@ impl PublicKey {
         if !rest.is_empty() {
             return Err(KeyError::Malformed);
         }
+        let kind = kind(&info)?;
+        if kind.der()? != pem.contents {
+            return Err(KeyError::Malformed);
+        }
         Ok(Self {
-            kind: kind(&info)?,
+            kind,
             pem: to_pem(&pem.contents),
             fingerprint: Fingerprint(Sha256::digest(&pem.contents).into()),
         })
@@ -182,6 +187,24 @@ fn kind(info: &SubjectPublicKeyInfo<'_>) -> Result<Kind, KeyError> {
             })
         }
         _ => Err(KeyError::Algorithm),
+    }
+}
+
+impl Kind {
+    /// The SubjectPublicKeyInfo, as it is written and not as it was read: a key that could be written in two ways would have two
+    /// names.
+    fn der(&self) -> Result<Vec<u8>, KeyError> {
+        let ed25519;
+        let key = match self {
+            Self::Ed25519(key) => {
+                ed25519 = ParsedPublicKey::new(&signature::ED25519, key.as_bytes())
+                    .map_err(|_| KeyError::Malformed)?;
+                &ed25519
+            }
+            Self::P256(key) | Self::P384(key) | Self::Rsa { pss: key, .. } => key,
+        };
+        let der = key.as_der().map_err(|_| KeyError::Malformed)?;
+        Ok(der.as_ref().to_vec())
     }
 }
 

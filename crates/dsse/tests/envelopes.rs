@@ -153,6 +153,51 @@ fn keys_that_prove_nothing_are_refused() {
     }
 }
 
+/// Each of these would be a second name of a key that has one.
+#[test]
+fn a_key_has_one_encoding() {
+    let vectors = vectors();
+    let der = |place: usize| {
+        let lines = vectors["envelopes"][place]["key"].as_str().unwrap().lines();
+        let base64: String = lines.filter(|line| !line.starts_with('-')).collect();
+        BASE64_STANDARD.decode(base64).unwrap()
+    };
+    let refused = |der: &[u8]| {
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            BASE64_STANDARD.encode(der)
+        );
+        assert_eq!(
+            PublicKey::from_pem(&pem).unwrap_err(),
+            KeyError::Malformed,
+            "{pem}"
+        );
+    };
+    let (ed25519, p256, rsa) = (der(0), der(1), der(3));
+    // The length of the whole in two bytes where one is enough.
+    refused(&[&[0x30, 0x81], &ed25519[1..]].concat());
+    // A string of bytes where the name of an algorithm should be.
+    let mut no_name = p256.clone();
+    assert_eq!(no_name[4], 0x06);
+    no_name[4] = 0x04;
+    refused(&no_name);
+    // The same point with one coordinate and the sign of the other.
+    let (head, point) = p256.split_at(p256.len() - 65);
+    assert_eq!((head[1], head[head.len() - 2], point[0]), (0x59, 0x42, 0x04));
+    let mut head = head.to_vec();
+    head[1] -= 32;
+    let length = head.len() - 2;
+    head[length] -= 32;
+    refused(&[&head[..], &[2 + (point[64] & 1)], &point[1..33]].concat());
+    // Parameters that have to be there, and are not: the length of the whole is that much less.
+    let null = rsa.windows(2).position(|pair| pair == [0x05, 0x00]).unwrap();
+    let mut bare = [&rsa[..null], &rsa[null + 2..]].concat();
+    assert_eq!((bare[1], bare[4]), (0x82, 0x30));
+    bare[3] -= 2;
+    bare[5] -= 2;
+    refused(&bare);
+}
+
 #[test]
 fn a_key_is_one_however_it_is_written() {
     let vectors = vectors();

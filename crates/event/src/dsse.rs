@@ -2,6 +2,9 @@
 //!
 //! An envelope is read once. What is signed, and what is later looked into, is the [`payload`](Envelope::payload) of that
 //! reading. `keyid` is passed over: it is not signed, so nothing may rest on it. Who signed is for `counterfoil-dsse` to find out.
+//!
+//! An envelope that other readers might read differently is none: one in which a member stands twice, or in another case. The same
+//! goes for an in-toto statement in it, down to its predicate.
 
 use base64::{
     Engine as _,
@@ -9,6 +12,8 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde::Deserialize;
+
+use crate::unambiguous;
 
 /// The media type of a payload that is an envelope.
 pub const MEDIA_TYPE: &str = "application/vnd.dsse.envelope.v1+json";
@@ -50,6 +55,9 @@ pub enum EnvelopeError {
     /// Not JSON, or a member is missing, given twice or of another type.
     #[error("this is no DSSE envelope: {0}")]
     Malformed(String),
+    /// The payload says that it is an in-toto statement, and is no JSON or has a member twice.
+    #[error("the in-toto statement in the DSSE envelope is malformed: {0}")]
+    Statement(String),
     /// The payload type is empty or too long.
     #[error("the payload type of a DSSE envelope has 1 to {MAX_PAYLOAD_TYPE_BYTES} bytes")]
     PayloadType,
@@ -87,8 +95,9 @@ impl Envelope {
         if json.len() > MAX_ENVELOPE_BYTES {
             return Err(EnvelopeError::TooLong);
         }
-        let envelope: EnvelopeJson<'_> =
-            serde_json::from_slice(json).map_err(|problem| EnvelopeError::Malformed(problem.to_string()))?;
+        let malformed = |problem: serde_json::Error| EnvelopeError::Malformed(problem.to_string());
+        unambiguous::check(json).map_err(malformed)?;
+        let envelope: EnvelopeJson<'_> = serde_json::from_slice(json).map_err(malformed)?;
         if !(1..=MAX_PAYLOAD_TYPE_BYTES).contains(&envelope.payload_type.len()) {
             return Err(EnvelopeError::PayloadType);
         }
@@ -104,8 +113,12 @@ impl Envelope {
             }
             signatures.push(signature);
         }
+        let payload = decode(&envelope.payload).ok_or(EnvelopeError::Base64("the payload"))?;
+        if envelope.payload_type == STATEMENT_TYPE {
+            unambiguous::check(&payload).map_err(|problem| EnvelopeError::Statement(problem.to_string()))?;
+        }
         Ok(Self {
-            payload: decode(&envelope.payload).ok_or(EnvelopeError::Base64("the payload"))?,
+            payload,
             payload_type: envelope.payload_type,
             signatures,
         })
@@ -193,6 +206,9 @@ mod tests {
             // Which of two would have been signed?
             r#"{"payloadType":"x","payload":"","payload":"AA==","signatures":[{"sig":"AA=="}]}"#,
             r#"{"payloadType":"x","payload":"","signatures":[{"sig":"AA==","sig":"AQ=="}]}"#,
+            r#"{"payloadType":"x","payload":"","Payload":"AA==","signatures":[{"sig":"AA=="}]}"#,
+            r#"{"payloadType":"x","payload":"","signatures":[{"keyid":"a","sig":"AA==","keyid":"b"}]}"#,
+            r#"{"payloadType":"x","payload":"","signatures":[{"sig":"AA=="}],"more":{"a":[{"b":1,"b":1}]}}"#,
             r#"{"payloadType":5,"payload":"","signatures":[{"sig":"AA=="}]}"#,
             r#"{"payloadType":"x","payload":"","signatures":["AA=="]}"#,
         ] {
@@ -212,5 +228,38 @@ mod tests {
         );
         let long = vec![b' '; MAX_ENVELOPE_BYTES + 1];
         assert_eq!(Envelope::parse(&long), Err(EnvelopeError::TooLong));
+    }
+
+    #[test]
+    fn a_statement_says_one_thing_to_all_who_read_it() {
+        let with = |payload_type: &str, payload: &str| {
+            let payload = BASE64[0].encode(payload);
+            parse(&format!(
+                r#"{{"payloadType":"{payload_type}","payload":"{payload}","signatures":[{{"sig":"AA=="}}]}}"#
+            ))
+        };
+        for bad in [
+            "",
+            "{",
+            r#"{"subject":[],"subject":[]}"#,
+            r#"{"subject":[],"Subject":[]}"#,
+            r#"{"subject":[{"digest":{"sha256":"a","sha256":"b"}}]}"#,
+            r#"{"predicate":{"builder":{"id":"a"},"builder":{"id":"b"}}}"#,
+            r#"{"predicate":{"runDetails":{"metadata":{"invocationId":"a","invocationId":"b"}}}}"#,
+        ] {
+            let refused = with(STATEMENT_TYPE, bad);
+            assert!(matches!(refused, Err(EnvelopeError::Statement(_))), "{bad}");
+            // What nobody here looks into may be anything.
+            assert!(with("text/plain", bad).is_ok(), "{bad}");
+        }
+        let environment =
+            r#"{"predicate":{"invocation":{"environment":{"http_proxy":"a","HTTP_PROXY":"b"}}}}"#;
+        assert!(with(STATEMENT_TYPE, environment).is_ok());
+        assert_eq!(
+            with(STATEMENT_TYPE, r#"{"subject":[],"subject":[]}"#)
+                .unwrap_err()
+                .to_string(),
+            "the in-toto statement in the DSSE envelope is malformed: it has the member \"subject\" twice at line 1 column 23"
+        );
     }
 }

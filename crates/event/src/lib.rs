@@ -44,6 +44,7 @@ pub mod limits;
 pub mod normal;
 mod own;
 mod submitter;
+mod unambiguous;
 mod validate;
 
 pub use annotations::{Annotations, AnnotationsError};

@@ -127,31 +127,49 @@ fn a_statement_is_found_by_each_of_its_digests_and_by_commit() {
     }
 }
 
-/// Two readers could take different ones of two members, and what cannot be one thing only says nothing.
 #[test]
 fn what_is_no_statement_has_no_form() {
     let good = provenance().to_string();
-    let twice = |member: &str, value: &str| good.replacen('{', &format!("{{\"{member}\":{value},"), 1);
-    let digest = format!("\"sha256\":\"{}\"", "7c".repeat(32));
-    assert!(good.contains(&digest));
     for (payload_type, payload) in [
         ("text/plain", good.clone()),
         (dsse::STATEMENT_TYPE, good.replace("Statement/v1", "Statement/v2")),
-        (dsse::STATEMENT_TYPE, twice("subject", "[]")),
-        (dsse::STATEMENT_TYPE, twice("predicateType", "\"x\"")),
-        (
-            dsse::STATEMENT_TYPE,
-            good.replace(&digest, &format!("{digest},{digest}")),
-        ),
         (dsse::STATEMENT_TYPE, "{}".to_owned()),
         (dsse::STATEMENT_TYPE, "\u{0}".to_owned()),
         (dsse::STATEMENT_TYPE, String::new()),
+        (dsse::STATEMENT_TYPE, "5".to_owned()),
     ] {
         let event = submitted("artifact.built", envelope(payload_type, &payload));
         assert_eq!(event.normal_form(), None, "{payload}");
     }
     for data in ["", "{}", "no envelope"] {
         assert_eq!(submitted("artifact.built", data.to_owned()).normal_form(), None);
+    }
+}
+
+/// Two readers could take different ones of two members, and what they take then is not what was signed to either.
+#[test]
+fn a_statement_with_a_member_twice_is_refused_wherever_it_stands() {
+    let good = provenance().to_string();
+    let twice = |before: &str, member: &str| {
+        assert!(good.contains(before), "{before}");
+        good.replacen(before, &format!("{before}{member},"), 1)
+    };
+    let digest = format!("\"sha256\":\"{}\"", "7c".repeat(32));
+    for statement in [
+        twice("{", "\"subject\":[]"),
+        twice("{", "\"Subject\":[]"),
+        twice("{", "\"predicateType\":\"x\""),
+        twice("\"digest\":{", &digest),
+        twice("\"predicate\":{", "\"runDetails\":{}"),
+        twice("\"runDetails\":{", "\"builder\":{}"),
+        twice("\"metadata\":{", "\"invocationId\":\"run-43\""),
+    ] {
+        let refused = Envelope::parse(envelope(dsse::STATEMENT_TYPE, &statement).as_bytes());
+        let problem = refused.unwrap_err().to_string();
+        assert!(
+            problem.contains(" twice at line 1 column "),
+            "{statement}: {problem}"
+        );
     }
 }
 

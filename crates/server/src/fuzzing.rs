@@ -27,6 +27,21 @@ pub fn is_certificate(der: &[u8]) -> bool {
     access::fuzzing::is_certificate(der)
 }
 
+/// Reads the file of a key that signs DSSE envelopes, and writes it.
+pub fn rewrite_dsse_key(text: &str) -> Option<String> {
+    access::fuzzing::rewrite_dsse_key(text)
+}
+
+/// Reads the file of the job tokens that were used, and writes it.
+pub fn rewrite_spent_tokens(text: &str) -> Option<String> {
+    access::fuzzing::rewrite_spent_tokens(text)
+}
+
+/// Where the keys of an issuer are by its discovery document, if it is to be believed.
+pub fn keys_url(issuer: &str, discovery: &[u8]) -> Option<String> {
+    access::fuzzing::keys_url(issuer, discovery)
+}
+
 /// Whom a job's token is for, if one of the keys, a JWK Set, signed it and it is good at that time, in seconds since 1970.
 pub fn verified_audience(token: &str, keys: &[u8], now: i64) -> Option<String> {
     access::fuzzing::verified_audience(token, keys, now)

@@ -1,11 +1,14 @@
 //! The targets, by the crate whose code they run.
 
+mod adapters;
 mod client;
+mod dsse;
 mod event;
 mod hooks;
 mod intake;
 mod merkle;
 mod monitor;
+mod normal;
 mod note;
 mod proto;
 mod server;
@@ -20,9 +23,23 @@ pub const TARGETS: &[Target] = &[
     server::BEARER,
     server::ACCESS,
     server::CERTIFICATE,
+    server::DISCOVERY,
+    server::SPENT,
     intake::CLOUDEVENTS,
     intake::CLOUDEVENTS_HEADERS,
     intake::HEC,
+    adapters::GITHUB,
+    adapters::GITLAB,
+    adapters::GITEA,
+    adapters::GITHUB_AUDIT,
+    adapters::EVENT,
+    adapters::GIT,
+    adapters::CDEVENTS,
+    adapters::IN_TOTO,
+    normal::NORMAL,
+    normal::CDEVENTS_OUT,
+    dsse::ENVELOPE,
+    dsse::KEY,
     proto::MESSAGES,
     event::ENTRY,
     event::GENESIS,

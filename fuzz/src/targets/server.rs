@@ -249,3 +249,74 @@ fn certificate(input: &[u8]) {
         assert!(input.len() <= 8 * 1024);
     }
 }
+
+pub(super) const DISCOVERY: Target = Target {
+    name: "oidc_discovery",
+    about: "discovery documents of issuers",
+    seeds: discovery_seeds,
+    words: &[
+        "{\"issuer\":\"https://issuer.example/tenant\"",
+        "\"jwks_uri\":\"https://issuer.example/keys\"",
+        "@",
+        "\\\\",
+        ":443",
+        "https:",
+        "\\u002f",
+        "%2f",
+    ],
+    max_bytes: 4 << 10,
+    run: discovery,
+};
+
+const ISSUER: &str = "https://issuer.example/tenant";
+
+fn discovery_seeds() -> Vec<Vec<u8>> {
+    [
+        "https://issuer.example/keys",
+        "https://issuer.example:443/tenant/keys?v=1#a",
+        "https://issuer.example@other.example/keys",
+        "https://issuer.example.other.example/",
+        "http://issuer.example/keys",
+        "/keys",
+    ]
+    .map(|keys| format!("{{\"issuer\":\"{ISSUER}\",\"jwks_uri\":\"{keys}\",\"more\":[1]}}").into_bytes())
+    .to_vec()
+}
+
+/// Keys are asked for where the issuer is, and nowhere else.
+fn discovery(input: &[u8]) {
+    let Some(url) = fuzzing::keys_url(ISSUER, input) else {
+        return;
+    };
+    let rest = url.strip_prefix("https://").unwrap();
+    let authority = rest.split('/').next().unwrap();
+    let host = authority.rsplit('@').next().unwrap();
+    assert_eq!(host, "issuer.example", "{url}");
+}
+
+pub(super) const SPENT: Target = Target {
+    name: "spent_tokens",
+    about: "the file of the job tokens that were used",
+    seeds: spent_seeds,
+    words: &["\n", " ", "1795340000 ", "-1 ", "00"],
+    max_bytes: 8 << 10,
+    run: spent,
+};
+
+fn spent_seeds() -> Vec<Vec<u8>> {
+    let line = |until: i64, digits: &str| format!("{until} {}\n", digits.repeat(32));
+    let two = line(1_795_340_000, "0a") + &line(1_795_340_001, "ff");
+    [two.clone(), two + "17953", String::new(), line(-1, "AB")]
+        .map(String::into_bytes)
+        .to_vec()
+}
+
+/// What is read says the same when it is written again, and every whole line was read.
+fn spent(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    let Some(written) = fuzzing::rewrite_spent_tokens(text) else {
+        return;
+    };
+    assert!(written.lines().count() <= text.lines().count());
+    assert_eq!(fuzzing::rewrite_spent_tokens(&written), Some(written));
+}

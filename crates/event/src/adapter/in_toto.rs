@@ -27,7 +27,7 @@ const STATEMENTS: [&str; 2] = [
 /// How the types of predicates begin that say how something was built.
 const PROVENANCE: &str = "https://slsa.dev/provenance/";
 
-/// A statement. Members that are given twice make it none: two readers could take different ones.
+/// A statement. No member is there twice: its envelope would be none.
 #[derive(Deserialize)]
 struct Statement<'a> {
     #[serde(rename = "_type")]
@@ -47,7 +47,7 @@ struct Subject {
     digest: Digests,
 }
 
-/// Algorithms and digests, each algorithm once.
+/// Algorithms and digests.
 #[derive(Default)]
 struct Digests(Vec<(String, String)>);
 
@@ -209,9 +209,6 @@ impl<'de> Deserialize<'de> for Digests {
                 while let Some((algorithm, digest)) = map.next_entry()? {
                     if digests.len() == MAX_LIST_ITEMS {
                         return Err(A::Error::custom("too many digests of one subject"));
-                    }
-                    if digests.iter().any(|(other, _)| *other == algorithm) {
-                        return Err(A::Error::custom("a digest is given twice"));
                     }
                     digests.push((algorithm, digest));
                 }

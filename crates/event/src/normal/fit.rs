@@ -9,7 +9,7 @@ use crate::limits::MAX_NORMALISED_BYTES;
 pub const MAX_LIST_ITEMS: usize = 256;
 
 impl NormalEvent {
-    /// The event as JSON: at most [`MAX_NORMALISED_BYTES`], and so much that it can be [read](Self::parse) again.
+    /// The event as JSON: at most [`MAX_NORMALISED_BYTES`]. [`parse_written`](Self::parse_written) reads it again.
     ///
     /// Lists keep their first [`MAX_LIST_ITEMS`] items. If that is still too large, the list that takes the most room loses its
     /// second half, again and again until it fits; all else is small by the limits of its types, and of what is read. `omitted`

@@ -12,7 +12,7 @@ use serde_path_to_error::{Path, Segment};
 use super::{MAX_INTEGER, NormalEvent};
 use crate::{limits::MAX_NORMALISED_BYTES, validate::Problem};
 
-/// Longest JSON that is read: less than what may be written, so that what is added fits.
+/// Longest payload that is read as a normalised event: less than what may be written, so that what is added fits.
 pub const MAX_INPUT_BYTES: usize = MAX_NORMALISED_BYTES - 1024;
 /// Most members that are named; a file with more is no event anyway.
 const MAX_VIOLATIONS: usize = 32;
@@ -51,7 +51,16 @@ impl NormalEvent {
     /// Reads JSON of at most [`MAX_INPUT_BYTES`]. Numbers have to be integers up to ±2^53, and no member may be there twice,
     /// also where the member is not known: so nothing is lost when the event is written again.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidNormalEvent> {
-        let mut value = plain(json)?;
+        Self::parse_within(json, MAX_INPUT_BYTES)
+    }
+
+    /// Reads what [`into_json`](Self::into_json) wrote, of at most [`MAX_NORMALISED_BYTES`].
+    pub fn parse_written(json: &[u8]) -> Result<Self, InvalidNormalEvent> {
+        Self::parse_within(json, MAX_NORMALISED_BYTES)
+    }
+
+    fn parse_within(json: &[u8], limit_bytes: usize) -> Result<Self, InvalidNormalEvent> {
+        let mut value = plain(json, limit_bytes)?;
         let mut violations = Vec::new();
         if let Value::Object(members) = &mut value {
             for name in ["id", "type"] {
@@ -64,9 +73,9 @@ impl NormalEvent {
         check(value, violations)
     }
 
-    /// The same for the payload of an event, whose id and type stand in for those that it may lack.
+    /// The same as [`parse`](Self::parse) for the payload of an event, whose id and type stand in for those that it may lack.
     pub(crate) fn parse_in(json: &[u8], id: &str, event_type: &str) -> Result<Self, InvalidNormalEvent> {
-        let mut value = plain(json)?;
+        let mut value = plain(json, MAX_INPUT_BYTES)?;
         if let Value::Object(members) = &mut value {
             members.entry("id").or_insert_with(|| id.into());
             members.entry("type").or_insert_with(|| event_type.into());
@@ -112,10 +121,10 @@ impl NormalViolation {
     }
 }
 
-fn plain(json: &[u8]) -> Result<Value, InvalidNormalEvent> {
-    if json.len() > MAX_INPUT_BYTES {
+fn plain(json: &[u8], limit_bytes: usize) -> Result<Value, InvalidNormalEvent> {
+    if json.len() > limit_bytes {
         let problem = Problem::TooLong {
-            limit_bytes: MAX_INPUT_BYTES,
+            limit_bytes,
             actual_bytes: json.len(),
         };
         return Err(InvalidNormalEvent::one("", problem));

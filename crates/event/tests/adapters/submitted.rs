@@ -5,7 +5,7 @@ use counterfoil_event::{
     Annotations, Event, EventParts, IndexAttribute, IndexKey, SourceId, Submitter,
     adapter::{Adapter, differences, named_by, submitted},
     hec::{self, Metadata},
-    normal,
+    normal::{self, NormalEvent},
 };
 use serde_json::{Value, json};
 
@@ -60,6 +60,19 @@ fn a_normalised_event_is_its_own_form() {
     assert!(differing(&event, &annotations(&event)).is_empty());
     let keys = IndexKey::of_normal_form(&annotations(&event).normalised);
     assert!(keys.contains(&IndexKey::new(IndexAttribute::Repository, "acme/widgets")));
+}
+
+#[test]
+fn the_form_of_the_longest_payload_is_longer_and_can_be_read() {
+    let around = json!({"mine": ""}).to_string().len();
+    let payload = json!({"mine": "m".repeat(normal::MAX_INPUT_BYTES - around)}).to_string();
+    assert_eq!(payload.len(), normal::MAX_INPUT_BYTES);
+    let event = submitted(event("ci.run.finished", normal::MEDIA_TYPE, payload)).unwrap();
+    let (_, form) = event.normal_form().unwrap();
+    assert!(form.len() > normal::MAX_INPUT_BYTES);
+    let read = NormalEvent::parse_written(form).unwrap();
+    assert!(read.other.contains_key("mine"));
+    assert_eq!(read.into_json(), form);
 }
 
 #[test]

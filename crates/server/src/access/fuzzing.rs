@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Certificate, Token, TokenRecord, config::Config};
+use super::{Certificate, EnrolledKey, Token, TokenRecord, config::Config};
 
-pub(crate) use super::oidc::fuzzing::verified_audience;
+pub(crate) use super::oidc::fuzzing::{keys_url, rewrite_spent_tokens, verified_audience};
 
 /// An API token as it is written.
 pub(crate) fn rewrite_token(text: &str) -> Option<String> {
@@ -15,6 +15,11 @@ pub(crate) fn rewrite_token(text: &str) -> Option<String> {
 /// The file of a token, as it is written.
 pub(crate) fn rewrite_token_record(text: &str) -> Option<String> {
     Some(TokenRecord::from_toml(text).ok()?.to_toml())
+}
+
+/// The file of a key, as it is written.
+pub(crate) fn rewrite_dsse_key(text: &str) -> Option<String> {
+    Some(EnrolledKey::from_toml(text).ok()?.to_toml())
 }
 
 pub(crate) fn is_config(text: &str) -> bool {

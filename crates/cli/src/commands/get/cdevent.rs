@@ -33,7 +33,7 @@ pub(super) fn of(entry: &VerifiedEntry) -> Result<Value, Failure> {
         ));
     }
     let none = || Failure::usage(format!("there is no CDEvent that says what leaf {index} says"));
-    let form = NormalEvent::parse(&annotations.normalised).map_err(|_| none())?;
+    let form = NormalEvent::parse_written(&annotations.normalised).map_err(|_| none())?;
     let recorded = output::nanos(entry.entry.time_unix_ns().get());
     let time = match (&form.occurred_at, attributes.time.as_str()) {
         (Some(time), _) => time.as_str(),

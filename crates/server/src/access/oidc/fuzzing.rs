@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{claims::UnverifiedToken, keys::KeySet};
+use super::{claims::UnverifiedToken, issuer, keys::KeySet, replay};
 use crate::access::config::Reuse;
 
 /// Whom a job's token is for, if one of the keys signed it and it is good at that time, in seconds since 1970.
@@ -12,4 +12,20 @@ pub(crate) fn verified_audience(token: &str, keys: &[u8], now: i64) -> Option<St
     let claims = token.verify(keys?.get(&token.key_id)?).ok()?;
     claims.check_times(Reuse::Never, now).ok()?;
     Some(claims.audience().to_owned())
+}
+
+/// Where the keys of an issuer are by its discovery document.
+pub(crate) fn keys_url(issuer: &str, discovery: &[u8]) -> Option<String> {
+    Some(issuer::keys_url(issuer, discovery).ok()?.to_string())
+}
+
+/// The file of the job tokens that were used, as it is written.
+pub(crate) fn rewrite_spent_tokens(text: &str) -> Option<String> {
+    let spent = replay::parse(text).ok()?;
+    Some(
+        spent
+            .iter()
+            .map(|(until, name)| replay::line(*until, name))
+            .collect(),
+    )
 }

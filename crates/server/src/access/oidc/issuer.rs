@@ -181,13 +181,7 @@ impl IssuerKeys {
             self.url.strip_suffix('/').unwrap_or(&self.url)
         );
         let discovery = self.get(discovery.parse()?).await?;
-        let discovery: Discovery = serde_json::from_slice(&discovery)?;
-        anyhow::ensure!(
-            discovery.issuer == self.url,
-            "it calls itself {:?}",
-            discovery.issuer
-        );
-        let url = keys_url(&self.url.parse()?, &discovery.jwks_uri)?;
+        let url = keys_url(&self.url, &discovery)?;
         Ok(KeySet::parse(&self.url, self.get(url).await?)?)
     }
 
@@ -210,12 +204,18 @@ impl IssuerKeys {
     }
 }
 
-/// Where the issuer says that its keys are. That has to be on the same host and port: whoever speaks for an issuer must not have
-/// this server ask others, least of all those that it can reach and they can't.
-fn keys_url(issuer: &Url, said: &str) -> anyhow::Result<Url> {
-    let url: Url = said.parse()?;
+/// Where the issuer says that its keys are, in its discovery document. That has to be on the same host and port: whoever speaks for
+/// an issuer must not have this server ask others, least of all those that it can reach and they can't.
+pub(super) fn keys_url(issuer: &str, discovery: &[u8]) -> anyhow::Result<Url> {
+    let discovery: Discovery = serde_json::from_slice(discovery)?;
     anyhow::ensure!(
-        url.origin() == issuer.origin(),
+        discovery.issuer == issuer,
+        "it calls itself {:?}",
+        discovery.issuer
+    );
+    let url: Url = discovery.jwks_uri.parse()?;
+    anyhow::ensure!(
+        url.origin() == issuer.parse::<Url>()?.origin(),
         "its keys are at {url}, which is another host or port"
     );
     Ok(url)
@@ -255,12 +255,16 @@ mod tests {
 
     #[test]
     fn an_issuer_has_its_keys_where_it_is() {
-        let issuer: Url = "https://issuer.example.org/tenant".parse().unwrap();
+        let keys_url = |issuer: &str, keys: &str| {
+            let discovery = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{keys}"}}"#);
+            keys_url(issuer, discovery.as_bytes())
+        };
+        let issuer = "https://issuer.example.org/tenant";
         for good in [
             "https://issuer.example.org/keys",
             "https://issuer.example.org:443/tenant/keys?version=1",
         ] {
-            assert!(keys_url(&issuer, good).is_ok(), "{good}");
+            assert!(keys_url(issuer, good).is_ok(), "{good}");
         }
         for bad in [
             "http://issuer.example.org/keys",
@@ -278,11 +282,11 @@ mod tests {
             "/keys",
             "",
         ] {
-            assert!(keys_url(&issuer, bad).is_err(), "{bad}");
+            assert!(keys_url(issuer, bad).is_err(), "{bad}");
         }
-        let local: Url = "http://127.0.0.1:8080".parse().unwrap();
-        assert!(keys_url(&local, "http://127.0.0.1:8080/keys").is_ok());
-        assert!(keys_url(&local, "http://127.0.0.1:8081/keys").is_err());
+        let local = "http://127.0.0.1:8080";
+        assert!(keys_url(local, "http://127.0.0.1:8080/keys").is_ok());
+        assert!(keys_url(local, "http://127.0.0.1:8081/keys").is_err());
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-fn line(until: i64, name: &TokenName) -> String {
+pub(super) fn line(until: i64, name: &TokenName) -> String {
     let mut line = format!("{until} ");
     for byte in name {
         write!(line, "{byte:02x}").expect("a String takes all that is written");
@@ -142,7 +142,7 @@ fn line(until: i64, name: &TokenName) -> String {
 }
 
 /// A last line without an end was being written when the server died: its token was not used.
-fn parse(text: &str) -> anyhow::Result<BTreeSet<(i64, TokenName)>> {
+pub(super) fn parse(text: &str) -> anyhow::Result<BTreeSet<(i64, TokenName)>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let read = |line: &str| {
         let (until, digits) = line.split_once(' ')?;
