@@ -3,7 +3,7 @@
 //! Of two members with one name most readers take the last, some the first. And some, Go's among them, take `Payload` for
 //! `payload`. Whatever is signed has to say one thing to all of them.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -82,13 +82,18 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        let mut names = BTreeSet::new();
+        let mut names = BTreeMap::new();
         while let Some(name) = object.next_key::<String>()? {
-            if !names.insert(self.key(&name)) {
-                let shown: String = name.chars().take(40).collect();
-                return Err(A::Error::custom(format_args!(
-                    "it has the member {shown:?} twice"
-                )));
+            if let Some(before) = names.insert(self.key(&name), name.clone()) {
+                let shown = |name: &str| name.chars().take(40).collect::<String>();
+                return Err(match before == name {
+                    true => A::Error::custom(format_args!("it has the member {:?} twice", shown(&name))),
+                    false => A::Error::custom(format_args!(
+                        "its members {:?} and {:?} differ in case alone",
+                        shown(&before),
+                        shown(&name)
+                    )),
+                });
             }
             object.next_value_seed(Self {
                 level: self.level + 1,
@@ -131,7 +136,8 @@ mod tests {
             r#"{"subject":1,"\u017fubject":1}"#,
             r#"{"keyid":1,"\u212aeyid":1}"#,
         ] {
-            assert!(check(bad.as_bytes()).is_err(), "{bad}");
+            let problem = check(bad.as_bytes()).unwrap_err().to_string();
+            assert!(problem.contains("differ in case alone"), "{bad}: {problem}");
         }
         let environment = r#"{"predicate":{"environment":{"http_proxy":1,"HTTP_PROXY":1}}}"#;
         assert!(check(environment.as_bytes()).is_ok());

@@ -288,10 +288,6 @@ fn github(input: &[u8]) {
     ) {
         assert_eq!(form.actor.login, seen(&body, "/sender/login"));
     }
-    assert_eq!(
-        form.change.author,
-        seen(&body, "/pull_request/user/login").or(form.change.author.clone())
-    );
 }
 
 /// The event of an input, named by its adapter, with the form.
