@@ -83,13 +83,26 @@ pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
     sync_directory(directory_of(path))
 }
 
-/// Makes a directory and those above it, unless it is there.
+/// Makes a directory and those above it, unless it is there, and has their names last: also that of one which is there, for
+/// whoever made it may have been cut short.
 pub fn create_directory(path: &Path) -> Result<(), FileError> {
-    if path.is_dir() {
-        return Ok(());
+    let above = directory_of(path);
+    if !fs::metadata(path).is_ok_and(|found| found.is_dir()) {
+        if above != path {
+            create_directory(above)?;
+        }
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(FileError::at("create", path)(error));
+            }
+            _ => {}
+        }
     }
-    fs::create_dir_all(path).map_err(FileError::at("create", path))?;
-    sync_directory(directory_of(path))
+    match sync_directory(above) {
+        // Whoever may not look into a directory may still have been given one in it.
+        Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Makes the names in a directory durable.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use counterfoil_event::{Genesis, Salt, Submitter};
-use counterfoil_files::{FileError, sync_directory};
+use counterfoil_files::{FileError, create_directory, sync_directory};
 use counterfoil_merkle::{Frontier, Suite};
 use counterfoil_note::{Origin, VerifierKey};
 use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
@@ -48,9 +48,9 @@ pub fn create_log(
     suite: Suite,
 ) -> Result<Vec<VerifierKey>, CreateError> {
     let logs = data.logs_path();
-    fs::create_dir_all(&logs)?;
+    create_directory(&logs)?;
     let place = data.log(name);
-    if place.path().try_exists()? {
+    if fs::exists(place.path())? {
         return Err(CreateError::Exists(name.clone()));
     }
 
@@ -71,8 +71,8 @@ pub fn create_log(
     sync_directory(directory.path())?;
 
     fs::rename(scaffold.keep(), place.path())?;
+    // A crash here may take the name back. Nobody was told of the log, and each start makes the name last.
     sync_directory(&logs)?;
-    sync_directory(data.path())?;
     Ok(keys)
 }
 

@@ -88,10 +88,6 @@ impl DataDirectory {
         Ok(names)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     pub(crate) fn logs_path(&self) -> PathBuf {
         self.0.join("logs")
     }

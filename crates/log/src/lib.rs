@@ -33,6 +33,7 @@ use std::{
 };
 
 use counterfoil_event::{Event, IndexKey, Submitter};
+use counterfoil_files::sync_directory;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
@@ -151,6 +152,8 @@ impl Log {
     pub fn open(data: &DataDirectory, name: &LogName, options: LogOptions) -> Result<Self, OpenError> {
         let directory = data.log(name);
         let keys = signer(&directory)?;
+        // It may have been moved to its place a moment ago: what is promised from now on must not go with its name.
+        sync_directory(&data.logs_path())?;
         // A quarter of the memory for tiles, which serve proofs; the rest for the database.
         let tiles = TileCache::new(options.memory_bytes / 4);
         let store = Store::open(

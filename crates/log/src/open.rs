@@ -7,6 +7,7 @@
 use std::{borrow::Cow, path::PathBuf};
 
 use counterfoil_event::{Entry, Genesis};
+use counterfoil_files::FileError;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, Tile, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead, SignerKey};
 use counterfoil_store::{Store, StoreError};
@@ -41,6 +42,9 @@ pub enum OpenError {
         /// What is wrong.
         problem: AnchorError,
     },
+    /// The log's name can't be made durable.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A thread of the log could not be started.
     #[error("can't start a thread: {0}")]
     Thread(std::io::Error),

@@ -1,7 +1,23 @@
 //! The engine on a simulated machine, where one seed decides everything.
 
-use anyhow::{Result, bail};
+use std::process::Command;
 
-pub(super) fn run(_options: &[&str]) -> Result<()> {
-    bail!("the simulation is not here yet")
+use anyhow::{Context, Result};
+
+use crate::cargo::Workspace;
+
+pub(super) fn run(options: &[&str]) -> Result<()> {
+    let workspace = Workspace::prepare()?;
+    workspace.cargo(&[
+        "build",
+        "--release",
+        "--workspace",
+        "--bin=counterfoil-simulation",
+    ])?;
+    let status = Command::new(workspace.release_directory().join("counterfoil-simulation"))
+        .args(options)
+        .status()
+        .context("starting the simulation")?;
+    anyhow::ensure!(status.success(), "a promise is broken");
+    Ok(())
 }

@@ -1,0 +1,565 @@
+//! The history of one log: made, opened, used, crashed and opened again, and audited each time.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use counterfoil_event::{Event, EventParts, Submitter};
+use counterfoil_log::{
+    DataDirectory, LeafName, Log, LogName, LogOptions, OpenError, SubmitError, TreeHead, create_log, fsck,
+    verifier_keys,
+};
+use counterfoil_merkle::{LeafIndex, Suite, TreeSize, verify_consistency};
+use counterfoil_simulated_machine::{Counts, Machine, Node, Plan, SavedDirectory, Stop, machine};
+use shuttle::{future::block_on, thread};
+
+use crate::promises::{Promises, Tally, broken};
+
+const DATA: &str = "/srv/data";
+const ANCHOR: &str = "/mnt/anchor";
+
+/// What a history came to.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Crashes in which the process was killed.
+    pub killed: u64,
+    /// Crashes in which the power was lost.
+    pub power_lost: u64,
+    /// Starts that failed because a call did.
+    pub refused_opens: u64,
+    /// Old copies that were put back, and refused.
+    pub rollbacks: u64,
+    /// What the machine was asked for.
+    pub counts: Counts,
+    /// What the log promised.
+    pub tally: Tally,
+    /// The digest of all that happened.
+    pub trace: [u8; 32],
+}
+
+impl Told {
+    /// Crashes of both kinds. The log was opened and audited after each, or crashed again meanwhile.
+    pub fn crashes(&self) -> u64 {
+        self.killed + self.power_lost
+    }
+
+    /// Adds what another history came to, but for its trace.
+    pub fn add(&mut self, other: &Self) {
+        self.killed += other.killed;
+        self.power_lost += other.power_lost;
+        self.refused_opens += other.refused_opens;
+        self.rollbacks += other.rollbacks;
+        self.counts.add(&other.counts);
+        self.tally.add(&other.tally);
+    }
+
+    fn count_stop(&mut self) {
+        match machine(|machine| machine.stopped_by()) {
+            Some(Stop::Killed) => self.killed += 1,
+            Some(Stop::PowerLost) => self.power_lost += 1,
+            None => {}
+        }
+    }
+}
+
+/// Chance, from the machine.
+fn up_to(most: u64) -> u64 {
+    machine(|machine| machine.chance().u64(..=most))
+}
+
+fn one_in(many: u64) -> bool {
+    machine(|machine| machine.one_in(many))
+}
+
+fn has_stopped() -> bool {
+    machine(|machine| machine.has_stopped())
+}
+
+fn any_stop() -> Stop {
+    match one_in(3) {
+        true => Stop::Killed,
+        false => Stop::PowerLost,
+    }
+}
+
+/// Runs a history of as many lives.
+pub(crate) fn run(lives: u64) -> Told {
+    let mut history = History::make();
+    for _ in 0..lives {
+        history.live();
+    }
+    history.put_back_an_old_copy();
+    let mut told = history.told;
+    told.tally = lock(&history.promises).tally.clone();
+    machine(|machine| {
+        told.counts = machine.counts().clone();
+        told.trace = machine.trace();
+    });
+    told
+}
+
+struct History {
+    data: DataDirectory,
+    name: LogName,
+    promises: Arc<Mutex<Promises>>,
+    options: LogOptions,
+    /// Copies of the log's directory while nobody had it open, with the size of the head shown last.
+    copies: Vec<(u64, SavedDirectory)>,
+    told: Told,
+}
+
+fn lock(promises: &Mutex<Promises>) -> MutexGuard<'_, Promises> {
+    promises.lock().expect("a broken promise ends everything")
+}
+
+/// A log in use, and what those who use it share.
+struct Life {
+    log: Log,
+    promises: Arc<Mutex<Promises>>,
+    /// Calls may fail.
+    faulty: bool,
+}
+
+impl History {
+    /// Makes a log on a new machine, which may crash meanwhile: what was said to be made stays.
+    fn make() -> Self {
+        machine(|machine| {
+            for path in ["/srv", "/mnt", ANCHOR] {
+                let made = machine.files().create(Path::new(path), Node::directory(0o755));
+                let above = Path::new(path).parent().map(|above| machine.files().find(above));
+                machine.files().sync(made.expect("the disk is empty"));
+                machine
+                    .files()
+                    .sync(above.expect("it has one").expect("it was made"));
+            }
+        });
+        let (data, name) = (DataDirectory::new(DATA), LogName::default());
+        let suite = match one_in(2) {
+            true => Suite::Blake3,
+            false => Suite::Sha256,
+        };
+        let mut told = Told::default();
+        let keys = loop {
+            let mut plan = Plan::default();
+            if one_in(2) {
+                plan.stop = Some((up_to(60), any_stop()));
+            }
+            if one_in(3) {
+                plan.one_fault_in = Some(5 + up_to(20));
+            }
+            machine(|machine| machine.start(plan));
+            let made = create_log(
+                &data,
+                &name,
+                &"log.example/simulated".parse().expect("it is a name"),
+                suite,
+            );
+            told.count_stop();
+            match made {
+                Ok(keys) => {
+                    // Whoever is told at this moment that there is a log may lose power at the next.
+                    if one_in(2) {
+                        machine(|machine| machine.stop(Stop::PowerLost));
+                        told.count_stop();
+                    }
+                    break keys;
+                }
+                Err(_) if has_stopped() => {}
+                Err(_) if plan.one_fault_in.is_some() => machine(Machine::end_process),
+                Err(problem) => broken!("a log can't be made: {problem}"),
+            }
+            // It may be there all the same: then as a whole.
+            machine(|machine| machine.start(Plan::default()));
+            if is_there(data.log(&name).path()) {
+                match verifier_keys(&data, &name) {
+                    Ok(keys) => break keys,
+                    Err(problem) => broken!("a log is there in part: {problem}"),
+                }
+            }
+        };
+        Self {
+            promises: Arc::new(Mutex::new(Promises::new(keys))),
+            options: any_options(),
+            data,
+            name,
+            copies: Vec::new(),
+            told,
+        }
+    }
+
+    /// One life: from the open to the crash.
+    fn live(&mut self) {
+        self.rest();
+        let Some(life) = self.open() else { return };
+        self.work(&life);
+        // The stop of the log, which is a ghost's if the machine has stopped.
+        drop(life);
+        self.told.count_stop();
+        machine(Machine::end_process);
+    }
+
+    /// Between two lives: what lies on the disk has to keep its word by itself.
+    fn rest(&mut self) {
+        machine(|machine| machine.start(Plan::default()));
+        if !is_there(self.data.log(&self.name).path()) {
+            broken!("the log was said to be made, and is gone");
+        }
+        self.look_at_anchors();
+        if one_in(8) {
+            match fsck(&self.data, &self.name, |_| {}) {
+                Ok(report) if report.findings.is_empty() => lock(&self.promises).tally.checked += 1,
+                Ok(report) => broken!("fsck finds {:?}", report.findings),
+                Err(problem) => broken!("fsck can't check the log: {problem}"),
+            }
+        }
+        if one_in(4) {
+            let directory = self.data.log(&self.name);
+            let copy = machine(|machine| machine.files().save(directory.path()));
+            let shown = lock(&self.promises).shown_size();
+            self.copies.push((shown, copy.expect("the log is there")));
+        }
+        if one_in(4) {
+            self.options = any_options();
+        }
+    }
+
+    /// The anchors hold a head that is at least as new as what readers were shown, or a rollback could not be seen.
+    fn look_at_anchors(&self) {
+        let mut promises = lock(&self.promises);
+        let beside = self.data.log(&self.name).newest_head();
+        let elsewhere = PathBuf::from(format!("{ANCHOR}/{}.checkpoint", self.name));
+        for path in [beside, elsewhere] {
+            let note = machine(|machine| {
+                let inode = machine.files().find(&path).ok()?;
+                machine.files().bytes(inode).ok().cloned()
+            });
+            let anchored = note.map_or(0, |note| promises.see_head(&note).size().get());
+            if anchored < promises.shown_size() {
+                broken!(
+                    "readers were shown the head of size {}, and {} has that of {anchored}",
+                    promises.shown_size(),
+                    path.display()
+                );
+            }
+            promises.tally.checked += 1;
+        }
+    }
+
+    /// Opens the log and audits it. `None` if the machine stopped, or a fault kept it shut.
+    fn open(&mut self) -> Option<Life> {
+        let mut plan = Plan::default();
+        if one_in(4) {
+            plan.stop = Some((up_to(400), any_stop()));
+        }
+        if one_in(6) {
+            plan.one_fault_in = Some(10 + up_to(100));
+        }
+        machine(|machine| machine.start(plan));
+        let opened = Log::open(&self.data, &self.name, self.options.clone());
+        let log = match opened {
+            Ok(log) => log,
+            Err(problem) => {
+                if has_stopped() {
+                    self.told.count_stop();
+                } else if plan.one_fault_in.is_some() {
+                    self.told.refused_opens += 1;
+                    machine(Machine::end_process);
+                } else {
+                    broken!("the log stays shut: {problem}");
+                }
+                return None;
+            }
+        };
+        machine(|machine| {
+            let stop = machine.plan().stop;
+            machine.set_plan(Plan {
+                stop,
+                one_fault_in: None,
+            })
+        });
+        let life = Life {
+            log,
+            promises: self.promises.clone(),
+            faulty: plan.one_fault_in.is_some(),
+        };
+        life.audit();
+        if has_stopped() {
+            drop(life);
+            self.told.count_stop();
+            return None;
+        }
+        Some(life)
+    }
+
+    /// Clients and readers use the log until they have enough of it, or it crashes.
+    fn work(&self, life: &Life) {
+        let mut plan = Plan::default();
+        if !one_in(8) {
+            plan.stop = Some((up_to(1 << (3 + up_to(7))), any_stop()));
+        }
+        if one_in(3) {
+            plan.one_fault_in = Some(10 + up_to(200));
+        }
+        machine(|machine| machine.set_plan(plan));
+        let faulty = life.faulty || plan.one_fault_in.is_some();
+        thread::scope(|scope| {
+            for _ in 0..=up_to(2) {
+                scope.spawn(|| life.submit_now_and_then(faulty));
+            }
+            scope.spawn(|| life.read_now_and_then(faulty));
+            if one_in(8) {
+                scope.spawn(|| {
+                    for _ in 0..up_to(60) {
+                        thread::yield_now();
+                    }
+                    life.log.stop();
+                });
+            }
+        });
+        if has_stopped() {
+            return;
+        }
+        if one_in(2) {
+            life.log.stop();
+        }
+        if one_in(2) {
+            machine(|machine| machine.stop(Stop::PowerLost));
+        }
+    }
+
+    /// Somebody restores a backup of the log, or its database is lost to an older state. If a head was shown meanwhile, the log has to stay
+    /// shut.
+    fn put_back_an_old_copy(&mut self) {
+        if self.copies.is_empty() {
+            return;
+        }
+        let place = machine(|machine| machine.chance().usize(..self.copies.len()));
+        let (_, copy) = &self.copies[place];
+        let directory = self.data.log(&self.name);
+        machine(|machine| {
+            machine.start(Plan::default());
+            let files = machine.files();
+            let newest = files.find(&directory.newest_head()).ok();
+            let newest = newest.map(|newest| files.node(newest).clone());
+            files.restore(directory.path(), copy).expect("it was there");
+            // With the whole directory the anchor elsewhere alone tells. With the database alone the head beside it does.
+            if machine.one_in(2)
+                && let Some(newest) = newest
+            {
+                let files = machine.files();
+                let _ = files.remove(&directory.newest_head());
+                files
+                    .create(&directory.newest_head(), newest)
+                    .expect("it was removed");
+            }
+        });
+        let shown = lock(&self.promises).shown_size();
+        match Log::open(&self.data, &self.name, self.options.clone()) {
+            Ok(log) => {
+                let size = log.commit_head().size.get();
+                if size < shown {
+                    broken!(
+                        "an old copy of {size} entries was opened, and readers were shown a head of size {shown}"
+                    );
+                }
+            }
+            Err(OpenError::RolledBack { recovered, .. }) => {
+                if recovered.get() >= lock(&self.promises).largest_seen() {
+                    broken!("a copy of {recovered} entries is whole, and was refused");
+                }
+                self.told.rollbacks += 1;
+            }
+            Err(problem) => broken!("an old copy is refused for another reason: {problem}"),
+        }
+        lock(&self.promises).tally.checked += 1;
+    }
+}
+
+fn is_there(path: &Path) -> bool {
+    machine(|machine| machine.files().find(path).is_ok())
+}
+
+fn any_options() -> LogOptions {
+    LogOptions {
+        memory_bytes: 16 << 20,
+        queue_events: match one_in(4) {
+            true => 8,
+            false => 1024,
+        },
+        publish_interval: Duration::from_millis(1 + up_to(60)),
+        resign_interval: Duration::from_millis(1 + up_to(200)),
+        min_free_bytes: 0,
+        anchor: Some(ANCHOR.into()),
+        ..LogOptions::default()
+    }
+}
+
+/// An event with a payload of its own, short, or long and repetitive.
+fn any_event(id: String) -> Event {
+    let times = match one_in(10) {
+        true => up_to(200),
+        false => up_to(2),
+    };
+    let data = format!("{:016x}", up_to(u64::MAX)).repeat(usize::try_from(times).expect("it is small"));
+    Event::try_from(EventParts {
+        id,
+        source: "https://ci.example/simulated".to_owned(),
+        event_type: "ci.run.finished".to_owned(),
+        data: data.into_bytes().into(),
+        ..EventParts::default()
+    })
+    .expect("it is within all limits")
+}
+
+impl Life {
+    /// Checks every promise, on a machine that may stop but fails no call.
+    fn audit(&self) {
+        let head = self.log.commit_head();
+        let Some(stored) = self.all_entries(&head) else {
+            return;
+        };
+        let mut promises = lock(&self.promises);
+        promises.audit(&head.note, &stored);
+        if let Some(shown) = self.log.published_head() {
+            promises.see_shown(&shown.note);
+        } else {
+            broken!("an open log shows no head");
+        }
+        let events = promises.recorded_events();
+        drop(promises);
+        // What is on record is found again by its name, and anything else under the name is refused.
+        let first = machine(|machine| machine.chance().usize(..=events.len().saturating_sub(40)));
+        let sample = &events[first..events.len().min(first + 40)];
+        self.submit(sample.to_vec(), false);
+        self.prove(&head, false);
+    }
+
+    /// `None` if the machine stopped.
+    fn all_entries(&self, head: &TreeHead) -> Option<Vec<counterfoil_log::StoredEntry>> {
+        let mut stored = Vec::new();
+        while (stored.len() as u64) < head.size.get() {
+            let first = LeafIndex::new(stored.len() as u64).expect("it is below a size");
+            match block_on(self.log.entries(first, 1000, 1 << 20, true)) {
+                Ok(page) => stored.extend(page),
+                Err(_) if has_stopped() => return None,
+                Err(problem) => broken!("entries from {first} on can't be read: {problem}"),
+            }
+        }
+        stored.truncate(usize::try_from(head.size.get()).expect("logs here are small"));
+        Some(stored)
+    }
+
+    /// That the newest head is of a tree that any head seen before has grown into.
+    fn prove(&self, head: &TreeHead, faulty: bool) {
+        let Some((size, root)) = lock(&self.promises).any_head() else {
+            return;
+        };
+        let first = TreeSize::new(size).expect("it was a size");
+        match block_on(self.log.consistency_proof(first, head.size)) {
+            Ok(proof) => {
+                let suite = self.log.suite();
+                if let Err(problem) = verify_consistency(suite, first, root, head.size, head.root, &proof) {
+                    broken!(
+                        "the head of size {} does not follow from that of size {size}: {problem}",
+                        head.size
+                    );
+                }
+                lock(&self.promises).tally.checked += 1;
+            }
+            Err(_) if has_stopped() || faulty => {}
+            Err(problem) => broken!("no proof from size {size} to {}: {problem}", head.size),
+        }
+    }
+
+    /// One call, of which the answer has to be right. Refusals need a cause.
+    fn submit(&self, events: Vec<Event>, faulty: bool) {
+        let call = lock(&self.promises).submitted(events);
+        let prepared = call
+            .events
+            .iter()
+            .map(|event| self.log.prepare(event.clone(), &Submitter::anonymous()))
+            .collect();
+        let answer = block_on(self.log.submit(prepared));
+        if has_stopped() {
+            return;
+        }
+        match answer {
+            Ok(answer) => lock(&self.promises).answered(&call, &answer),
+            Err(SubmitError::QueueFull | SubmitError::Stopping) => {}
+            Err(_) if faulty => {}
+            Err(problem) => broken!("a call is refused without cause: {problem}"),
+        }
+    }
+
+    /// A client: calls of new events, of some that were submitted before, and of others under their names.
+    fn submit_now_and_then(&self, faulty: bool) {
+        for _ in 0..=up_to(6) {
+            if has_stopped() {
+                return;
+            }
+            let count = match one_in(40) {
+                true => 200,
+                false => 1 + up_to(4),
+            };
+            let events: Vec<_> = (0..count).map(|_| self.next_event()).collect();
+            self.submit(events, faulty);
+        }
+    }
+
+    fn next_event(&self) -> Event {
+        let mut promises = lock(&self.promises);
+        if one_in(4)
+            && let Some(event) = promises.any_event()
+        {
+            return match one_in(3) {
+                true => any_event(event.id().to_owned()),
+                false => event,
+            };
+        }
+        any_event(promises.new_number().to_string())
+    }
+
+    /// A reader: looks at heads, and has them and what they cover proved.
+    fn read_now_and_then(&self, faulty: bool) {
+        for _ in 0..up_to(30) {
+            thread::yield_now();
+            if has_stopped() {
+                return;
+            }
+            let head = self.log.commit_head();
+            lock(&self.promises).see_head(&head.note);
+            if let Some(shown) = self.log.published_head() {
+                lock(&self.promises).see_shown(&shown.note);
+            }
+            match up_to(4) {
+                0 => self.prove(&head, faulty),
+                1 => self.look_up(faulty),
+                _ => {}
+            }
+        }
+    }
+
+    /// An event that was answered is found where it was said to be, with proof.
+    fn look_up(&self, faulty: bool) {
+        let promises = lock(&self.promises);
+        let Some(event) = promises.any_event() else { return };
+        let Some(place) = promises.place_of(&event) else {
+            return;
+        };
+        drop(promises);
+        let found = block_on(self.log.find(LeafName::Event(event.key())));
+        match found {
+            Ok(found) if found == place => {}
+            Ok(found) => broken!("the event of entry {place} is found at {found}"),
+            Err(_) if faulty || has_stopped() => return,
+            Err(problem) => broken!("the event of entry {place} is not found: {problem}"),
+        }
+        match block_on(self.log.proven_leaf(place)) {
+            Ok((head, leaf)) => lock(&self.promises).proved(&head, &leaf),
+            Err(_) if faulty || has_stopped() => {}
+            Err(problem) => broken!("entry {place} is not proved: {problem}"),
+        }
+    }
+}
