@@ -8,14 +8,17 @@ use std::{
 
 use counterfoil_event::{Event, EventParts, Submitter};
 use counterfoil_log::{
-    DataDirectory, LeafName, Log, LogName, LogOptions, OpenError, SubmitError, TreeHead, create_log, fsck,
-    verifier_keys,
+    DataDirectory, LeafName, Log, LogName, LogOptions, OpenError, PublishError, SubmitError, TreeHead,
+    WithoutQuorum, create_log, fsck, verifier_keys,
 };
 use counterfoil_merkle::{LeafIndex, Suite, TreeSize, verify_consistency};
-use counterfoil_simulated_machine::{Counts, Machine, Node, Plan, SavedDirectory, Stop, machine};
+use counterfoil_simulated_machine::{Counts, Machine, Node, Plan, Saved, Stop, machine};
 use shuttle::{future::block_on, thread};
 
-use crate::promises::{Promises, Tally, broken};
+use crate::{
+    promises::{Promises, Tally, broken},
+    witnesses::Witnesses,
+};
 
 const DATA: &str = "/srv/data";
 const ANCHOR: &str = "/mnt/anchor";
@@ -104,9 +107,10 @@ struct History {
     data: DataDirectory,
     name: LogName,
     promises: Arc<Mutex<Promises>>,
+    witnesses: Option<Arc<Witnesses>>,
     options: LogOptions,
-    /// Copies of the log's directory while nobody had it open, with the size of the head shown last.
-    copies: Vec<(u64, SavedDirectory)>,
+    /// Copies of the log's directory while nobody had it open.
+    copies: Vec<Saved>,
     told: Told,
 }
 
@@ -118,6 +122,7 @@ fn lock(promises: &Mutex<Promises>) -> MutexGuard<'_, Promises> {
 struct Life {
     log: Log,
     promises: Arc<Mutex<Promises>>,
+    witnesses: Option<Arc<Witnesses>>,
     /// Calls may fail.
     faulty: bool,
 }
@@ -179,8 +184,14 @@ impl History {
                 }
             }
         };
+        let witnesses = match up_to(5) {
+            0 => Some(Witnesses::new(WithoutQuorum::Hold)),
+            1 => Some(Witnesses::new(WithoutQuorum::Publish)),
+            _ => None,
+        };
         Self {
             promises: Arc::new(Mutex::new(Promises::new(keys))),
+            witnesses: witnesses.map(Arc::new),
             options: any_options(),
             data,
             name,
@@ -217,12 +228,12 @@ impl History {
         if one_in(4) {
             let directory = self.data.log(&self.name);
             let copy = machine(|machine| machine.files().save(directory.path()));
-            let shown = lock(&self.promises).shown_size();
-            self.copies.push((shown, copy.expect("the log is there")));
+            self.copies.push(copy.expect("the log is there"));
         }
         if one_in(4) {
             self.options = any_options();
         }
+        self.options.witnessing = self.witnesses.as_ref().map(|witnesses| witnesses.witnessing());
     }
 
     /// The anchors hold a head that is at least as new as what readers were shown, or a rollback could not be seen.
@@ -282,6 +293,7 @@ impl History {
         let life = Life {
             log,
             promises: self.promises.clone(),
+            witnesses: self.witnesses.clone(),
             faulty: plan.one_fault_in.is_some(),
         };
         life.audit();
@@ -297,7 +309,7 @@ impl History {
     fn work(&self, life: &Life) {
         let mut plan = Plan::default();
         if !one_in(8) {
-            plan.stop = Some((up_to(1 << (3 + up_to(7))), any_stop()));
+            plan.stop = Some((up_to(1 << (3 + up_to(9))), any_stop()));
         }
         if one_in(3) {
             plan.one_fault_in = Some(10 + up_to(200));
@@ -309,6 +321,9 @@ impl History {
                 scope.spawn(|| life.submit_now_and_then(faulty));
             }
             scope.spawn(|| life.read_now_and_then(faulty));
+            if let Some(witnesses) = &life.witnesses {
+                scope.spawn(|| life.cosign_now_and_then(witnesses, faulty));
+            }
             if one_in(8) {
                 scope.spawn(|| {
                     for _ in 0..up_to(60) {
@@ -329,39 +344,49 @@ impl History {
         }
     }
 
-    /// Somebody restores a backup of the log, or its database is lost to an older state. If a head was shown meanwhile, the log has to stay
-    /// shut.
+    /// Somebody restores a backup of the directory, or of the database alone. The log has to stay shut if anything elsewhere
+    /// remembers more: the head beside the database, the anchor, or the witnesses, of which one is there.
     fn put_back_an_old_copy(&mut self) {
         if self.copies.is_empty() {
             return;
         }
         let place = machine(|machine| machine.chance().usize(..self.copies.len()));
-        let (_, copy) = &self.copies[place];
+        let copy = &self.copies[place];
         let directory = self.data.log(&self.name);
+        let beside = directory.newest_head();
         machine(|machine| {
             machine.start(Plan::default());
-            let files = machine.files();
-            let newest = files.find(&directory.newest_head()).ok();
-            let newest = newest.map(|newest| files.node(newest).clone());
-            files.restore(directory.path(), copy).expect("it was there");
-            // With the whole directory the anchor elsewhere alone tells. With the database alone the head beside it does.
-            if machine.one_in(2)
-                && let Some(newest) = newest
-            {
-                let files = machine.files();
-                let _ = files.remove(&directory.newest_head());
-                files
-                    .create(&directory.newest_head(), newest)
-                    .expect("it was removed");
-            }
         });
         let shown = lock(&self.promises).shown_size();
-        match Log::open(&self.data, &self.name, self.options.clone()) {
+        let mut options = LogOptions {
+            anchor: None,
+            witnessing: None,
+            ..self.options.clone()
+        };
+        let newest = machine(|machine| machine.files().save(&beside)).ok();
+        machine(|machine| machine.files().restore(directory.path(), copy)).expect("it is there");
+        let remembered = match (&self.witnesses, newest, up_to(2)) {
+            (Some(witnesses), _, 0) => {
+                let witnessing = witnesses.all_remember();
+                let newest = witnesses.newest_size();
+                options.witnessing = Some(witnessing);
+                newest
+            }
+            (_, Some(newest), 1) => {
+                machine(|machine| machine.files().restore(&beside, &newest)).expect("its directory is there");
+                shown
+            }
+            _ => {
+                options.anchor = Some(ANCHOR.into());
+                shown
+            }
+        };
+        match Log::open(&self.data, &self.name, options) {
             Ok(log) => {
                 let size = log.commit_head().size.get();
-                if size < shown {
+                if size < remembered {
                     broken!(
-                        "an old copy of {size} entries was opened, and readers were shown a head of size {shown}"
+                        "an old copy of {size} entries was opened, and a head of size {remembered} is remembered"
                     );
                 }
             }
@@ -388,8 +413,8 @@ fn any_options() -> LogOptions {
             true => 8,
             false => 1024,
         },
-        publish_interval: Duration::from_millis(1 + up_to(60)),
-        resign_interval: Duration::from_millis(1 + up_to(200)),
+        publish_interval: Duration::from_millis(1 + up_to(200)),
+        resign_interval: Duration::from_millis(1 + up_to(1000)),
         min_free_bytes: 0,
         anchor: Some(ANCHOR.into()),
         ..LogOptions::default()
@@ -422,10 +447,11 @@ impl Life {
         };
         let mut promises = lock(&self.promises);
         promises.audit(&head.note, &stored);
-        if let Some(shown) = self.log.published_head() {
-            promises.see_shown(&shown.note);
-        } else {
-            broken!("an open log shows no head");
+        match self.log.published_head() {
+            Some(shown) => self.see_shown(&mut promises, &shown),
+            // One that waits for cosignatures has shown nothing yet.
+            None if self.witnesses.is_some() && promises.shown_size() == 0 => {}
+            None => broken!("an open log shows no head"),
         }
         let events = promises.recorded_events();
         drop(promises);
@@ -434,6 +460,16 @@ impl Life {
         let sample = &events[first..events.len().min(first + 40)];
         self.submit(sample.to_vec(), false);
         self.prove(&head, false);
+    }
+
+    /// What readers are shown is never older than before, and where it has to be cosigned it is.
+    fn see_shown(&self, promises: &mut Promises, shown: &TreeHead) {
+        let head = promises.see_shown(&shown.note);
+        if let Some(witnesses) = &self.witnesses
+            && !witnesses.may_be_shown(&head)
+        {
+            broken!("the head of size {} was shown without a quorum", head.size());
+        }
     }
 
     /// `None` if the machine stopped.
@@ -495,7 +531,7 @@ impl Life {
 
     /// A client: calls of new events, of some that were submitted before, and of others under their names.
     fn submit_now_and_then(&self, faulty: bool) {
-        for _ in 0..=up_to(6) {
+        for _ in 0..=up_to(20) {
             if has_stopped() {
                 return;
             }
@@ -523,7 +559,7 @@ impl Life {
 
     /// A reader: looks at heads, and has them and what they cover proved.
     fn read_now_and_then(&self, faulty: bool) {
-        for _ in 0..up_to(30) {
+        for _ in 0..up_to(60) {
             thread::yield_now();
             if has_stopped() {
                 return;
@@ -531,12 +567,51 @@ impl Life {
             let head = self.log.commit_head();
             lock(&self.promises).see_head(&head.note);
             if let Some(shown) = self.log.published_head() {
-                lock(&self.promises).see_shown(&shown.note);
+                self.see_shown(&mut lock(&self.promises), &shown);
             }
             match up_to(4) {
                 0 => self.prove(&head, faulty),
                 1 => self.look_up(faulty),
                 _ => {}
+            }
+        }
+    }
+
+    /// Somebody has the witnesses cosign what the log offers, and publishes it with their lines, late now and then.
+    fn cosign_now_and_then(&self, witnesses: &Witnesses, faulty: bool) {
+        let offered = self.log.candidates();
+        let mut late = None;
+        for _ in 0..up_to(40) {
+            thread::yield_now();
+            let candidate = offered.borrow().clone();
+            if has_stopped() {
+                return;
+            }
+            let Some(candidate) = candidate else { continue };
+            let candidate = match &late {
+                None if one_in(4) => {
+                    late = Some(candidate);
+                    continue;
+                }
+                Some(_) if one_in(2) => late.take().unwrap_or(candidate),
+                _ => candidate,
+            };
+            let head = lock(&self.promises).see_head(&candidate.head().note);
+            let lines = witnesses.cosign(&candidate, &head);
+            let published = block_on(self.log.publish(candidate, lines));
+            if has_stopped() {
+                return;
+            }
+            match published {
+                Ok(()) => {
+                    let shown = self.log.published_head().map(|shown| shown.size);
+                    if shown < Some(head.size()) {
+                        broken!("the head of size {} was said to be published", head.size());
+                    }
+                }
+                Err(PublishError::NoQuorum(_) | PublishError::Stopping) => {}
+                Err(_) if faulty => {}
+                Err(problem) => broken!("a cosigned head is refused: {problem}"),
             }
         }
     }

@@ -7,6 +7,7 @@
 mod history;
 mod promises;
 mod scheduler;
+mod witnesses;
 
 use std::{
     panic::{self, AssertUnwindSafe},

@@ -160,7 +160,7 @@ impl Promises {
     }
 
     /// Readers were shown a head: never an older one than before.
-    pub(crate) fn see_shown(&mut self, note: &[u8]) {
+    pub(crate) fn see_shown(&mut self, note: &[u8]) -> SignedHead {
         let head = self.see_head(note);
         let now = (head.size().get(), head.time().map_or(0, |time| time.get()));
         if let Some(before) = self.shown
@@ -175,6 +175,7 @@ impl Promises {
             );
         }
         self.shown = Some(now);
+        head
     }
 
     /// The size of the newest head that readers were shown.

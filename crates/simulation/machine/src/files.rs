@@ -50,9 +50,9 @@ pub struct Files {
 
 const ROOT: Inode = Inode(0);
 
-/// A copy of a directory with all that is in it.
+/// A copy of a file, or of a directory with all that is in it.
 #[derive(Debug, Clone)]
-pub struct SavedDirectory {
+pub struct Saved {
     nodes: Vec<Node>,
     root: Inode,
 }
@@ -221,16 +221,16 @@ impl Files {
         }
     }
 
-    /// Copies a directory.
-    pub fn save(&self, path: &Path) -> io::Result<SavedDirectory> {
-        Ok(SavedDirectory {
+    /// Copies what is at a path.
+    pub fn save(&self, path: &Path) -> io::Result<Saved> {
+        Ok(Saved {
             root: self.find(path)?,
             nodes: self.nodes.clone(),
         })
     }
 
-    /// Puts a copy in the place of a directory, synced: somebody restored a backup.
-    pub fn restore(&mut self, path: &Path, saved: &SavedDirectory) -> io::Result<()> {
+    /// Puts a copy in the place of what is at a path, synced: somebody restored a backup.
+    pub fn restore(&mut self, path: &Path, saved: &Saved) -> io::Result<()> {
         let (directory, name) = self.parent(path)?;
         let root = self.adopt(saved, saved.root);
         self.names(directory)?.insert(name.to_owned(), root);
@@ -238,7 +238,7 @@ impl Files {
         Ok(())
     }
 
-    fn adopt(&mut self, saved: &SavedDirectory, inode: Inode) -> Inode {
+    fn adopt(&mut self, saved: &Saved, inode: Inode) -> Inode {
         let mut node = saved.nodes[inode.0].clone();
         match &mut node.kind {
             Kind::File { live, synced } => synced.clone_from(live),

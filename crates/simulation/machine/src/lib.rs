@@ -13,7 +13,7 @@ mod files;
 use std::{cell::RefCell, collections::BTreeMap, fmt, io, time::Duration};
 
 pub use database::{Database, Row, Write};
-pub use files::{Files, Inode, Kind, Node, SavedDirectory};
+pub use files::{Files, Inode, Kind, Node, Saved};
 
 /// What programs ask of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,9 +285,13 @@ impl Machine {
     /// Has some time pass for somebody who waits: at most `most`, or all of it for a ghost.
     pub fn pass_time(&mut self, most: Duration) {
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let some = match self.one_in(16) {
+            true => 100_000_000,
+            false => 1_000_000,
+        };
         self.now_ns += match self.stopped {
             Some(_) => most,
-            None => self.chance.u64(1..=most.min(50_000_000)),
+            None => self.chance.u64(1..=most.min(some)),
         };
     }
 

@@ -6,27 +6,32 @@ use counterfoil_simulated_machine::machine;
 pub use shuttle::sync::mpsc::{Sender, SyncSender};
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError};
 
-pub struct Receiver<T>(shuttle::sync::mpsc::Receiver<T>);
+pub struct Receiver<T> {
+    channel: shuttle::sync::mpsc::Receiver<T>,
+    is_bounded: bool,
+}
 
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = shuttle::sync::mpsc::channel();
-    (sender, Receiver(receiver))
+    let (sender, channel) = shuttle::sync::mpsc::channel();
+    let is_bounded = false;
+    (sender, Receiver { channel, is_bounded })
 }
 
 pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
-    let (sender, receiver) = shuttle::sync::mpsc::sync_channel(bound);
-    (sender, Receiver(receiver))
+    let (sender, channel) = shuttle::sync::mpsc::sync_channel(bound);
+    let is_bounded = true;
+    (sender, Receiver { channel, is_bounded })
 }
 
 impl<T> Receiver<T> {
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.0.recv()
+        self.channel.recv()
     }
 
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         let mut waited = crate::time::Waiting::new(timeout);
         loop {
-            match self.0.try_recv() {
+            match self.channel.try_recv() {
                 Ok(message) => return Ok(message),
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Empty) => {}
@@ -44,6 +49,13 @@ impl<'a, T> IntoIterator for &'a Receiver<T> {
     type IntoIter = shuttle::sync::mpsc::Iter<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.channel.iter()
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        // What nobody received goes with the receiver. Shuttle keeps it until the last sender has gone.
+        while !self.is_bounded && self.channel.try_recv().is_ok() {}
     }
 }
