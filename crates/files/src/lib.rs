@@ -114,8 +114,9 @@ pub fn sync_directory(path: &Path) -> Result<(), FileError> {
 
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
 }
 

@@ -11,8 +11,8 @@ use std::{
     time::Instant,
 };
 
-use counterfoil_merkle::Frontier;
-use counterfoil_note::{LogSigner, NoteSignature};
+use counterfoil_merkle::{Frontier, TreeSize};
+use counterfoil_note::{LogSigner, NoteSignature, UnixMillis};
 use counterfoil_store::Store;
 use tokio::sync::oneshot;
 use tracing::error;
@@ -121,7 +121,7 @@ impl Publisher {
             return Ok(());
         }
         // Of the size that readers are shown, the head with its cosignatures stays. It is of the same tree.
-        if self.shown_size() != Some(head.size.get()) {
+        if self.shown().map(|(size, _)| size) != Some(head.size) {
             shared.store.put_head(head.size, &head.note)?;
         }
         self.anchors.write(&head.note)?;
@@ -151,8 +151,8 @@ impl Publisher {
         if witnessing.without_quorum == WithoutQuorum::Hold {
             witnessing.policy.check_quorum(&cosignatures)?;
         }
-        if self.shown_size() > Some(head.size().get()) {
-            // Whoever saw the larger head would take this one for a rollback.
+        if self.shown() > Some((candidate.0.size, candidate.0.time)) {
+            // Whoever saw the larger head would take this one for a rollback, and one signed earlier for a clock set back.
             return Ok(());
         }
         // A crash before this returns: readers keep the head before, and the next start offers this size or a larger one.
@@ -165,12 +165,10 @@ impl Publisher {
         Ok(())
     }
 
-    fn shown_size(&self) -> Option<u64> {
-        self.shared
-            .published
-            .borrow()
-            .as_ref()
-            .map(|head| head.size.get())
+    /// Size and time of the head that readers are shown.
+    fn shown(&self) -> Option<(TreeSize, UnixMillis)> {
+        let shown = self.shared.published.borrow();
+        shown.as_ref().map(|head| (head.size, head.time))
     }
 }
 

@@ -414,7 +414,7 @@ fn any_options() -> LogOptions {
             false => 1024,
         },
         publish_interval: Duration::from_millis(1 + up_to(200)),
-        resign_interval: Duration::from_millis(1 + up_to(1000)),
+        resign_interval: Duration::from_millis(1 << up_to(10)),
         min_free_bytes: 0,
         anchor: Some(ANCHOR.into()),
         ..LogOptions::default()
@@ -581,7 +581,7 @@ impl Life {
     fn cosign_now_and_then(&self, witnesses: &Witnesses, faulty: bool) {
         let offered = self.log.candidates();
         let mut late = None;
-        for _ in 0..up_to(40) {
+        for _ in 0..up_to(80) {
             thread::yield_now();
             let candidate = offered.borrow().clone();
             if has_stopped() {
@@ -604,8 +604,11 @@ impl Life {
             }
             match published {
                 Ok(()) => {
-                    let shown = self.log.published_head().map(|shown| shown.size);
-                    if shown < Some(head.size()) {
+                    let Some(shown) = self.log.published_head() else {
+                        broken!("the head of size {} was said to be published", head.size());
+                    };
+                    self.see_shown(&mut lock(&self.promises), &shown);
+                    if shown.size < head.size() {
                         broken!("the head of size {} was said to be published", head.size());
                     }
                 }

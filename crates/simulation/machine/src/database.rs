@@ -121,6 +121,16 @@ impl Database {
         self.failure = Some(Failure::ForGood);
     }
 
+    /// A batch that failed, found in the log: dropped, left there for the next open, or in the rows all the same. Who is told
+    /// that it failed can't know.
+    pub fn abandon(&mut self, number: u64, chance: &mut fastrand::Rng) {
+        match chance.u8(..3) {
+            0 => self.appended.retain(|(found, _)| *found != number),
+            1 => {}
+            _ => self.apply(number),
+        }
+    }
+
     /// A write failed for lack of room, and there is none until this time.
     pub fn fail_until(&mut self, until_ns: u64) {
         // What failed for good does not mend because another write finds no room.
@@ -147,11 +157,6 @@ impl Database {
         let place = self.appended.iter().position(|(found, _)| *found == number);
         let (_, batch) = self.appended.remove(place.expect("it was appended"));
         self.change(batch);
-    }
-
-    /// Drops a batch that did not get into the log as a whole.
-    pub fn tear(&mut self, number: u64) {
-        self.appended.retain(|(found, _)| *found != number);
     }
 
     /// Has all that was changed survive, in tables.

@@ -226,10 +226,8 @@ impl DB {
             },
             |machine, fault| {
                 self.fail(machine, fault);
-                // Whether the batch is in the log, only the next open tells.
-                if machine.chance().bool() {
-                    database(machine, self.inode).tear(number);
-                }
+                let mut chance = machine.chance().fork();
+                database(machine, self.inode).abandon(number, &mut chance);
                 false
             },
         )?)
