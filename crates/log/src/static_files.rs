@@ -79,6 +79,8 @@ impl StaticFiles {
     /// disk after [`sync`](Self::sync).
     pub(crate) fn put(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let place = self.root.join(path);
+        // Also for a file that is kept: whoever put it there may have been cut short before its name was on disk.
+        self.make_directory(place.parent().expect("it lies under the root"))?;
         match fs::read(&place) {
             Ok(found) if found == bytes => {
                 self.kept += 1;
@@ -86,7 +88,6 @@ impl StaticFiles {
             }
             _ => {}
         }
-        self.make_directory(place.parent().expect("it lies under the root"))?;
         let incoming = self.root.join(INCOMING);
         let mut file = File::create(&incoming)?;
         file.write_all(bytes)?;
@@ -129,5 +130,26 @@ impl StaticFiles {
         fs::remove_dir_all(directory)?;
         self.removed += files as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_that_is_kept_is_made_durable_as_well() {
+        let root = tempfile::tempdir().unwrap();
+        for (written, kept) in [(1, 0), (0, 1)] {
+            let mut files = StaticFiles::open(root.path().join("log")).unwrap();
+            files.put("tile/0/000.p/1", b"hash").unwrap();
+            assert_eq!((files.written, files.kept), (written, kept));
+            for directory in ["", "log", "log/tile", "log/tile/0", "log/tile/0/000.p"] {
+                assert!(
+                    files.directories.contains(&root.path().join(directory)),
+                    "{directory}"
+                );
+            }
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use counterfoil_event::{Event, EventParts, Submitter};
 use counterfoil_log::{
-    DataDirectory, LeafName, Log, LogName, LogOptions, OpenError, PublishError, SubmitError, TreeHead,
-    WithoutQuorum, create_log, fsck, verifier_keys,
+    DataDirectory, ExportError, LeafName, Log, LogName, LogOptions, OpenError, PublishError, SubmitError,
+    TreeHead, WithoutQuorum, create_log, export, fsck, verifier_keys,
 };
 use counterfoil_merkle::{LeafIndex, Suite, TreeSize, verify_consistency};
 use counterfoil_simulated_machine::{Counts, Machine, Node, Plan, Saved, Stop, machine};
@@ -22,6 +22,7 @@ use crate::{
 
 const DATA: &str = "/srv/data";
 const ANCHOR: &str = "/mnt/anchor";
+const EXPORTED: &str = "/mnt/exported";
 
 /// What a history came to.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +132,7 @@ impl History {
     /// Makes a log on a new machine, which may crash meanwhile: what was said to be made stays.
     fn make() -> Self {
         machine(|machine| {
-            for path in ["/srv", "/mnt", ANCHOR] {
+            for path in ["/srv", "/mnt", ANCHOR, EXPORTED] {
                 let made = machine.files().create(Path::new(path), Node::directory(0o755));
                 let above = Path::new(path).parent().map(|above| machine.files().find(above));
                 machine.files().sync(made.expect("the disk is empty"));
@@ -225,6 +226,9 @@ impl History {
                 Err(problem) => broken!("fsck can't check the log: {problem}"),
             }
         }
+        if one_in(6) {
+            self.export();
+        }
         if one_in(4) {
             let directory = self.data.log(&self.name);
             let copy = machine(|machine| machine.files().save(directory.path()));
@@ -236,17 +240,61 @@ impl History {
         self.options.witnessing = self.witnesses.as_ref().map(|witnesses| witnesses.witnessing());
     }
 
+    /// Somebody exports the log, which may fail or crash. What the exported checkpoint covers is there all the same.
+    fn export(&mut self) {
+        let mut plan = Plan::default();
+        if one_in(2) {
+            plan.stop = Some((up_to(200), any_stop()));
+        }
+        if one_in(3) {
+            plan.one_fault_in = Some(10 + up_to(100));
+        }
+        machine(|machine| machine.start(plan));
+        let exported = export(&self.data, &self.name, Path::new(EXPORTED), |_| {});
+        if exported.is_ok() && one_in(2) {
+            machine(|machine| machine.stop(Stop::PowerLost));
+        }
+        self.told.count_stop();
+        let excused = has_stopped() || plan.one_fault_in.is_some();
+        machine(|machine| machine.start(Plan::default()));
+        let mut promises = lock(&self.promises);
+        match exported {
+            Ok(report) if report.size.get() < promises.shown_size() => {
+                broken!(
+                    "readers were shown the head of size {}, and that of {} was exported",
+                    promises.shown_size(),
+                    report.size
+                )
+            }
+            Ok(_) => {}
+            Err(ExportError::NotPublished) if promises.shown_size() == 0 => {}
+            Err(_) if excused => {}
+            Err(problem) => broken!("the log can't be exported: {problem}"),
+        }
+        let directory = Path::new(EXPORTED).join(self.name.as_str());
+        if let Some(note) = contents(&directory.join("checkpoint")) {
+            let size = promises.see_head(&note).size();
+            for (path, bytes) in promises.leaf_files(size) {
+                match contents(&directory.join(path.to_string())) {
+                    Some(found) if found == bytes => promises.tally.checked += 1,
+                    Some(_) => broken!(
+                        "the exported checkpoint of size {size} covers {path}, which holds something else"
+                    ),
+                    None => {
+                        broken!("the exported checkpoint of size {size} covers {path}, which is not there")
+                    }
+                }
+            }
+        }
+    }
+
     /// The anchors hold a head that is at least as new as what readers were shown, or a rollback could not be seen.
     fn look_at_anchors(&self) {
         let mut promises = lock(&self.promises);
         let beside = self.data.log(&self.name).newest_head();
         let elsewhere = PathBuf::from(format!("{ANCHOR}/{}.checkpoint", self.name));
         for path in [beside, elsewhere] {
-            let note = machine(|machine| {
-                let inode = machine.files().find(&path).ok()?;
-                machine.files().bytes(inode).ok().cloned()
-            });
-            let anchored = note.map_or(0, |note| promises.see_head(&note).size().get());
+            let anchored = contents(&path).map_or(0, |note| promises.see_head(&note).size().get());
             if anchored < promises.shown_size() {
                 broken!(
                     "readers were shown the head of size {}, and {} has that of {anchored}",
@@ -354,9 +402,8 @@ impl History {
         let copy = &self.copies[place];
         let directory = self.data.log(&self.name);
         let beside = directory.newest_head();
-        machine(|machine| {
-            machine.start(Plan::default());
-        });
+        machine(|machine| machine.start(Plan::default()));
+        self.look_at_anchors();
         let shown = lock(&self.promises).shown_size();
         let mut options = LogOptions {
             anchor: None,
@@ -404,6 +451,14 @@ impl History {
 
 fn is_there(path: &Path) -> bool {
     machine(|machine| machine.files().find(path).is_ok())
+}
+
+/// What a file holds, by a look that is no call.
+fn contents(path: &Path) -> Option<Vec<u8>> {
+    machine(|machine| {
+        let inode = machine.files().find(path).ok()?;
+        machine.files().bytes(inode).ok().cloned()
+    })
 }
 
 fn any_options() -> LogOptions {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use counterfoil_event::{Attributes, Entry, Event, EventKey, conflict_event};
 use counterfoil_log::{Outcome, ProvenLeaf, StoredEntry, Submitted, TreeHead};
-use counterfoil_merkle::{CompactRange, Digest, LeafIndex, Suite};
+use counterfoil_merkle::{CompactRange, Digest, LeafIndex, Suite, TileId, TilePath, TileWidth, TreeSize};
 use counterfoil_note::{SignedHead, VerifierKey};
 use counterfoil_simulated_machine::machine;
 use counterfoil_verify::{Receipt, ReceiptVerifier, VerifiedReceipt};
@@ -176,6 +176,26 @@ impl Promises {
         }
         self.shown = Some(now);
         head
+    }
+
+    /// The files of the leaves that a checkpoint of this size covers, as they must be exported. None of a larger tree than was
+    /// audited.
+    pub(crate) fn leaf_files(&self, size: TreeSize) -> Vec<(TilePath, Vec<u8>)> {
+        let entries = self.entries.get(..size.get() as usize).unwrap_or_default();
+        let mut files = Vec::new();
+        for (index, entries) in (0..).zip(entries.chunks(usize::from(TileId::FULL_WIDTH))) {
+            let width = TileWidth::new(entries.len() as u16).expect("a chunk has entries");
+            let tile = TileId { level: 0, index };
+            let (mut hashes, mut bundle) = (Vec::new(), Vec::new());
+            for entry in entries {
+                hashes.extend_from_slice(self.suite.leaf_hash(entry).as_bytes());
+                bundle.extend_from_slice(&(entry.len() as u16).to_be_bytes());
+                bundle.extend_from_slice(entry);
+            }
+            files.push((TilePath::Tile { tile, width }, hashes));
+            files.push((TilePath::Entries { bundle: index, width }, bundle));
+        }
+        files
     }
 
     /// The size of the newest head that readers were shown.
