@@ -8,8 +8,8 @@ use std::{
 
 use counterfoil_event::{Event, EventParts, Submitter};
 use counterfoil_log::{
-    DataDirectory, ExportError, LeafName, Log, LogName, LogOptions, OpenError, PublishError, SubmitError,
-    TreeHead, WithoutQuorum, create_log, export, fsck, verifier_keys,
+    DataDirectory, ExportError, FsckDepth, LeafName, Log, LogName, LogOptions, OpenError, PublishError,
+    SubmitError, TreeHead, WithoutQuorum, create_log, export, fsck, verifier_keys,
 };
 use counterfoil_merkle::{LeafIndex, Suite, TreeSize, verify_consistency};
 use counterfoil_simulated_machine::{Counts, Machine, Node, Plan, Saved, Stop, machine};
@@ -220,7 +220,7 @@ impl History {
         }
         self.look_at_anchors();
         if one_in(8) {
-            match fsck(&self.data, &self.name, |_| {}) {
+            match fsck(&self.data, &self.name, FsckDepth::Payloads, |_| {}) {
                 Ok(report) if report.findings.is_empty() => lock(&self.promises).tally.checked += 1,
                 Ok(report) => broken!("fsck finds {:?}", report.findings),
                 Err(problem) => broken!("fsck can't check the log: {problem}"),
