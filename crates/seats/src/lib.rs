@@ -46,7 +46,7 @@ impl Seats {
         let free = self.free.clone().try_acquire_owned().ok();
         let any = free.is_some() || self.make_room();
         let seats = self.clone();
-        any.then(|| async move {
+        any.then_some(async move {
             match free {
                 Some(place) => seats.seat(place),
                 None => seats.wait().await,
