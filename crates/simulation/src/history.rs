@@ -73,7 +73,7 @@ fn up_to(most: u64) -> u64 {
     machine(|machine| machine.chance().u64(..=most))
 }
 
-fn one_in(many: u64) -> bool {
+pub(crate) fn one_in(many: u64) -> bool {
     machine(|machine| machine.one_in(many))
 }
 
@@ -94,6 +94,7 @@ pub(crate) fn run(lives: u64) -> Told {
     for _ in 0..lives {
         history.live();
     }
+    history.end();
     history.put_back_an_old_copy();
     let mut told = history.told;
     told.tally = lock(&history.promises).tally.clone();
@@ -204,11 +205,25 @@ impl History {
     /// One life: from the open to the crash.
     fn live(&mut self) {
         self.rest();
-        let Some(life) = self.open() else { return };
+        let mut plan = Plan::default();
+        if one_in(4) {
+            plan.stop = Some((up_to(400), any_stop()));
+        }
+        if one_in(6) {
+            plan.one_fault_in = Some(10 + up_to(100));
+        }
+        let Some(life) = self.open(plan) else { return };
         self.work(&life);
         // The stop of the log, which is a ghost's if the machine has stopped.
         drop(life);
         self.told.count_stop();
+        machine(Machine::end_process);
+    }
+
+    /// After the last crash: the log is as it must be.
+    fn end(&mut self) {
+        self.rest();
+        drop(self.open(Plan::default()));
         machine(Machine::end_process);
     }
 
@@ -307,14 +322,7 @@ impl History {
     }
 
     /// Opens the log and audits it. `None` if the machine stopped, or a fault kept it shut.
-    fn open(&mut self) -> Option<Life> {
-        let mut plan = Plan::default();
-        if one_in(4) {
-            plan.stop = Some((up_to(400), any_stop()));
-        }
-        if one_in(6) {
-            plan.one_fault_in = Some(10 + up_to(100));
-        }
+    fn open(&mut self, plan: Plan) -> Option<Life> {
         machine(|machine| machine.start(plan));
         let opened = Log::open(&self.data, &self.name, self.options.clone());
         let log = match opened {

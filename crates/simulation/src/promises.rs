@@ -125,7 +125,7 @@ impl Promises {
         machine(|machine| machine.note(b"head", note));
         let (size, root) = (head.size().get(), head.root());
         let time = head.time().map_or(0, |time| time.get());
-        if let Some(known) = self.roots.get(size as usize)
+        if let Some(known) = self.roots.get(place(size))
             && *known != root
         {
             broken!("the head of size {size} has the root {root}, and the entries make {known}");
@@ -181,15 +181,17 @@ impl Promises {
     /// The files of the leaves that a checkpoint of this size covers, as they must be exported. None of a larger tree than was
     /// audited.
     pub(crate) fn leaf_files(&self, size: TreeSize) -> Vec<(TilePath, Vec<u8>)> {
-        let entries = self.entries.get(..size.get() as usize).unwrap_or_default();
+        let entries = self.entries.get(..place(size.get())).unwrap_or_default();
         let mut files = Vec::new();
         for (index, entries) in (0..).zip(entries.chunks(usize::from(TileId::FULL_WIDTH))) {
-            let width = TileWidth::new(entries.len() as u16).expect("a chunk has entries");
+            let width = u16::try_from(entries.len()).ok().and_then(TileWidth::new);
+            let width = width.expect("a chunk has 1 to 256 entries");
             let tile = TileId { level: 0, index };
             let (mut hashes, mut bundle) = (Vec::new(), Vec::new());
             for entry in entries {
                 hashes.extend_from_slice(self.suite.leaf_hash(entry).as_bytes());
-                bundle.extend_from_slice(&(entry.len() as u16).to_be_bytes());
+                let length = u16::try_from(entry.len()).expect("entries are limited to less");
+                bundle.extend_from_slice(&length.to_be_bytes());
                 bundle.extend_from_slice(entry);
             }
             files.push((TilePath::Tile { tile, width }, hashes));
@@ -320,7 +322,7 @@ impl Promises {
     }
 
     fn require_entry(&self, index: LeafIndex, entry: &[u8]) {
-        let stored = self.entries.get(index.get() as usize);
+        let stored = self.entries.get(place(index.get()));
         if stored.is_some_and(|stored| stored != entry) {
             broken!("entry {index} was changed");
         }
@@ -353,7 +355,7 @@ impl Promises {
             self.tally.checked += 1;
         }
         for (size, seen) in self.heads.range(known as u64..) {
-            if self.roots[*size as usize] != seen.root {
+            if self.roots[place(*size)] != seen.root {
                 broken!("a head of size {size} was signed that the entries do not make");
             }
         }
@@ -428,6 +430,10 @@ impl Promises {
     pub(crate) fn place_of(&self, event: &Event) -> Option<LeafIndex> {
         self.events.get(event.key().as_bytes())?.place
     }
+}
+
+fn place(number: u64) -> usize {
+    usize::try_from(number).expect("logs here are small")
 }
 
 fn verified(verifier: &mut ReceiptVerifier, leaf: &ProvenLeaf) -> VerifiedReceipt {

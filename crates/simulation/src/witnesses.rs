@@ -6,7 +6,7 @@ use counterfoil_log::{Candidate, RememberedHead, WithoutQuorum, Witnessing};
 use counterfoil_note::{CosignerSigner, NoteSignature, Policy, SignedHead, UnixSeconds};
 use counterfoil_simulated_machine::machine;
 
-use crate::promises::broken;
+use crate::{history::one_in, promises::broken};
 
 pub(crate) struct Witnesses {
     signers: Vec<CosignerSigner>,
@@ -101,8 +101,4 @@ impl Witnesses {
         }
         lines
     }
-}
-
-fn one_in(many: u64) -> bool {
-    machine(|machine| machine.one_in(many))
 }

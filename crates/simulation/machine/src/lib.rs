@@ -256,7 +256,8 @@ impl Machine {
 
     /// Adds to the trace: what is the same in two runs of one seed.
     pub fn note(&mut self, what: &[u8], detail: &[u8]) {
-        self.trace.update(&[what.len() as u8]);
+        self.trace
+            .update(&[u8::try_from(what.len()).expect("it is a short name")]);
         self.trace.update(what);
         self.trace.update(&detail.len().to_le_bytes());
         self.trace.update(detail);
