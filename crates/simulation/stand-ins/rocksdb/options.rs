@@ -122,7 +122,7 @@ impl ColumnFamilyDescriptor {
 }
 
 #[derive(Default)]
-pub struct ReadOptions;
+pub struct ReadOptions {}
 
 ignored!(ReadOptions {
     fill_cache(bool);
