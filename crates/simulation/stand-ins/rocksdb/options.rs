@@ -80,7 +80,7 @@ ignored!(Options {
 });
 
 #[derive(Default)]
-pub struct BlockBasedOptions;
+pub struct BlockBasedOptions(());
 
 ignored!(BlockBasedOptions {
     set_block_cache(&Cache);
@@ -94,7 +94,7 @@ ignored!(BlockBasedOptions {
 });
 
 #[derive(Default)]
-pub struct UniversalCompactOptions;
+pub struct UniversalCompactOptions(());
 
 #[derive(Clone)]
 pub struct Cache;
@@ -122,7 +122,7 @@ impl ColumnFamilyDescriptor {
 }
 
 #[derive(Default)]
-pub struct ReadOptions {}
+pub struct ReadOptions(());
 
 ignored!(ReadOptions {
     fill_cache(bool);
