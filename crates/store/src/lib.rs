@@ -10,6 +10,7 @@ mod error;
 mod keys;
 mod options;
 mod payload;
+mod wal;
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +21,8 @@ use std::{
 use counterfoil_event::{EventKey, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{
-    ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 pub use error::StoreError;
@@ -51,7 +53,8 @@ pub struct Store {
 impl Store {
     /// Makes an empty database in `path`, which must not hold one.
     pub fn create(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build(&Family::ALL);
+        let recovery = DBRecoveryMode::AbsoluteConsistency;
+        let (mut database, families) = options.build(&Family::ALL, recovery);
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
@@ -65,7 +68,7 @@ impl Store {
 
     /// Opens a database for reading and writing. At most one process has it open so.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build(&Family::ALL);
+        let (mut database, families) = options.build(&Family::ALL, wal::recovery_mode(path));
         // The search index came later than the first logs. Their entries have no terms, so it is complete when it is made.
         database.create_missing_column_families(true);
         Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?.of_known_format()
@@ -73,7 +76,7 @@ impl Store {
 
     /// Opens a database for reading. It changes nothing on disk and sees nothing that is written later.
     pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (database, families) = options.build(&families_in(path));
+        let (database, families) = options.build(&families_in(path), wal::recovery_mode(path));
         Self::from_opened(
             DB::open_cf_descriptors_read_only(&database, path, families, false),
             path,
@@ -84,7 +87,7 @@ impl Store {
     /// Opens a database for reading that another process may have open for writing. It sees what was written before it was
     /// opened, and changes nothing in `path`; RocksDB's own notes go to `scratch`, a directory.
     pub fn open_beside(path: &Path, scratch: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build(&families_in(path));
+        let (mut database, families) = options.build(&families_in(path), wal::recovery_mode(path));
         // The writer deletes files that it has merged into others. Those that are open stay readable.
         database.set_max_open_files(-1);
         Self::from_opened(

@@ -42,22 +42,25 @@ impl StoreOptions {
     }
 
     /// The options of the database, and `families` with theirs.
-    pub(crate) fn build(&self, families: &[Family]) -> (Options, Vec<ColumnFamilyDescriptor>) {
+    pub(crate) fn build(
+        &self,
+        families: &[Family],
+        recovery: DBRecoveryMode,
+    ) -> (Options, Vec<ColumnFamilyDescriptor>) {
         let cache = Cache::new_lru_cache(self.memory_bytes);
         let families = families
             .iter()
             .map(|&family| ColumnFamilyDescriptor::new(family.name(), self.family(family, &cache)))
             .collect();
-        (self.database(&cache), families)
+        (self.database(&cache, recovery), families)
     }
 
-    fn database(&self, cache: &Cache) -> Options {
+    fn database(&self, cache: &Cache, recovery: DBRecoveryMode) -> Options {
         let mut options = Options::default();
         // A crash leaves an incomplete record at the end of RocksDB's log, and that is passed over: nothing acknowledged is
-        // in it. Damage anywhere else stops the open. Point-in-time recovery would drop all that follows the damage,
-        // acknowledged or not, and delete the file. A log cut short at a record shows when the tree is compared with the
+        // in it. Damage anywhere else stops the open. A log cut short at a record shows when the tree is compared with the
         // anchors.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_wal_recovery_mode(recovery);
         options.set_paranoid_checks(true);
         options.set_max_total_wal_size(MAX_REPLAY_BYTES);
         // Charged to the cache, so that buffers and blocks share one budget. Past it, each write has one family flushed; it
