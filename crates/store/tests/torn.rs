@@ -30,7 +30,9 @@ impl Killed {
         };
         let mut ends = vec![fs::read(log()).unwrap().len()];
         for (index, length) in (0..).zip(PAYLOAD_BYTES) {
-            let noise: Vec<u8> = (0..length).map(|at| (at * at % 251) as u8 | 1).collect();
+            let noise: Vec<u8> = (0..length)
+                .map(|at| u8::try_from(at * at % 251).unwrap() | 1)
+                .collect();
             let salt = Salt::from([7; 32]);
             let mut record = encode_payload(&salt, b"attributes", b"", b"");
             record.extend(noise);
