@@ -85,6 +85,7 @@ pub async fn entry_at(
 }
 
 /// The whole tree of a log, recomputed from its entries: an oracle for every head and receipt that it ever gives.
+#[derive(Clone)]
 pub struct Replica {
     tree: CompactRange,
     /// The hash of each leaf.
@@ -161,6 +162,11 @@ impl Replica {
             "entry {}",
             receipt.index()
         );
+    }
+
+    /// The hash of a leaf that was read.
+    pub fn leaf_hash(&self, index: u64) -> Option<Digest> {
+        self.leaves.get(usize::try_from(index).unwrap()).copied()
     }
 
     fn leaf(&self, index: LeafIndex) -> Option<&Digest> {

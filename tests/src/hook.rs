@@ -1,5 +1,5 @@
 use std::{
-    env, fs,
+    env, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
@@ -113,13 +113,18 @@ impl Hook {
 impl Connection {
     /// Posts a body under these headers and reads the answer.
     pub fn post(&mut self, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
+        self.try_post(path, headers, body).unwrap()
+    }
+
+    /// As [`post`](Self::post), where the other side may go away.
+    pub fn try_post(&mut self, path: &str, headers: &[(String, String)], body: &[u8]) -> io::Result<Answer> {
         let length = body.len();
         let mut head = format!("POST {path} HTTP/1.1\r\nhost: test.example\r\ncontent-length: {length}\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        self.write(&[head.as_bytes(), b"\r\n", body].concat()).unwrap();
-        self.answer().unwrap()
+        self.write(&[head.as_bytes(), b"\r\n", body].concat())?;
+        self.answer()
     }
 }
 

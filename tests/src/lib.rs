@@ -5,6 +5,7 @@
 
 mod audit;
 mod connection;
+pub mod crash;
 mod data;
 mod disk;
 pub mod frames;
@@ -12,8 +13,11 @@ mod hook;
 mod hostile;
 mod http;
 mod issuer;
+mod load;
 mod memory_log;
+pub mod power;
 mod process;
+mod promises;
 mod server;
 mod witness;
 
@@ -25,8 +29,10 @@ pub use hook::{Hook, recorded};
 pub use hostile::{Attack, HostileLog};
 pub use http::{HttpResponse, http_get, http_over, http_post, http_request};
 pub use issuer::{Document, Issuer, JwtKey, hs256_token, now_unix_s, signed};
+pub use load::{Acknowledged, Delivered, Delivery, Load, Notes, Shown};
 pub use memory_log::{MemoryLog, add_checkpoint};
-pub use process::{Refused, counterfoil, counterfoild, example};
+pub use process::{Refused, counterfoil, counterfoild, example, programs};
+pub use promises::Promises;
 pub use server::Server;
 pub use witness::{Witness, WitnessData};
 

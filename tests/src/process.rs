@@ -32,7 +32,7 @@ pub fn example(name: &str) -> Command {
 
 /// Where cargo puts the programs of this workspace. Builds them the first time: cargo does so of itself only for the
 /// tests of the package that a program belongs to.
-fn programs() -> &'static Path {
+pub fn programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
         // <target>/<profile>/deps/<test>, or examples/<example>.

@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     fs,
     net::SocketAddr,
     process::{Command, ExitStatus},
@@ -32,7 +33,29 @@ impl Server {
 
     /// As [`start`](Self::start), where the server may refuse. A `--listen` among the options replaces the free port.
     pub fn try_start(data: &Data, options: &[&str]) -> Result<Self, Refused> {
-        let mut process = Process::spawn(command(data, options), data.beside("server.log"));
+        Self::try_start_under::<&str>(data, options, &[])
+    }
+
+    /// As [`try_start`](Self::try_start), with the server's command line behind another: `tracer` has to start it in its own
+    /// process.
+    pub fn try_start_under<S: AsRef<OsStr>>(
+        data: &Data,
+        options: &[&str],
+        tracer: &[S],
+    ) -> Result<Self, Refused> {
+        let command = command(data, options);
+        let command = match tracer {
+            [] => command,
+            [program, arguments @ ..] => {
+                let mut traced = Command::new(program);
+                traced
+                    .args(arguments)
+                    .arg(command.get_program())
+                    .args(command.get_args());
+                traced
+            }
+        };
+        let mut process = Process::spawn(command, data.beside("server.log"));
         let address = process.listening()?;
         Ok(Self { process, address })
     }
@@ -80,6 +103,11 @@ impl Server {
             .unwrap();
         let kibibytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
         kibibytes * 1024
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends SIGKILL and waits for the end.

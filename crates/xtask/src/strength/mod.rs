@@ -3,6 +3,7 @@
 //! A kind takes a seed and a budget, shows progress on a terminal and ends with a table. Its options are parsed by the
 //! program that it runs, so that this one goes on depending on next to nothing.
 
+mod crash;
 pub(crate) mod fuzz;
 mod overload;
 mod simulate;
@@ -28,6 +29,11 @@ const KINDS: &[Kind] = &[
         name: "overload",
         about: "Give a server ten times what it can take, with floods, silence and churn",
         run: overload::run,
+    },
+    Kind {
+        name: "crash",
+        about: "Kill real servers, take their power away, fail their system calls, and check every promise",
+        run: crash::run,
     },
     Kind {
         name: "fuzz",

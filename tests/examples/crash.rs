@@ -1,0 +1,261 @@
+//! Puts real servers through crashes of every kind, for as long as one likes, and prints what came of it.
+//! `cargo xtask strength crash` builds and starts it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
+
+use clap::{Parser, ValueEnum};
+use comfy_table::{Table, presets};
+use counterfoil_tests::{
+    crash::{self, Counts, Fault, Outcome, Subject},
+    power::can_trace,
+};
+use fastrand::Rng;
+use tokio::task::{self, JoinError};
+
+/// A log is left for a new one after so many rounds, so that checking all of it stays quick.
+const ROUNDS_OF_A_LOG: u64 = 25;
+/// How often the power is lost in each recorded run.
+const POWER_LOSSES: usize = 12;
+/// Up to which use in a thread a call is made to fail.
+const USES: u32 = 12;
+
+/// Crash real servers in every way, and check every promise they ever gave
+#[derive(Parser)]
+#[command(name = "cargo xtask strength crash")]
+struct Options {
+    /// Only this kind; may be given several times
+    #[arg(long, value_name = "KIND")]
+    only: Vec<Kind>,
+    /// What all chance comes from; drawn, and printed, if not given
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How many rounds of each kind; faults have one for each call, outcome and place at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    rounds: u64,
+    /// When to begin no further round of a kind
+    #[arg(long, value_name = "N", default_value_t = 3600)]
+    seconds: u64,
+    /// Where the directory of a log that broke a promise is kept
+    #[arg(long, value_name = "DIRECTORY", default_value = "counterfoil-broken")]
+    keep: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// SIGKILL at random under load, SIGSTOP, two servers on a directory
+    Kill,
+    /// Lost power: what was not synced is lost, or torn
+    Power,
+    /// System calls that fail with EIO or ENOSPC, or kill
+    Faults,
+    /// A disk that is full
+    Full,
+    /// A clock that is set back
+    Clock,
+}
+
+/// What came of a kind.
+#[derive(Default)]
+struct Came {
+    rounds: u64,
+    entries: usize,
+    heads: usize,
+    counts: Counts,
+    broken: bool,
+    took: Duration,
+}
+
+impl Came {
+    fn add(&mut self, counts: Counts) {
+        for (what, times) in counts {
+            *self.counts.entry(what).or_default() += times;
+        }
+    }
+
+    /// Takes in what came of some rounds; whatever broke in them has been said.
+    fn take(&mut self, part: Result<Self, JoinError>) {
+        let Ok(part) = part else {
+            self.broken = true;
+            return;
+        };
+        self.rounds += part.rounds;
+        self.entries += part.entries;
+        self.heads += part.heads;
+        self.add(part.counts);
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let seed = options.seed.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        u64::from(now.subsec_nanos())
+    });
+    println!("--seed {seed}");
+    let kinds = match options.only.as_slice() {
+        [] => Kind::value_variants(),
+        only => only,
+    };
+    let mut all = Vec::new();
+    for kind in kinds {
+        let came = run(*kind, Rng::with_seed(seed), &options).await;
+        all.push((*kind, came));
+    }
+    println!("{}", table(&all));
+    if all.iter().any(|(_, came)| came.broken) {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run(kind: Kind, mut random: Rng, options: &Options) -> Came {
+    let started = Instant::now();
+    let deadline = started + Duration::from_secs(options.seconds);
+    let mut came = Came::default();
+    let mut faults = all_faults();
+    random.shuffle(&mut faults);
+    let rounds = match kind {
+        Kind::Faults => options.rounds.min(faults.len() as u64),
+        _ => options.rounds,
+    };
+    let can_run = !matches!(kind, Kind::Power | Kind::Faults) || can_trace();
+    let mut logs = 0;
+    while can_run && !came.broken && came.rounds < rounds && Instant::now() < deadline {
+        let log = Log {
+            kind,
+            number: logs,
+            first_round: came.rounds,
+            rounds: (rounds - came.rounds).min(ROUNDS_OF_A_LOG),
+            faults: faults.clone(),
+            deadline,
+            keep: options.keep.clone(),
+        };
+        // A task of its own, so that what breaks in it ends it alone.
+        let part = task::spawn(log.run(random.fork())).await;
+        if part.as_ref().is_ok_and(|part| part.rounds == 0) {
+            break;
+        }
+        came.take(part);
+        logs += 1;
+    }
+    came.took = started.elapsed();
+    came
+}
+
+/// The rounds of one log.
+struct Log {
+    kind: Kind,
+    number: u64,
+    first_round: u64,
+    rounds: u64,
+    faults: Vec<Fault>,
+    deadline: Instant,
+    keep: PathBuf,
+}
+
+impl Log {
+    async fn run(self, mut random: Rng) -> Came {
+        let mut came = Came::default();
+        let name = |round| format!("{:?}-{round}", self.kind);
+        // These make their own.
+        if let Kind::Full | Kind::Clock = self.kind {
+            eprintln!("{}", name(self.first_round));
+            let done = match self.kind {
+                Kind::Full => crash::fill_disk(&name(self.first_round), &mut random).await,
+                _ => crash::step_clock(&name(self.first_round), &mut random).await,
+            };
+            if let Some(counts) = done {
+                came.add(counts);
+                came.rounds = 1;
+            }
+            return came;
+        }
+        if self.kind == Kind::Power {
+            came.add(task::block_in_place(|| {
+                crash::lose_power_while_a_log_is_made(POWER_LOSSES, &mut random)
+            }));
+        }
+        let suite = if self.number.is_multiple_of(2) {
+            "blake3"
+        } else {
+            "sha256"
+        };
+        let mut subject = Subject::new(suite).kept_in(self.keep);
+        if self.kind == Kind::Kill && self.number % 4 < 2 {
+            subject = subject.witnessed().anchored();
+        }
+        for round in self.first_round..self.first_round + self.rounds {
+            if Instant::now() > self.deadline {
+                break;
+            }
+            let name = format!("{:?}-{round}", self.kind);
+            eprintln!("{name}");
+            match self.kind {
+                Kind::Kill => subject.kill(&name, &mut random).await,
+                Kind::Power => subject.lose_power(&name, POWER_LOSSES, &mut random).await,
+                _ => {
+                    let fault = &self.faults[usize::try_from(round).unwrap()];
+                    subject.fail(fault, &name, &mut random).await;
+                }
+            }
+            came.rounds += 1;
+        }
+        subject.finish(&mut random).await;
+        (came.entries, came.heads) = subject.promised();
+        came.add(subject.counts());
+        came
+    }
+}
+
+fn all_faults() -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for call in Fault::CALLS {
+        for outcome in Outcome::ALL {
+            for nth in 1..=USES {
+                for goes_on in [false, true] {
+                    // Who is killed makes no further calls.
+                    if !(goes_on && outcome == Outcome::Sigkill) {
+                        faults.push(Fault {
+                            call,
+                            outcome,
+                            nth,
+                            goes_on,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    faults
+}
+
+fn table(all: &[(Kind, Came)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
+        "kind", "rounds", "seconds", "promised", "heads", "what", "times", "broken",
+    ]);
+    for (kind, came) in all {
+        let broken = if came.broken { "YES" } else { "no" };
+        table.add_row([
+            format!("{kind:?}").to_lowercase(),
+            came.rounds.to_string(),
+            came.took.as_secs().to_string(),
+            came.entries.to_string(),
+            came.heads.to_string(),
+            String::new(),
+            String::new(),
+            broken.to_owned(),
+        ]);
+        for (what, times) in &came.counts {
+            let row = ["", "", "", "", "", what, &times.to_string(), ""].map(str::to_owned);
+            table.add_row(row);
+        }
+    }
+    table
+}

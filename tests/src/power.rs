@@ -1,0 +1,658 @@
+//! A disk that loses power, under a real process.
+//!
+//! `strace` writes down every call that changes a file, with its bytes. Played back up to any one of them, that says what the
+//! process had written and what of it was synced. A disk without power keeps the synced, and of the rest what it likes: nothing,
+//! all, a part, some pages of it and zeros between. A name is synced with its directory and not with its file; names of one directory get lost from the
+//! newest back, as a journal keeps their order.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    fs::{self, Permissions},
+    os::unix::{ffi::OsStringExt as _, fs::PermissionsExt as _},
+    path::{Component, Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use fastrand::Rng;
+
+/// Calls that change a file or make changes durable. None that the server makes may be missing: what was played back is compared
+/// with what is there.
+const CALLS: &str = "trace=open,openat,creat,write,writev,pwrite64,pwritev,fsync,fdatasync,sync_file_range,rename,renameat,\
+     renameat2,unlink,unlinkat,ftruncate,truncate,fallocate,mkdir,mkdirat,rmdir,link,linkat";
+/// No call writes more at once.
+const MAX_WRITE_BYTES: usize = 64 * 1024 * 1024;
+const PAGE_BYTES: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether there is an `strace` that may trace. Says so where there is none.
+pub fn can_trace() -> bool {
+    let works = Command::new("strace")
+        .args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "true"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !works {
+        eprintln!("SKIPPED: this needs strace 5.3 or later, allowed to trace");
+    }
+    works
+}
+
+/// What a command is put behind, so that its calls are recorded in a file.
+pub fn recorder(file: &Path) -> Vec<OsString> {
+    let mut words: Vec<OsString> = [
+        "strace",
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        "-xx",
+        "-ttt",
+        "-e",
+        CALLS,
+        "-s",
+    ]
+    .map(OsString::from)
+    .into();
+    words.extend([MAX_WRITE_BYTES.to_string().into(), "-o".into(), file.into()]);
+    words
+}
+
+/// One call.
+#[derive(Debug)]
+struct Call {
+    began: SystemTime,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Open {
+        path: PathBuf,
+        truncates: bool,
+    },
+    Append {
+        path: PathBuf,
+        bytes: Vec<u8>,
+    },
+    Write {
+        path: PathBuf,
+        bytes: Vec<u8>,
+        at: usize,
+    },
+    Resize {
+        path: PathBuf,
+        length: usize,
+    },
+    /// The calls before this one will be durable once the sync ends.
+    SyncBegins {
+        path: PathBuf,
+        thread: u32,
+    },
+    SyncEnds {
+        thread: u32,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    MakeDirectory {
+        path: PathBuf,
+    },
+}
+
+/// What a process did to the files under one directory.
+pub struct Recording {
+    calls: Vec<Call>,
+}
+
+impl Recording {
+    /// Reads what the recorder wrote, once the process `id` has ended.
+    pub fn read(file: &Path, id: u32, root: &Path) -> Self {
+        let started = Instant::now();
+        let end = format!("{id} ");
+        let text = loop {
+            let text = fs::read(file).unwrap_or_default();
+            let tail = &text[text.len().saturating_sub(4096)..];
+            let tail = String::from_utf8_lossy(tail);
+            if tail
+                .lines()
+                .any(|line| line.trim_start().starts_with(&end) && line.contains("+++"))
+            {
+                break text;
+            }
+            assert!(started.elapsed() < PATIENCE, "strace does not end");
+            thread::sleep(Duration::from_millis(5));
+        };
+        let mut reader = Reader {
+            root,
+            unfinished: HashMap::new(),
+            calls: Vec::new(),
+        };
+        for line in String::from_utf8(text).unwrap().lines() {
+            reader.read(line);
+        }
+        Self { calls: reader.calls }
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+}
+
+struct Reader<'a> {
+    root: &'a Path,
+    /// The arguments of calls that others came between.
+    unfinished: HashMap<u32, (SystemTime, String)>,
+    calls: Vec<Call>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, line: &str) {
+        // Numbers are padded.
+        let (thread, rest) = line.trim_start().split_once(' ').unwrap();
+        let (began, rest) = rest.trim_start().split_once(' ').unwrap();
+        let (thread, began, rest) = (thread.parse().unwrap(), moment(began), rest.trim_start());
+        if rest.starts_with("+++") || rest.starts_with("---") {
+            return;
+        }
+        if let Some(call) = rest.strip_suffix("<unfinished ...>") {
+            self.begin(thread, began, call);
+            self.unfinished.insert(thread, (began, call.to_owned()));
+        } else if let Some(resumed) = rest.strip_prefix("<... ") {
+            let (_, end) = resumed.split_once(" resumed>").unwrap();
+            let (began, begin) = self.unfinished.remove(&thread).unwrap();
+            self.end(thread, began, &format!("{begin}{end}"));
+        } else {
+            self.begin(thread, began, rest);
+            self.end(thread, began, rest);
+        }
+    }
+
+    /// A sync covers what was written before it began.
+    fn begin(&mut self, thread: u32, began: SystemTime, call: &str) {
+        if let Some(arguments) = call.strip_prefix("fsync(").or(call.strip_prefix("fdatasync("))
+            && let Some(path) = self.path_of_descriptor(arguments.split([',', ')']).next().unwrap().trim())
+        {
+            self.push(began, What::SyncBegins { path, thread });
+        }
+    }
+
+    fn end(&mut self, thread: u32, began: SystemTime, call: &str) {
+        let (name, rest) = call.split_once('(').unwrap();
+        let (arguments, result) = rest.rsplit_once(" = ").unwrap();
+        let arguments = arguments.trim_end().strip_suffix(')').unwrap();
+        let arguments: Vec<&str> = arguments.split(", ").map(str::trim).collect();
+        // It failed, or never returned.
+        if result.starts_with(['-', '?']) {
+            return;
+        }
+        let what = match name {
+            "open" | "openat" | "creat" => {
+                let flags = arguments
+                    .iter()
+                    .find(|argument| argument.contains("O_"))
+                    .unwrap_or(&"");
+                let opened = self.path_of_descriptor(result);
+                opened
+                    .filter(|_| flags.contains("O_CREAT"))
+                    .map(|path| What::Open {
+                        path,
+                        truncates: flags.contains("O_TRUNC"),
+                    })
+            }
+            "write" | "pwrite64" => self.path_of_descriptor(arguments[0]).map(|path| {
+                let mut bytes = quoted(arguments[1]);
+                bytes.truncate(result.parse().unwrap());
+                match arguments.get(3) {
+                    None => What::Append { path, bytes },
+                    Some(at) => What::Write {
+                        path,
+                        bytes,
+                        at: at.parse().unwrap(),
+                    },
+                }
+            }),
+            "fsync" | "fdatasync" => {
+                let path = self.path_of_descriptor(arguments[0]);
+                path.map(|_| What::SyncEnds { thread })
+            }
+            // It promises nothing.
+            "sync_file_range" => None,
+            "ftruncate" => self.path_of_descriptor(arguments[0]).map(|path| What::Resize {
+                path,
+                length: arguments[1].parse().unwrap(),
+            }),
+            "fallocate" if arguments[1].contains("KEEP_SIZE") => None,
+            "rename" => self.path(arguments[0]).map(|from| What::Rename {
+                from,
+                to: self.path(arguments[1]).unwrap(),
+            }),
+            "renameat" | "renameat2" => self.path(arguments[1]).map(|from| What::Rename {
+                from,
+                to: self.path(arguments[3]).unwrap(),
+            }),
+            "unlink" | "rmdir" => self.path(arguments[0]).map(|path| What::Remove { path }),
+            "unlinkat" => self.path(arguments[1]).map(|path| What::Remove { path }),
+            "mkdir" => self.path(arguments[0]).map(|path| What::MakeDirectory { path }),
+            // What else there is must not touch the directory.
+            _ => {
+                let touches = arguments.iter().any(|argument| {
+                    self.path(argument).is_some() || self.path_of_descriptor(argument).is_some()
+                });
+                assert!(!touches, "the disk does not know this call: {call}");
+                None
+            }
+        };
+        if let Some(what) = what {
+            self.push(began, what);
+        }
+    }
+
+    fn push(&mut self, began: SystemTime, what: What) {
+        self.calls.push(Call { began, what });
+    }
+
+    /// The path of an argument such as `3</path>`, relative to the root. `None` outside of it, and once the file has no name.
+    fn path_of_descriptor(&self, argument: &str) -> Option<PathBuf> {
+        let (_, path) = argument.split_once('<')?;
+        self.relative(path.strip_suffix('>')?)
+    }
+
+    /// The path of an argument in quotes.
+    fn path(&self, argument: &str) -> Option<PathBuf> {
+        self.relative(argument.strip_prefix('"')?.strip_suffix('"')?)
+    }
+
+    fn relative(&self, escaped: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(OsString::from_vec(unescaped(escaped)?));
+        path.strip_prefix(self.root).ok().map(Path::to_owned)
+    }
+}
+
+/// A time as `-ttt` prints it: seconds with six decimals.
+fn moment(text: &str) -> SystemTime {
+    let (seconds, micros) = text.split_once('.').unwrap();
+    SystemTime::UNIX_EPOCH
+        + Duration::from_secs(seconds.parse().unwrap())
+        + Duration::from_micros(micros.parse().unwrap())
+}
+
+fn quoted(argument: &str) -> Vec<u8> {
+    let inner = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner
+        .and_then(unescaped)
+        .unwrap_or_else(|| panic!("cut short: {argument:.80}"))
+}
+
+/// With `-xx` every byte is `\x` and two digits. `None` for what is not written so: sockets, devices.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    text.strip_prefix("\\x")
+        .map_or(Some(vec![]), |digits| hex::decode(digits.replace("\\x", "")).ok())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    File(usize),
+    Directory(usize),
+}
+
+/// A file: what was written, and what of it is on the platter.
+#[derive(Debug, Default, Clone)]
+struct File {
+    bytes: Vec<u8>,
+    synced: Synced,
+}
+
+#[derive(Debug, Clone)]
+enum Synced {
+    /// The first so many bytes.
+    Start(usize),
+    /// Something that was changed since.
+    Whole(Vec<u8>),
+}
+
+impl Default for Synced {
+    fn default() -> Self {
+        Self::Start(0)
+    }
+}
+
+impl File {
+    /// Before bytes from `at` on change.
+    fn keep_synced(&mut self, at: usize) {
+        if let Synced::Start(length) = self.synced
+            && at < length
+        {
+            self.synced = Synced::Whole(self.bytes[..length].to_vec());
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], at: usize) {
+        self.keep_synced(at);
+        if self.bytes.len() < at + bytes.len() {
+            self.bytes.resize(at + bytes.len(), 0);
+        }
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn resize(&mut self, length: usize) {
+        self.keep_synced(length);
+        self.bytes.resize(length, 0);
+    }
+
+    /// What the platter has of it.
+    fn left(&self, loss: Loss, random: &mut Rng) -> Vec<u8> {
+        let (synced, tail) = match &self.synced {
+            Synced::Start(length) => self.bytes.split_at(*length),
+            Synced::Whole(synced) if loss == Loss::All || random.bool() => return synced.clone(),
+            Synced::Whole(_) => return self.bytes.clone(),
+        };
+        if tail.is_empty() || loss == Loss::All {
+            return synced.to_vec();
+        }
+        let mut left = self.bytes.clone();
+        match random.u8(..5) {
+            0 => left.truncate(synced.len()),
+            1 => {}
+            2 => left.truncate(synced.len() + random.usize(..=tail.len())),
+            // Pages come in any order, and the file may be as long as the last of them.
+            kind => {
+                let first_page = synced.len() / PAGE_BYTES;
+                for page in first_page..=left.len() / PAGE_BYTES {
+                    let begin = (page * PAGE_BYTES).max(synced.len());
+                    let end = ((page + 1) * PAGE_BYTES).min(left.len());
+                    if random.bool() {
+                        left[begin..end].fill(0);
+                    }
+                }
+                if kind == 4 {
+                    let pages = random.usize(first_page..=left.len() / PAGE_BYTES);
+                    left.truncate((pages * PAGE_BYTES).clamp(synced.len(), left.len()));
+                }
+            }
+        }
+        left
+    }
+}
+
+/// What happens to what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// All of it is gone.
+    All,
+    /// Of each file and directory something else is left.
+    Some,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Set(OsString, Entry),
+    Unset(OsString),
+    Move(OsString, OsString),
+}
+
+impl Change {
+    fn apply(&self, names: &mut Names) {
+        match self {
+            Self::Set(name, entry) => drop(names.insert(name.clone(), *entry)),
+            Self::Unset(name) => drop(names.remove(name)),
+            Self::Move(from, to) => {
+                if let Some(entry) = names.remove(from) {
+                    names.insert(to.clone(), entry);
+                }
+            }
+        }
+    }
+}
+
+type Names = BTreeMap<OsString, Entry>;
+
+#[derive(Debug, Default, Clone)]
+struct Directory {
+    names: Names,
+    synced: Names,
+    /// Since then, oldest first.
+    changes: Vec<Change>,
+}
+
+impl Directory {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    /// Makes the oldest changes durable.
+    fn sync(&mut self, changes: usize) {
+        for change in self.changes.drain(..changes) {
+            change.apply(&mut self.synced);
+        }
+    }
+}
+
+/// A sync under way, and what it will have made durable.
+#[derive(Debug)]
+enum Sync {
+    File(usize, Synced),
+    Directory(usize, usize),
+}
+
+/// The files under a directory, as they are written and as they are on the platter.
+pub struct Disk {
+    files: Vec<File>,
+    /// The first is the root.
+    directories: Vec<Directory>,
+    syncs: HashMap<u32, Sync>,
+}
+
+impl Disk {
+    /// As a directory is now, all of it synced.
+    pub fn load(root: &Path) -> Self {
+        let mut disk = Self {
+            files: Vec::new(),
+            directories: vec![Directory::default()],
+            syncs: HashMap::new(),
+        };
+        disk.load_into(0, root);
+        disk
+    }
+
+    fn load_into(&mut self, directory: usize, path: &Path) {
+        for file in fs::read_dir(path).unwrap().map(Result::unwrap) {
+            let kind = file.file_type().unwrap();
+            let entry = if kind.is_dir() {
+                let entry = self.new_directory();
+                self.load_into(self.directories.len() - 1, &file.path());
+                entry
+            } else if kind.is_file() {
+                let bytes = fs::read(file.path()).unwrap();
+                self.files.push(File {
+                    synced: Synced::Start(bytes.len()),
+                    bytes,
+                });
+                Entry::File(self.files.len() - 1)
+            } else {
+                continue;
+            };
+            let directory = &mut self.directories[directory];
+            directory.names.insert(file.file_name(), entry);
+            directory.synced.insert(file.file_name(), entry);
+        }
+    }
+
+    fn new_directory(&mut self) -> Entry {
+        self.directories.push(Directory::default());
+        Entry::Directory(self.directories.len() - 1)
+    }
+
+    /// Plays a recording. Before each of the calls at `places`, in order, `crash` is told when it began.
+    pub fn play(
+        &mut self,
+        recording: &Recording,
+        places: &[usize],
+        mut crash: impl FnMut(&Self, SystemTime),
+    ) {
+        let mut places = places.iter().peekable();
+        for (place, Call { began, what }) in recording.calls.iter().enumerate() {
+            while places.next_if_eq(&&place).is_some() {
+                crash(self, *began);
+            }
+            self.apply(what);
+        }
+    }
+
+    fn apply(&mut self, what: &What) {
+        match what {
+            What::Open { path, truncates } => match self.find(path) {
+                None => {
+                    self.files.push(File::default());
+                    let entry = Entry::File(self.files.len() - 1);
+                    self.change(path, |name| Change::Set(name, entry));
+                }
+                Some(Entry::File(file)) if *truncates => self.files[file].resize(0),
+                Some(_) => {}
+            },
+            What::Append { path, bytes } => {
+                if let Some(Entry::File(file)) = self.find(path) {
+                    let at = self.files[file].bytes.len();
+                    self.files[file].write(bytes, at);
+                }
+            }
+            What::Write { path, bytes, at } => {
+                if let Some(Entry::File(file)) = self.find(path) {
+                    self.files[file].write(bytes, *at);
+                }
+            }
+            What::Resize { path, length } => {
+                if let Some(Entry::File(file)) = self.find(path) {
+                    self.files[file].resize(*length);
+                }
+            }
+            What::SyncBegins { path, thread } => {
+                let sync = match self.find(path) {
+                    // The writers of a file do not write while they sync; whatever else is rewritten stays as it was.
+                    Some(Entry::File(file)) => Sync::File(file, Synced::Start(self.files[file].bytes.len())),
+                    Some(Entry::Directory(directory)) => {
+                        Sync::Directory(directory, self.directories[directory].changes.len())
+                    }
+                    None => return,
+                };
+                self.syncs.insert(*thread, sync);
+            }
+            What::SyncEnds { thread } => match self.syncs.remove(thread) {
+                Some(Sync::File(file, synced)) => self.files[file].synced = synced,
+                Some(Sync::Directory(directory, changes)) => self.directories[directory].sync(changes),
+                None => {}
+            },
+            What::Rename { from, to } => {
+                assert_eq!(from.parent(), to.parent(), "a name moves within its directory");
+                let to = to.file_name().unwrap().to_owned();
+                self.change(from, |from| Change::Move(from, to));
+            }
+            What::Remove { path } => self.change(path, Change::Unset),
+            What::MakeDirectory { path } => {
+                let entry = self.new_directory();
+                self.change(path, |name| Change::Set(name, entry));
+            }
+        }
+    }
+
+    fn change(&mut self, path: &Path, change: impl FnOnce(OsString) -> Change) {
+        let above = self.find(path.parent().unwrap());
+        let Some(Entry::Directory(directory)) = above else {
+            panic!("there is no directory for {}", path.display());
+        };
+        let name = path.file_name().unwrap().to_owned();
+        self.directories[directory].change(change(name));
+    }
+
+    fn find(&self, path: &Path) -> Option<Entry> {
+        path.components()
+            .try_fold(Entry::Directory(0), |entry, component| match (entry, component) {
+                (Entry::Directory(directory), Component::Normal(name)) => {
+                    self.directories[directory].names.get(name).copied()
+                }
+                _ => None,
+            })
+    }
+
+    /// Writes what is left after the power went into `target`, which must not exist.
+    pub fn lose_power(&self, target: &Path, loss: Loss, random: &mut Rng) {
+        self.write_directory(0, target, &mut |directory| {
+            let mut names = directory.synced.clone();
+            let kept = match loss {
+                Loss::All => 0,
+                Loss::Some => random.usize(..=directory.changes.len()),
+            };
+            for change in &directory.changes[..kept] {
+                change.apply(&mut names);
+            }
+            let mut random = random.fork();
+            (names, move |file: &File| file.left(loss, &mut random))
+        });
+    }
+
+    /// Asserts that all that was written is what is there: no call was overlooked.
+    pub fn assert_is(&self, root: &Path) {
+        let scratch = tempfile::tempdir().unwrap();
+        let copy = scratch.path().join("copy");
+        self.write_directory(0, &copy, &mut |directory| {
+            (directory.names.clone(), |file: &File| file.bytes.clone())
+        });
+        assert_same(&copy, root);
+    }
+
+    fn write_directory<F: FnMut(&File) -> Vec<u8>>(
+        &self,
+        directory: usize,
+        target: &Path,
+        left: &mut impl FnMut(&Directory) -> (Names, F),
+    ) {
+        fs::create_dir(target).unwrap();
+        let (names, mut bytes) = left(&self.directories[directory]);
+        for (name, entry) in names {
+            let path = target.join(name);
+            match entry {
+                Entry::Directory(below) => self.write_directory(below, &path, left),
+                Entry::File(file) => {
+                    fs::write(&path, bytes(&self.files[file])).unwrap();
+                    // Keys that others may read are refused.
+                    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+                }
+            }
+        }
+    }
+}
+
+fn assert_same(one: &Path, other: &Path) {
+    let names = |path: &Path| {
+        let files = fs::read_dir(path).unwrap().map(Result::unwrap);
+        let kept = files.filter(|file| {
+            let kind = file.file_type().unwrap();
+            kind.is_file() || kind.is_dir()
+        });
+        let mut names: Vec<_> = kept.map(|file| file.file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(one), names(other), "in {}", other.display());
+    for name in names(one) {
+        let (one, other) = (one.join(&name), other.join(&name));
+        if one.is_dir() {
+            assert_same(&one, &other);
+        } else {
+            // The kill may have cut off a write that the kernel had done.
+            assert!(
+                fs::read(&other).unwrap().starts_with(&fs::read(one).unwrap()),
+                "{}",
+                other.display()
+            );
+        }
+    }
+}
