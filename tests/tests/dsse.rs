@@ -208,6 +208,10 @@ fn what_says_that_it_is_an_envelope_has_to_be_one() {
         "{}",
         "not json",
         r#"{"payloadType":"x","payload":"","signatures":[]}"#,
+        // Two readers could take two things for what was signed.
+        r#"{"payloadType":"x","payload":"","Payload":"AA==","signatures":[{"sig":"AA=="}]}"#,
+        // A statement that has its subject twice.
+        r#"{"payloadType":"application/vnd.in-toto+json","payload":"eyJzdWJqZWN0IjpbXSwic3ViamVjdCI6W119","signatures":[{"sig":"AA=="}]}"#,
     ] {
         let refused = setting
             .counterfoil(&[
