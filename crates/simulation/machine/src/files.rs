@@ -155,6 +155,10 @@ impl Files {
     /// The names in a directory, in order.
     pub fn list(&mut self, path: &Path) -> io::Result<Vec<(String, Inode)>> {
         let directory = self.find(path)?;
+        if self.database(directory).is_some() {
+            // What files a database has is its own affair.
+            return Ok(Vec::new());
+        }
         let names = self.names(directory)?;
         Ok(names.iter().map(|(name, inode)| (name.clone(), *inode)).collect())
     }

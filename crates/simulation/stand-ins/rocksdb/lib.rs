@@ -96,10 +96,11 @@ impl DB {
         families: Vec<ColumnFamilyDescriptor>,
     ) -> Result<Self, Error> {
         assert!(
-            matches!(
-                options.recovery,
-                Some(DBRecoveryMode::TolerateCorruptedTailRecords)
-            ),
+            options.create
+                || matches!(
+                    options.recovery,
+                    Some(DBRecoveryMode::TolerateCorruptedTailRecords)
+                ),
             "the model replays the log in this mode alone"
         );
         let families: Vec<_> = families.into_iter().map(|family| family.0).collect();
