@@ -251,7 +251,11 @@ impl Subject {
         Arc::into_inner(server).unwrap().kill();
         let recording = Recording::read(&file, pid, self.data.path());
 
-        let mut places: Vec<_> = (0..crashes).map(|_| random.usize(..recording.calls())).collect();
+        // A start makes most of the calls, and the last ones come under load.
+        let last = recording.calls() - recording.calls() / 5;
+        let mut places: Vec<_> = (0..crashes)
+            .map(|number| random.usize(if number % 2 == 0 { 0 } else { last }..recording.calls()))
+            .collect();
         places.sort_unstable();
         let mut left: Vec<(PathBuf, SystemTime, Loss)> = Vec::new();
         disk.play(&recording, &places, |disk, moment| {
