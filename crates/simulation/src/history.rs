@@ -180,10 +180,17 @@ impl History {
             // It may be there all the same: then as a whole.
             machine(|machine| machine.start(Plan::default()));
             if is_there(data.log(&name).path()) {
-                match verifier_keys(&data, &name) {
-                    Ok(keys) => break keys,
+                let keys = match verifier_keys(&data, &name) {
+                    Ok(keys) => keys,
                     Err(problem) => broken!("a log is there in part: {problem}"),
+                };
+                // Nobody was told of it, and its name may still go. After a start it may not.
+                match Log::open(&data, &name, any_options()) {
+                    Ok(log) => drop(log),
+                    Err(problem) => broken!("a log that is there stays shut: {problem}"),
                 }
+                machine(Machine::end_process);
+                break keys;
             }
         };
         let witnesses = match up_to(5) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use plotters::{coord::Shift, prelude::*};
 
-use crate::figures::{Figures, Load};
+use crate::figures::{Figures, Load, shown};
 
 const SIZE: (u32, u32) = (760, 420);
 const FONT: (&str, u32) = ("sans-serif", 14);
@@ -113,6 +113,9 @@ fn plot(
         .configure_mesh()
         .x_desc(x_name)
         .y_desc(y_name)
+        .x_labels(4)
+        .x_label_formatter(&|value| shown(*value))
+        .y_label_formatter(&|value| shown(*value))
         .label_style(FONT)
         .axis_desc_style(FONT)
         .light_line_style(BLACK.mix(0.06))

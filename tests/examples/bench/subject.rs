@@ -185,7 +185,7 @@ impl Subject {
         )?;
         let config = format!(
             "state_dir = \"state\"\n[[log]]\nname = \"main\"\npolicy = \"policy\"\nmax_head_age_seconds = 3600\n\
-             sources = [{{ server = \"http://{}\", log = \"main\" }}]\n",
+             sources = [{{ grpc = \"http://{}\", log = \"main\" }}]\n",
             self.server().address()
         );
         let path = directory.join("monitor.toml");

@@ -13,6 +13,8 @@ pub(super) fn run(options: &[&str]) -> Result<()> {
         "--release",
         "--workspace",
         "--bin=counterfoil-simulation",
+        // So that shared dependencies keep the features they were built with.
+        "--example=tamper",
     ])?;
     let status = Command::new(workspace.release_directory().join("counterfoil-simulation"))
         .args(options)
