@@ -420,6 +420,8 @@ struct Directory {
     synced: Names,
     /// Since then, oldest first.
     changes: Vec<Change>,
+    /// How many were synced before those.
+    durable: usize,
 }
 
 impl Directory {
@@ -428,9 +430,16 @@ impl Directory {
         self.changes.push(change);
     }
 
-    /// Makes the oldest changes durable.
+    /// How many changes there were ever.
+    fn changes(&self) -> usize {
+        self.durable + self.changes.len()
+    }
+
+    /// Makes the first `changes` of all durable, if another sync has not.
     fn sync(&mut self, changes: usize) {
-        for change in self.changes.drain(..changes) {
+        let new = changes.saturating_sub(self.durable);
+        self.durable += new;
+        for change in self.changes.drain(..new) {
             change.apply(&mut self.synced);
         }
     }
@@ -539,7 +548,7 @@ impl Disk {
                     // The writers of a file do not write while they sync; whatever else is rewritten stays as it was.
                     Some(Entry::File(file)) => Sync::File(file, Synced::Start(self.files[file].bytes.len())),
                     Some(Entry::Directory(directory)) => {
-                        Sync::Directory(directory, self.directories[directory].changes.len())
+                        Sync::Directory(directory, self.directories[directory].changes())
                     }
                     None => return,
                 };

@@ -458,6 +458,8 @@ impl History {
                 }
                 self.told.rollbacks += 1;
             }
+            // Past what was signed, the copy may have a batch that a crash took back, and the log others in its place.
+            Err(OpenError::Rewritten { size, .. }) if size.get() <= remembered => self.told.rollbacks += 1,
             Err(problem) => broken!("an old copy is refused for another reason: {problem}"),
         }
         lock(&self.promises).tally.checked += 1;
