@@ -62,6 +62,10 @@ impl StoreOptions {
         // anchors.
         options.set_wal_recovery_mode(recovery);
         options.set_paranoid_checks(true);
+        // A batch whose sync failed may stand in RocksDB's log, and not in the rows. If then some families were flushed, and the
+        // process killed before the others were, a start would replay it for those others alone. All together, it is replayed
+        // whole or not at all.
+        options.set_atomic_flush(true);
         options.set_max_total_wal_size(MAX_REPLAY_BYTES);
         // Charged to the cache, so that buffers and blocks share one budget. Past it, each write has one family flushed; it
         // must not stall as well. The stall ends when usage is below the budget, but a stalled writer starts no flush,

@@ -73,6 +73,7 @@ ignored!(Options {
     set_memtable_prefix_bloom_ratio(f64);
     set_memtable_whole_key_filtering(bool);
     set_min_blob_size(u64);
+    set_atomic_flush(bool);
     set_paranoid_checks(bool);
     set_universal_compaction_options(&UniversalCompactOptions);
     set_write_buffer_manager(&WriteBufferManager);
