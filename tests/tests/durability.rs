@@ -78,7 +78,6 @@ fn a_log_is_made_whole_or_not_at_all() {
     }
 }
 
-#[ignore = "finds, in some runs, a log that stays shut after `fdatasync` met ENOSPC: docs/RELIABILITY.md, Crashes, What is open"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_calls_that_fail() {
     if !can_trace() {
