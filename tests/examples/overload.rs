@@ -97,9 +97,14 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let (data, log) = Data::with_main_log();
     // One core for the server, the other for all who want something of it: what they take is not missing there.
-    pin(0);
+    let two_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    if two_cores {
+        pin(0);
+    }
     let server = Server::start(&data, &["--memory-mib", &options.memory_mib.to_string()]);
-    pin(1);
+    if two_cores {
+        pin(1);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -137,13 +142,11 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Moves this thread, and what it starts, to one core, where there is another.
+/// Moves this thread, and what it starts, to one core.
 fn pin(core: usize) {
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) || core == 1 {
-        let mut set = CpuSet::new();
-        set.set(core);
-        let _ = sched_setaffinity(None, &set);
-    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).unwrap();
 }
 
 async fn load(server: &Server, next: &Arc<AtomicU64>, over: u32, seconds: u64) -> Arc<Tally> {

@@ -294,4 +294,24 @@ mod tests {
         queue.close(SubmitError::Stopping);
         taker.join().unwrap();
     }
+
+    /// As a push would be answered, before anything is made ready.
+    #[test]
+    fn what_would_find_no_room_is_not_admitted() {
+        let queue = Queue::new(Capacity {
+            events: 2,
+            bytes: 10_000,
+        });
+        let admitted = |events, bytes| queue.admit(Capacity { events, bytes });
+        // An empty queue takes a call of any size, or it would never be taken.
+        assert_eq!(admitted(3, 20_000), Ok(()));
+
+        let _waiting = push(&queue, 0, 1);
+        assert_eq!(admitted(1, 1), Ok(()));
+        assert_eq!(admitted(2, 1), Err(SubmitError::QueueFull));
+        assert_eq!(admitted(1, 10_000), Err(SubmitError::QueueFull));
+
+        queue.close(SubmitError::Stopping);
+        assert_eq!(admitted(1, 1), Err(SubmitError::Stopping));
+    }
 }

@@ -229,7 +229,7 @@ pub(crate) struct Fsck {
     /// Only this log; all of them otherwise
     #[arg(long, value_name = "NAME")]
     pub(crate) log: Option<LogName>,
-    /// Check entries, tiles, heads and leaf hashes, and open no payload: some ten times as fast
+    /// Check entries, tiles, heads and leaf hashes, and open no payload: some three times as fast
     #[arg(long, conflicts_with = "rebuild_index")]
     pub(crate) tree_only: bool,
     /// First make the search index what the entries say; all else is only read

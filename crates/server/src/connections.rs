@@ -123,7 +123,7 @@ pub(crate) fn tls_acceptor(
 /// Serves until told to stop; then accepts nothing more, and returns when what is under way has ended.
 ///
 /// # Errors
-/// If the system has no thread for it.
+/// If the system has no thread for it, or that thread panicked.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -144,7 +144,9 @@ pub(crate) async fn serve(
     thread::Builder::new().name("accept".to_owned()).spawn(move || {
         let _ = closed.send(runtime.block_on(door.keep(listener, stopping)));
     })?;
-    door_closed.await.unwrap_or(Ok(()))?;
+    // The thread says how it ended, unless it panicked.
+    let ended = |_| Err(io::Error::other("nothing is accepted any more"));
+    door_closed.await.unwrap_or_else(ended)?;
     seats.emptied().await;
     Ok(())
 }

@@ -29,30 +29,18 @@ fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
         ("list", []) => {
             for row in db.iterator_cf(family, IteratorMode::Start) {
                 let (key, value) = row?;
-                println!("{} {}", hex(&key), hex(&value));
+                println!("{} {}", hex::encode(key), hex::encode(value));
             }
         }
         ("get", [key]) => {
-            let value = db.get_cf(family, unhex(key)?)?.ok_or("there is no such row")?;
-            println!("{}", hex(&value));
+            let value = db
+                .get_cf(family, hex::decode(key)?)?
+                .ok_or("there is no such row")?;
+            println!("{}", hex::encode(value));
         }
-        ("put", [key, value]) => db.put_cf(family, unhex(key)?, unhex(value)?)?,
-        ("delete", [key]) => db.delete_cf(family, unhex(key)?)?,
+        ("put", [key, value]) => db.put_cf(family, hex::decode(key)?, hex::decode(value)?)?,
+        ("delete", [key]) => db.delete_cf(family, hex::decode(key)?)?,
         _ => return Err("no such command".into()),
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
-    if !text.len().is_multiple_of(2) {
-        return Err("hex has two digits a byte".into());
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| Ok(u8::from_str_radix(text.get(at..at + 2).ok_or("not hex")?, 16)?))
-        .collect()
 }

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Args;
-use counterfoil_event::limits::MAX_DATA_BYTES;
+use counterfoil_event::{SourceId, limits::MAX_DATA_BYTES};
 use counterfoil_hooks::Secret;
 use reqwest::{
     Certificate, Client, StatusCode, Url,
@@ -42,6 +42,8 @@ const REST: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Room for a secret and the end of its line.
 const MAX_SECRET_BYTES: usize = 257;
+/// What is kept of an answer: enough to show why a delivery was refused.
+const MAX_ANSWER_BYTES: usize = 16 << 10;
 /// Most bytes of bodies that are held ready.
 const MAX_BODIES_BYTES: usize = 256 << 20;
 
@@ -58,7 +60,7 @@ until it is answered: on disk and under a signed head. Answers say where the eve
 pub(crate) struct Arguments {
     /// The source on the server, which takes webhooks of GitHub
     #[arg(long, value_name = "NAME")]
-    source: String,
+    source: SourceId,
     /// A file with the source's secret
     #[arg(long, value_name = "FILE")]
     secret_file: PathBuf,
@@ -118,7 +120,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     report(&arguments, &run, output)
 }
 
-fn url(common: &Common, source: &str) -> Result<Url, Failure> {
+fn url(common: &Common, source: &SourceId) -> Result<Url, Failure> {
     let url = format!("{}/hooks/{source}", common.server()?);
     url.parse()
         .map_err(|error| Failure::usage(format!("{url} is no URL: {error}")))
@@ -146,8 +148,12 @@ fn read_bodies(directory: &Path, secret: &Secret) -> Result<Vec<Recorded>, Failu
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let body = files::read(&path, MAX_DATA_BYTES.min(room))?;
-            room -= body.len();
+            let body = files::read(&path, MAX_DATA_BYTES)?;
+            room = room.checked_sub(body.len()).ok_or_else(|| {
+                Failure::usage(format!(
+                    "the bodies are more than {MAX_BODIES_BYTES} bytes together"
+                ))
+            })?;
             let signature = format!("sha256={}", hex::encode(secret.sign(&body)));
             recorded.push(Recorded {
                 event: name.clone(),
@@ -202,12 +208,13 @@ async fn deliver(run: Arc<Run>) {
     }
 }
 
-type Answered = Result<(StatusCode, Bytes), reqwest::Error>;
+type Answered = Result<(StatusCode, Vec<u8>), reqwest::Error>;
 
 impl Run {
-    /// Returns status and body of the answer, which is read whole so that the connection can be used again.
+    /// Returns status and body of the answer. It is read whole, so that the connection can be used again, unless it is longer
+    /// than any that the log gives.
     async fn send(&self, recorded: &Recorded, number: u64) -> Answered {
-        let answer = self
+        let mut answer = self
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
@@ -217,7 +224,13 @@ impl Run {
             .body(recorded.body.clone())
             .send()
             .await?;
-        Ok((answer.status(), answer.bytes().await?))
+        let mut body = Vec::new();
+        while body.len() < MAX_ANSWER_BYTES
+            && let Some(chunk) = answer.chunk().await?
+        {
+            body.extend_from_slice(&chunk);
+        }
+        Ok((answer.status(), body))
     }
 
     /// Whether the delivery is on record.
