@@ -130,7 +130,7 @@ impl Subject {
     }
 
     fn load(&self, server: &Arc<Server>, name: &str, random: &mut Rng) -> Load {
-        Load::start(server, &self.log, &self.hook, name, random)
+        Load::start(server, false, &self.log, &self.hook, name, random)
     }
 
     /// Restarts it and checks all promises.
@@ -216,7 +216,8 @@ impl Subject {
         match Server::try_start_under(&self.data, &self.options(), &tracer) {
             Ok(server) => {
                 let server = Arc::new(server);
-                let load = self.load(&server, name, random);
+                let is_unreadable = fault.call == "openat";
+                let load = Load::start(&server, is_unreadable, &self.log, &self.hook, name, random);
                 pause(random, 200).await;
                 server.signal(Signal::KILL);
                 notes = load.ended().await;

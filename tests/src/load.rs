@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Deref,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -148,14 +149,20 @@ pub struct Load {
 
 impl Load {
     /// Starts them: two that submit one by one, two in batches, two in streams, one that delivers webhooks to `hook`, one that
-    /// watches heads and two that read. `name` is part of the events' ids, so it must be new.
+    /// watches heads and two that read. `name` is part of the events' ids, so it must be new. A server that `is_unreadable` may say now
+    /// and then that it can't read what it stores.
     pub fn start(
         server: &Arc<Server>,
+        is_unreadable: bool,
         log: &Arc<TestLog>,
         hook: &Hook,
         name: &str,
         random: &mut Rng,
     ) -> Self {
+        let server = Served {
+            server: server.clone(),
+            is_unreadable,
+        };
         let mut load = Self {
             notes: Notebook::default(),
             workers: JoinSet::new(),
@@ -201,27 +208,51 @@ impl Load {
     }
 }
 
-/// A server that is killed breaks its connections; one that can't write pushes back. Anything else is a defect.
-#[track_caller]
-fn assert_cut_off_or_pushed_back(status: &Status) {
-    let expected = matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted
-    );
-    assert!(expected, "{status:?}");
+/// A server under load.
+#[derive(Clone)]
+struct Served {
+    server: Arc<Server>,
+    /// Files of its database can't be opened now and then.
+    is_unreadable: bool,
 }
 
-/// Whether to go on after an error.
-async fn was_pushed_back(status: &Status) -> bool {
-    assert_cut_off_or_pushed_back(status);
-    let pushed_back = status.code() == Code::ResourceExhausted;
-    if pushed_back {
-        sleep(PUSHED_BACK).await;
+impl Deref for Served {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
     }
-    pushed_back
 }
 
-async fn submit_one_by_one(server: Arc<Server>, notes: Notebook, mut source: Source) {
+impl Served {
+    /// A server that is killed breaks its connections; one that can't write pushes back; one that can't read says that. Anything else is a
+    /// defect.
+    #[track_caller]
+    fn assert_cut_off_or_pushed_back(&self, status: &Status) {
+        let expected = match status.code() {
+            Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::Cancelled
+            | Code::ResourceExhausted => true,
+            Code::DataLoss => self.is_unreadable,
+            _ => false,
+        };
+        assert!(expected, "{status:?}");
+    }
+
+    /// Whether to go on after an error.
+    async fn was_pushed_back(&self, status: &Status) -> bool {
+        self.assert_cut_off_or_pushed_back(status);
+        let pushed_back = status.code() == Code::ResourceExhausted;
+        if pushed_back {
+            sleep(PUSHED_BACK).await;
+        }
+        pushed_back
+    }
+}
+
+async fn submit_one_by_one(server: Served, notes: Notebook, mut source: Source) {
     let mut client = server.submitter();
     loop {
         let event = source.next();
@@ -238,7 +269,7 @@ async fn submit_one_by_one(server: Arc<Server>, notes: Notebook, mut source: Sou
             }
             Err(status) => {
                 notes.lock().unwrap().unanswered.push(event);
-                if !was_pushed_back(&status).await {
+                if !server.was_pushed_back(&status).await {
                     return;
                 }
             }
@@ -246,7 +277,7 @@ async fn submit_one_by_one(server: Arc<Server>, notes: Notebook, mut source: Sou
     }
 }
 
-async fn submit_batches(server: Arc<Server>, notes: Notebook, mut source: Source) {
+async fn submit_batches(server: Served, notes: Notebook, mut source: Source) {
     let mut client = server.submitter();
     loop {
         let events: Vec<_> = (0..BATCH_EVENTS).map(|_| source.next()).collect();
@@ -265,7 +296,7 @@ async fn submit_batches(server: Arc<Server>, notes: Notebook, mut source: Source
             }
             Err(status) => {
                 notes.lock().unwrap().unanswered.extend(events);
-                if !was_pushed_back(&status).await {
+                if !server.was_pushed_back(&status).await {
                     return;
                 }
             }
@@ -290,7 +321,7 @@ impl Notes {
     }
 }
 
-async fn submit_stream(server: Arc<Server>, notes: Notebook, mut source: Source) {
+async fn submit_stream(server: Served, notes: Notebook, mut source: Source) {
     let (requests, to_send) = mpsc::channel(STREAM_IN_FLIGHT);
     let room = Arc::new(Semaphore::new(STREAM_IN_FLIGHT));
     let sent = Arc::new(Mutex::new(VecDeque::new()));
@@ -334,7 +365,7 @@ async fn submit_stream(server: Arc<Server>, notes: Notebook, mut source: Source)
         Ok::<_, Status>(())
     };
     if let Err(status) = ended.await {
-        assert_cut_off_or_pushed_back(&status);
+        server.assert_cut_off_or_pushed_back(&status);
     }
     room.close();
     sender.await.unwrap();
@@ -382,7 +413,7 @@ impl Hook {
     }
 }
 
-async fn watch_heads(server: Arc<Server>, notes: Notebook) {
+async fn watch_heads(server: Served, notes: Notebook) {
     let watched = async {
         let request = v1::WatchTreeHeadsRequest::default();
         let mut heads = server.reader().watch_tree_heads(request).await?.into_inner();
@@ -396,12 +427,12 @@ async fn watch_heads(server: Arc<Server>, notes: Notebook) {
         Ok::<_, Status>(())
     };
     if let Err(status) = watched.await {
-        assert_cut_off_or_pushed_back(&status);
+        server.assert_cut_off_or_pushed_back(&status);
     }
 }
 
 /// Reads entries of any age with their proofs, and verifies them.
-async fn read(server: Arc<Server>, log: Arc<TestLog>, mut random: Rng) {
+async fn read(server: Served, log: Arc<TestLog>, mut random: Rng) {
     let mut client = server.reader();
     let mut largest = 1;
     loop {
@@ -413,7 +444,7 @@ async fn read(server: Arc<Server>, log: Arc<TestLog>, mut random: Rng) {
             }
             Err(status) => {
                 // A log that waits for its witness has nothing to show yet.
-                assert_cut_off_or_pushed_back(&status);
+                server.assert_cut_off_or_pushed_back(&status);
                 return;
             }
         }
