@@ -458,8 +458,11 @@ impl History {
                 }
                 self.told.rollbacks += 1;
             }
-            // Past what was signed, the copy may have a batch that a crash took back, and the log others in its place.
-            Err(OpenError::Rewritten { size, .. }) if size.get() <= remembered => self.told.rollbacks += 1,
+            // Past what was signed, the copy may have a batch that a crash took back, and the log others in its place. The anchor
+            // may have the head of these before any reader.
+            Err(OpenError::Rewritten { size, .. }) if size.get() <= lock(&self.promises).largest_seen() => {
+                self.told.rollbacks += 1;
+            }
             Err(problem) => broken!("an old copy is refused for another reason: {problem}"),
         }
         lock(&self.promises).tally.checked += 1;
