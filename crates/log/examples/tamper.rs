@@ -10,7 +10,7 @@ use counterfoil_event::{Attributes, Entry, EventKey};
 use counterfoil_log::{DataDirectory, LogName};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_note::SignerKey;
-use counterfoil_store::{Store, StoreOptions, encode_payload};
+use counterfoil_store::{Disk, Store, StoreOptions, encode_payload};
 
 /// The byte of the time that counts units of 2^40 ns, about 18 minutes.
 const BYTE_OF_TIME: usize = 5;
@@ -42,7 +42,9 @@ fn tamper(data: &str, name: &str, index: &str) -> Result<(), Box<dyn Error>> {
         .suite();
     let store = Store::open(&directory.database(), &StoreOptions::default())?;
 
-    let mut bytes = store.entry(index)?.ok_or("the log has no such entry")?;
+    let mut bytes = store
+        .entry(index, Disk::Allowed)?
+        .ok_or("the log has no such entry")?;
     let leaf_hash = suite.leaf_hash(&bytes);
     let before = Entry::decode(&bytes)?.time_unix_ns().get();
     let time = before.to_le_bytes();

@@ -55,7 +55,4 @@ pub enum ReadError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tile is not in memory. Only for what was tried without the disk.
-    #[error("a tile is not cached")]
-    NotCached,
 }

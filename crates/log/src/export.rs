@@ -11,7 +11,7 @@ use std::{
 use counterfoil_event::Genesis;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TilePath, TileWidth, TreeSize};
 use counterfoil_note::{HeadError, Origin, SignedHead, VerifierKey};
-use counterfoil_store::{Store, StoreError, StoreOptions};
+use counterfoil_store::{Disk, Store, StoreError, StoreOptions};
 
 use crate::{
     DataDirectory, LogName, OpenError, ReadError,
@@ -224,7 +224,8 @@ fn check_history(
         suite,
         frontier: &frontier,
         tiles: &tiles,
-        store: Some(store),
+        store,
+        disk: Disk::Allowed,
     };
     if nodes.root_at(head.size())? != head.root() {
         return Err(mismatch(format_args!(
@@ -360,7 +361,7 @@ impl Export<'_> {
             for (tile, hashes) in full {
                 let bytes = hashes.hashes_bytes();
                 // The stored tile was made when the entries came.
-                if bytes != read_tile_bytes(store, tile)? {
+                if bytes != read_tile_bytes(store, tile, Disk::Allowed)? {
                     return Err(mismatch(format_args!(
                         "tile {} of level {} is not that of the stored entries",
                         tile.index, tile.level

@@ -16,7 +16,7 @@ use std::{
 use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead};
-use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
+use counterfoil_store::{Disk, Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
 use self::indexes::RowSums;
 use crate::{DataDirectory, KeyFileError, LogName, keys::read_key_file};
@@ -423,7 +423,7 @@ impl<'a> Check<'a> {
         for (id, tile) in full {
             self.report.tiles += 1;
             let place = format!("level {}, tile {}", id.level, id.index);
-            match self.store.tile(id) {
+            match self.store.tile(id, Disk::Allowed) {
                 Ok(Some(stored)) => {
                     let expected = tile.hashes_bytes();
                     if let Some(hash) = stored

@@ -294,12 +294,12 @@ impl Log {
             LeafName::Index(index) => Some(index),
             LeafName::Hash(hash) => {
                 self.shared
-                    .blocking(move |shared| Ok(shared.store.index_of_leaf(&hash)?))
+                    .look_up(move |shared, disk| Ok(shared.store.index_of_leaf(&hash, disk)?))
                     .await?
             }
             LeafName::Event(key) => {
                 self.shared
-                    .blocking(move |shared| Ok(shared.store.index_of_event(&key)?))
+                    .look_up(move |shared, disk| Ok(shared.store.index_of_event(&key, disk)?))
                     .await?
             }
         };
@@ -409,14 +409,14 @@ impl Log {
         if !head.size.contains(index) {
             return Err(ReadError::NotFound);
         }
-        let (entry, salt) = self
-            .shared
-            .blocking(move |shared| read::read_entry_and_salt(&shared.store, index))
-            .await?;
         let size = head.size;
-        let inclusion_proof = self
+        let (entry, salt, inclusion_proof) = self
             .shared
-            .with_nodes(commit, move |nodes| nodes.inclusion_proof(index, size))
+            .look_up(move |shared, disk| {
+                let (entry, salt) = read::read_entry_and_salt(&shared.store, index, disk)?;
+                let inclusion_proof = shared.nodes(&commit, disk).inclusion_proof(index, size)?;
+                Ok((entry, salt, inclusion_proof))
+            })
             .await?;
         Ok((
             head,

@@ -10,7 +10,7 @@ use counterfoil_event::{Entry, Genesis};
 use counterfoil_files::FileError;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, Tile, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead, SignerKey};
-use counterfoil_store::{Store, StoreError};
+use counterfoil_store::{Disk, Store, StoreError};
 use tracing::warn;
 
 use crate::{
@@ -166,7 +166,7 @@ fn right_edge_tile(store: &Store, suite: Suite, tile: TileId, width: u16) -> Res
     for index in first..first + u64::from(width) {
         let hash = match tile.level.checked_sub(1) {
             None => leaf_hash(store, suite, index)?,
-            Some(below) => read_tile(store, suite, TileId { level: below, index })?
+            Some(below) => read_tile(store, suite, TileId { level: below, index }, Disk::Allowed)?
                 .root()
                 .expect("a stored tile is full"),
         };
@@ -178,7 +178,7 @@ fn right_edge_tile(store: &Store, suite: Suite, tile: TileId, width: u16) -> Res
 fn leaf_hash(store: &Store, suite: Suite, index: u64) -> Result<Digest, OpenError> {
     let missing = || OpenError::DataLoss(format!("entry {index} is missing"));
     let entry = store
-        .entry(LeafIndex::new(index).map_err(|_| missing())?)?
+        .entry(LeafIndex::new(index).map_err(|_| missing())?, Disk::Allowed)?
         .ok_or_else(missing)?;
     Ok(suite.leaf_hash(&entry))
 }
@@ -187,7 +187,7 @@ fn leaf_hash(store: &Store, suite: Suite, index: u64) -> Result<Digest, OpenErro
 pub(crate) fn read_genesis(store: &Store) -> Result<Genesis, OpenError> {
     let wrong = |problem: &dyn ToString| OpenError::Genesis(problem.to_string());
     let bytes = store
-        .entry(LeafIndex::ZERO)?
+        .entry(LeafIndex::ZERO, Disk::Allowed)?
         .ok_or_else(|| wrong(&"it is missing"))?;
     let entry = Entry::decode(&bytes).map_err(|problem| wrong(&problem))?;
     let payload = store
@@ -305,7 +305,8 @@ fn check_grown_from(
         suite: frontier.suite(),
         frontier,
         tiles: &tiles,
-        store: Some(store),
+        store,
+        disk: Disk::Allowed,
     };
     let recovered = nodes.root_at(head.size())?;
     if recovered != head.root() {

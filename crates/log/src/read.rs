@@ -7,7 +7,7 @@ use counterfoil_merkle::{
     Digest, Frontier, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TileWidth, TreeSize,
     consistency_proof, inclusion_proof, root_at,
 };
-use counterfoil_store::{Store, StoredPayload};
+use counterfoil_store::{Disk, Store, StoredPayload};
 use quick_cache::sync::Cache;
 
 use crate::ReadError;
@@ -68,8 +68,8 @@ pub(crate) struct Nodes<'a> {
     pub(crate) suite: Suite,
     pub(crate) frontier: &'a Frontier,
     pub(crate) tiles: &'a TileCache,
-    /// `None` on an async worker, where the disk is out of bounds.
-    pub(crate) store: Option<&'a Store>,
+    pub(crate) store: &'a Store,
+    pub(crate) disk: Disk,
 }
 
 impl Nodes<'_> {
@@ -91,8 +91,7 @@ impl Nodes<'_> {
         if let Some(tile) = self.tiles.0.get(&id) {
             return Ok(tile);
         }
-        let store = self.store.ok_or(ReadError::NotCached)?;
-        let tile = Arc::new(read_tile(store, self.suite, id)?);
+        let tile = Arc::new(read_tile(self.store, self.suite, id, self.disk)?);
         self.tiles.0.insert(id, tile.clone());
         Ok(tile)
     }
@@ -115,7 +114,7 @@ impl Nodes<'_> {
             }
             return Ok(bytes);
         }
-        let mut bytes = read_tile_bytes(self.store.ok_or(ReadError::NotCached)?, id)?;
+        let mut bytes = read_tile_bytes(self.store, id, self.disk)?;
         bytes.truncate(hashes * Digest::LEN);
         Ok(bytes)
     }
@@ -183,15 +182,15 @@ fn read_failure(error: ProveError<ReadError>) -> ReadError {
 }
 
 /// Reads a full tile and computes its interior nodes.
-pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId) -> Result<Tile, ReadError> {
-    let bytes = read_tile_bytes(store, id)?;
+pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId, disk: Disk) -> Result<Tile, ReadError> {
+    let bytes = read_tile_bytes(store, id, disk)?;
     Ok(Tile::from_bytes(suite, &bytes).expect("the length was checked"))
 }
 
 /// Reads the 256 hashes of a full tile.
-pub(crate) fn read_tile_bytes(store: &Store, id: TileId) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn read_tile_bytes(store: &Store, id: TileId, disk: Disk) -> Result<Vec<u8>, ReadError> {
     let bytes = store
-        .tile(id)?
+        .tile(id, disk)?
         .ok_or_else(|| ReadError::DataLoss(format!("{id:?} is missing")))?;
     if bytes.len() != usize::from(TileId::FULL_WIDTH) * Digest::LEN {
         return Err(ReadError::DataLoss(format!("{id:?} does not hold 256 hashes")));
@@ -228,16 +227,20 @@ pub(crate) fn push_entry(bundle: &mut Vec<u8>, index: LeafIndex, entry: &[u8]) -
 }
 
 /// Reads an entry that the tree has, and the salt that a receipt carries with it.
-pub(crate) fn read_entry_and_salt(store: &Store, index: LeafIndex) -> Result<(Vec<u8>, Salt), ReadError> {
+pub(crate) fn read_entry_and_salt(
+    store: &Store,
+    index: LeafIndex,
+    disk: Disk,
+) -> Result<(Vec<u8>, Salt), ReadError> {
     let salt = store
-        .salt(index)?
+        .salt(index, disk)?
         .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
-    Ok((entry_bytes(store, index)?, salt))
+    Ok((entry_bytes(store, index, disk)?, salt))
 }
 
-fn entry_bytes(store: &Store, index: LeafIndex) -> Result<Vec<u8>, ReadError> {
+fn entry_bytes(store: &Store, index: LeafIndex, disk: Disk) -> Result<Vec<u8>, ReadError> {
     store
-        .entry(index)?
+        .entry(index, disk)?
         .ok_or_else(|| ReadError::DataLoss(format!("entry {index} is missing")))
 }
 
@@ -247,7 +250,7 @@ pub(crate) fn read_entry(
     index: LeafIndex,
     with_payload: bool,
 ) -> Result<StoredEntry, ReadError> {
-    let entry = entry_bytes(store, index)?;
+    let entry = entry_bytes(store, index, Disk::Allowed)?;
     let payload = if with_payload { store.payload(index)? } else { None };
     Ok(StoredEntry {
         index,

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use counterfoil_event::{Event, Salt, Submitter};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
 use counterfoil_note::{LogSigner, UnixMillis};
-use counterfoil_store::Store;
+use counterfoil_store::{Disk, Store, StoreError};
 use tokio::{sync::watch, task};
 
 use crate::{
@@ -48,18 +48,14 @@ impl Shared {
         self.commits.borrow().clone()
     }
 
-    /// The nodes of the tree at `commit`. Without the disk, what is not in memory is [`ReadError::NotCached`].
-    ///
-    /// [`ReadError::NotCached`]: crate::ReadError::NotCached
+    /// The nodes of the tree at `commit`.
     pub(crate) fn nodes<'a>(&'a self, commit: &'a Commit, disk: Disk) -> Nodes<'a> {
         Nodes {
             suite: self.suite,
             frontier: &commit.frontier,
             tiles: &self.tiles,
-            store: match disk {
-                Disk::Allowed => Some(&self.store),
-                Disk::Forbidden => None,
-            },
+            store: &self.store,
+            disk,
         }
     }
 
@@ -81,19 +77,28 @@ impl Shared {
             .expect("reads do not panic")
     }
 
-    /// Reads the tree at `commit`: at once if the tiles are in memory, else on a thread that may wait for the disk.
+    /// Looks up single rows: at once if they are in memory, else on a thread that may wait for the disk, which costs more than
+    /// the lookup.
+    pub(crate) async fn look_up<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl Fn(&Self, Disk) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        match look(self, Disk::Forbidden) {
+            Err(ReadError::Store(StoreError::NotInMemory)) => {
+                self.blocking(move |shared| look(shared, Disk::Allowed)).await
+            }
+            result => result,
+        }
+    }
+
+    /// Reads the tree at `commit`, as [`look_up`](Self::look_up) does.
     pub(crate) async fn with_nodes<T: Send + 'static>(
         self: &Arc<Self>,
         commit: Arc<Commit>,
         read: impl Fn(&Nodes<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
-        match read(&self.nodes(&commit, Disk::Forbidden)) {
-            Err(ReadError::NotCached) => {
-                self.blocking(move |shared| read(&shared.nodes(&commit, Disk::Allowed)))
-                    .await
-            }
-            result => result,
-        }
+        self.look_up(move |shared, disk| read(&shared.nodes(&commit, disk)))
+            .await
     }
 }
 
@@ -107,11 +112,4 @@ pub(crate) fn sign(keys: &LogSigner, size: TreeSize, root: Digest, time: UnixMil
         time,
         note,
     }
-}
-
-/// Whether a read may wait for the disk. On an async worker it may not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Disk {
-    Allowed,
-    Forbidden,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use counterfoil_event::{Annotations, Attributes, Entry, Event, Submitter, conflict_event};
 use counterfoil_merkle::LeafIndex;
-use counterfoil_store::StoredPayload;
+use counterfoil_store::{Disk, StoredPayload};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     commit::{NewLeaf, Placed, PlacedEvent},
     queue::{Capacity, Group},
     read::read_entry,
-    shared::{Commit, Disk, Shared},
+    shared::{Commit, Shared},
 };
 
 /// Events in one call, at most.

@@ -39,6 +39,9 @@ pub enum StoreError {
         /// The column family.
         family: &'static str,
     },
+    /// A lookup that may not wait for the disk would have to.
+    #[error("what was looked up is not in memory")]
+    NotInMemory,
     /// Reading or writing failed otherwise.
     #[error("the database failed: {0}")]
     Io(String),
@@ -50,6 +53,8 @@ impl From<rocksdb::Error> for StoreError {
         let text = error.into_string();
         match kind {
             ErrorKind::Corruption => Self::Corrupt(text),
+            // Writes that come back so are tried again where they are made.
+            ErrorKind::Incomplete => Self::NotInMemory,
             // RocksDB's status has a subcode for it that its C interface does not pass on.
             ErrorKind::IOError if text.contains("No space left on device") => Self::OutOfSpace(text),
             _ => Self::Io(text),

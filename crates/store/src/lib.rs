@@ -3,7 +3,7 @@
 //! It keeps and returns bytes under keys, a batch at a time; it computes no hash and verifies no proof. Keys are
 //! big-endian, so that a scan is in order. docs/PROTOCOL.md, "On disk", has the families, keys and values.
 //!
-//! All calls block; none belongs on an async worker.
+//! All calls block, and none belongs on an async worker, but for lookups with [`Disk::Forbidden`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
@@ -21,8 +21,8 @@ use std::{
 use counterfoil_event::{EventKey, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{
-    ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
+    WriteBatch, WriteOptions,
 };
 
 pub use error::StoreError;
@@ -44,10 +44,21 @@ pub struct TreeState {
     pub compact_range: Vec<Digest>,
 }
 
+/// Whether a lookup may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// It may.
+    Allowed,
+    /// It may not, as on an async worker: what is not in memory is [`StoreError::NotInMemory`].
+    Forbidden,
+}
+
 /// An open database.
 pub struct Store {
     db: DB,
     path: PathBuf,
+    /// For lookups that may wait for the disk, and for those that may not.
+    lookups: [ReadOptions; 2],
 }
 
 impl Store {
@@ -99,9 +110,12 @@ impl Store {
 
     fn from_opened(opened: Result<DB, rocksdb::Error>, path: &Path) -> Result<Self, StoreError> {
         let db = opened.map_err(|error| StoreError::from_open(error, path))?;
+        let mut in_memory = ReadOptions::default();
+        in_memory.set_read_tier(ReadTier::BlockCache);
         Ok(Self {
             db,
             path: path.to_owned(),
+            lookups: [ReadOptions::default(), in_memory],
         })
     }
 
@@ -146,8 +160,10 @@ impl Store {
     }
 
     /// The bytes of an entry.
-    pub fn entry(&self, index: LeafIndex) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get(Family::Entries, &keys::index(index), |bytes| Some(bytes.to_vec()))
+    pub fn entry(&self, index: LeafIndex, disk: Disk) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get_from(disk, Family::Entries, &keys::index(index), |bytes| {
+            Some(bytes.to_vec())
+        })
     }
 
     /// What is kept beside an entry: its payload, attributes and salt.
@@ -156,18 +172,20 @@ impl Store {
     }
 
     /// The salt of an entry's commitments, without unpacking the payload beside it.
-    pub fn salt(&self, index: LeafIndex) -> Result<Option<Salt>, StoreError> {
-        self.get(Family::Payloads, &keys::index(index), payload::decode_salt)
+    pub fn salt(&self, index: LeafIndex, disk: Disk) -> Result<Option<Salt>, StoreError> {
+        self.get_from(disk, Family::Payloads, &keys::index(index), payload::decode_salt)
     }
 
     /// The bytes of a full tile: 256 hashes.
-    pub fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get(Family::Tiles, &keys::tile(tile), |bytes| Some(bytes.to_vec()))
+    pub fn tile(&self, tile: TileId, disk: Disk) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get_from(disk, Family::Tiles, &keys::tile(tile), |bytes| {
+            Some(bytes.to_vec())
+        })
     }
 
     /// The entry that holds an event.
-    pub fn index_of_event(&self, key: &EventKey) -> Result<Option<LeafIndex>, StoreError> {
-        self.get(Family::EventIds, key.as_bytes(), keys::decode_index)
+    pub fn index_of_event(&self, key: &EventKey, disk: Disk) -> Result<Option<LeafIndex>, StoreError> {
+        self.get_from(disk, Family::EventIds, key.as_bytes(), keys::decode_index)
     }
 
     /// Whether any of `keys` names an event on record, and which: one answer for each, in order.
@@ -188,8 +206,8 @@ impl Store {
     }
 
     /// The entry with this leaf hash.
-    pub fn index_of_leaf(&self, leaf_hash: &Digest) -> Result<Option<LeafIndex>, StoreError> {
-        self.get(Family::LeafHashes, leaf_hash.as_bytes(), keys::decode_index)
+    pub fn index_of_leaf(&self, leaf_hash: &Digest, disk: Disk) -> Result<Option<LeafIndex>, StoreError> {
+        self.get_from(disk, Family::LeafHashes, leaf_hash.as_bytes(), keys::decode_index)
     }
 
     /// The stored head of the largest size, as a signed note: published, or signed to be.
@@ -374,8 +392,23 @@ impl Store {
         key: &[u8],
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
+        self.get_from(Disk::Allowed, family, key, parse)
+    }
+
+    fn get_from<T>(
+        &self,
+        disk: Disk,
+        family: Family,
+        key: &[u8],
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let [anywhere, in_memory] = &self.lookups;
+        let options = match disk {
+            Disk::Allowed => anywhere,
+            Disk::Forbidden => in_memory,
+        };
         self.db
-            .get_pinned_cf(self.family(family), key)?
+            .get_pinned_cf_opt(self.family(family), key, options)?
             .map(|value| decode(family, &value, parse))
             .transpose()
     }

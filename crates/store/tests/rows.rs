@@ -3,7 +3,7 @@
 
 use counterfoil_event::{EventKey, IndexAttribute, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
-use counterfoil_store::{Store, StoreError, StoreOptions, TreeState, encode_payload};
+use counterfoil_store::{Disk, Store, StoreError, StoreOptions, TreeState, encode_payload};
 
 fn index(index: u64) -> LeafIndex {
     LeafIndex::new(index).unwrap()
@@ -66,19 +66,28 @@ fn fill(store: &Store) -> TreeState {
 fn check(store: &Store, state: &TreeState) {
     assert_eq!(store.tree_state().unwrap().as_ref(), Some(state));
     for number in INDICES {
-        assert_eq!(store.entry(index(number)).unwrap().unwrap(), number.to_le_bytes());
+        assert_eq!(
+            store.entry(index(number), Disk::Allowed).unwrap().unwrap(),
+            number.to_le_bytes()
+        );
         let payload = store.payload(index(number)).unwrap().unwrap();
         assert_eq!(payload.salt.as_bytes(), &[number.to_le_bytes()[0]; 32]);
         assert_eq!(payload.attributes, number.to_be_bytes());
         assert_eq!(payload.annotations, [9; 40]);
         assert_eq!(payload.data, vec![7; (number % 3_000) as usize]);
-        assert_eq!(store.index_of_leaf(&digest(number)).unwrap(), Some(index(number)));
-        assert_eq!(store.index_of_event(&event(number)).unwrap(), Some(index(number)));
+        assert_eq!(
+            store.index_of_leaf(&digest(number), Disk::Allowed).unwrap(),
+            Some(index(number))
+        );
+        assert_eq!(
+            store.index_of_event(&event(number), Disk::Allowed).unwrap(),
+            Some(index(number))
+        );
         let tile = TileId {
             level: 7,
             index: number,
         };
-        assert_eq!(store.tile(tile).unwrap().unwrap(), [7; 8192]);
+        assert_eq!(store.tile(tile, Disk::Allowed).unwrap().unwrap(), [7; 8192]);
     }
     let entries: Vec<_> = store
         .entries(LeafIndex::ZERO)
@@ -119,10 +128,13 @@ fn check(store: &Store, state: &TreeState) {
     assert_eq!(published, (size(2), b"signed anew".to_vec()));
 
     // What is not there.
-    assert_eq!(store.entry(index(2)).unwrap(), None);
+    assert_eq!(store.entry(index(2), Disk::Allowed).unwrap(), None);
     assert_eq!(store.payload(index(2)).unwrap(), None);
-    assert_eq!(store.tile(TileId { level: 2, index: 0 }).unwrap(), None);
-    assert_eq!(store.index_of_leaf(&digest(9)).unwrap(), None);
+    assert_eq!(
+        store.tile(TileId { level: 2, index: 0 }, Disk::Allowed).unwrap(),
+        None
+    );
+    assert_eq!(store.index_of_leaf(&digest(9), Disk::Allowed).unwrap(), None);
     let known = store
         .indices_of_events(&[event(256), event(3), event(0), event(256)])
         .unwrap();
@@ -157,9 +169,9 @@ fn a_batch_that_is_not_written_changes_nothing() {
     let store = Store::create(&directory.path().join("db"), &StoreOptions::default()).unwrap();
     let mut batch = store.batch();
     batch.put_leaf(index(0), b"entry", b"record", &digest(0), &event(0));
-    assert_eq!(store.entry(index(0)).unwrap(), None);
+    assert_eq!(store.entry(index(0), Disk::Allowed).unwrap(), None);
     drop(batch);
-    assert_eq!(store.index_of_event(&event(0)).unwrap(), None);
+    assert_eq!(store.index_of_event(&event(0), Disk::Allowed).unwrap(), None);
 }
 
 #[test]
@@ -272,4 +284,54 @@ fn a_database_from_before_the_search_index_gets_one() {
     drop(store);
     let read = Store::open_read_only(&path, &options).unwrap();
     assert!(read.has_index_row(&key, index(5)).unwrap());
+}
+
+/// Every lookup that can be told to leave the disk alone, as text.
+fn look_up(store: &Store, number: u64, disk: Disk) -> [Result<String, StoreError>; 5] {
+    let tile = TileId {
+        level: 7,
+        index: number,
+    };
+    [
+        store.entry(index(number), disk).map(|found| format!("{found:?}")),
+        store
+            .salt(index(number), disk)
+            .map(|found| format!("{:?}", found.map(|salt| *salt.as_bytes()))),
+        store.tile(tile, disk).map(|found| format!("{found:?}")),
+        store
+            .index_of_leaf(&digest(number), disk)
+            .map(|found| format!("{found:?}")),
+        store
+            .index_of_event(&event(number), disk)
+            .map(|found| format!("{found:?}")),
+    ]
+}
+
+#[test]
+fn without_the_disk_a_lookup_finds_what_is_in_memory_and_says_so_of_all_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::create(directory.path(), &StoreOptions::default()).unwrap();
+    fill(&store);
+    let missing = 9;
+    for number in INDICES.into_iter().chain([missing]) {
+        for (there, at_once) in
+            look_up(&store, number, Disk::Allowed)
+                .into_iter()
+                .zip(look_up(&store, number, Disk::Forbidden))
+        {
+            assert_eq!(at_once.unwrap(), there.unwrap(), "just written, it is in memory");
+        }
+    }
+    store.flush().unwrap();
+    drop(store);
+
+    let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
+    for at_once in look_up(&store, INDICES[0], Disk::Forbidden) {
+        assert!(matches!(at_once, Err(StoreError::NotInMemory)), "{at_once:?}");
+    }
+    for number in INDICES {
+        let there = look_up(&store, number, Disk::Allowed).map(Result::unwrap);
+        let at_once = look_up(&store, number, Disk::Forbidden).map(Result::unwrap);
+        assert_eq!(at_once, there, "once read, it is in memory");
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use counterfoil_event::{Annotations, Attributes, EventKey, IndexKey};
 use counterfoil_merkle::{Digest, LeafIndex};
-use counterfoil_store::StoreError;
+use counterfoil_store::{Disk, StoreError};
 
 use super::Check;
 use crate::search;
@@ -68,10 +68,12 @@ impl Check<'_> {
             return;
         };
         self.each_entry(|check, index, entry| check.find_leaf_hash_row(index, suite.leaf_hash(entry)));
-        self.find_strays("leaf_hashes", rows, |key, index| match store.entry(index) {
-            Ok(Some(entry)) => suite.leaf_hash(&entry) != *key,
-            Ok(None) => true,
-            Err(_) => false,
+        self.find_strays("leaf_hashes", rows, |key, index| {
+            match store.entry(index, Disk::Allowed) {
+                Ok(Some(entry)) => suite.leaf_hash(&entry) != *key,
+                Ok(None) => true,
+                Err(_) => false,
+            }
         });
     }
 
@@ -92,7 +94,9 @@ impl Check<'_> {
         self.find_strays("event_ids", rows, |key, index| match store.payload(index) {
             Ok(Some(payload)) => Attributes::decode_canonical(&payload.attributes)
                 .is_ok_and(|attributes| event_key(&attributes).as_bytes() != key.as_bytes()),
-            Ok(None) => store.entry(index).is_ok_and(|entry| entry.is_none()),
+            Ok(None) => store
+                .entry(index, Disk::Allowed)
+                .is_ok_and(|entry| entry.is_none()),
             Err(_) => false,
         });
     }
@@ -157,7 +161,7 @@ impl Check<'_> {
 
     fn find_leaf_hash_row(&mut self, index: LeafIndex, leaf_hash: Digest) {
         let place = format_args!("index {index}").to_string();
-        match self.store.index_of_leaf(&leaf_hash) {
+        match self.store.index_of_leaf(&leaf_hash, Disk::Allowed) {
             Ok(Some(found)) if found == index => {}
             Ok(Some(found)) => self.find(
                 "leaf_hashes",
@@ -175,7 +179,7 @@ impl Check<'_> {
 
     fn find_event_id_row(&mut self, index: LeafIndex, attributes: &Attributes) {
         let place = format!("index {index}");
-        match self.store.index_of_event(&event_key(attributes)) {
+        match self.store.index_of_event(&event_key(attributes), Disk::Allowed) {
             Ok(Some(found)) if found == index => {}
             Ok(Some(found)) => self.find(
                 "event_ids",

@@ -6,7 +6,7 @@ use counterfoil_event::{Entry, EventKey};
 use counterfoil_files::SecretError;
 use counterfoil_log::{CreateError, KeyFileError, Log, LogOptions, OpenError, create_log};
 use counterfoil_merkle::{Suite, TileId};
-use counterfoil_store::{Store, StoreError, StoreOptions, TreeState};
+use counterfoil_store::{Disk, Store, StoreError, StoreOptions, TreeState};
 
 use crate::support::*;
 
@@ -219,7 +219,7 @@ async fn a_changed_head_is_refused() {
 /// Writes entry `at` anew under its old names, with another byte where `change` says.
 fn rewrite(place: &Place, at: usize, change: impl Fn(&mut Vec<u8>)) {
     let store = store(place);
-    let mut entry = store.entry(index(at)).unwrap().unwrap();
+    let mut entry = store.entry(index(at), Disk::Allowed).unwrap().unwrap();
     let leaf_hash = place.suite.leaf_hash(&entry);
     change(&mut entry);
     let mut batch = store.batch();
@@ -246,7 +246,7 @@ async fn a_changed_tile_is_refused() {
         let place = log_of(suite, 600).await;
         let store = store(&place);
         let tile = TileId { level: 0, index: 1 };
-        let mut hashes = store.tile(tile).unwrap().unwrap();
+        let mut hashes = store.tile(tile, Disk::Allowed).unwrap().unwrap();
         hashes[4_000] ^= 1;
         let mut batch = store.batch();
         batch.put_tile(tile, &hashes);
@@ -270,7 +270,7 @@ async fn a_stray_entry_is_refused() {
     for (size, stray) in [(10, 10), (256, 256), (10, 4_000)] {
         let place = log_of(Suite::Blake3, size).await;
         let store = store(&place);
-        let entry = store.entry(index(3)).unwrap().unwrap();
+        let entry = store.entry(index(3), Disk::Allowed).unwrap().unwrap();
         let mut batch = store.batch();
         batch.put_leaf(
             index(stray),

@@ -232,7 +232,7 @@ impl From<ReadError> for Refusal {
             ReadError::IndexOutOfRange { .. } | ReadError::SizeOutOfRange { .. } => {
                 (Code::OutOfRange, v1::Reason::OutOfRange)
             }
-            ReadError::DataLoss(_) | ReadError::Store(_) | ReadError::NotCached => {
+            ReadError::DataLoss(_) | ReadError::Store(_) => {
                 // What the operator needs to know is no business of the caller's.
                 tracing::error!(%error, "a read failed");
                 let told = "stored data is damaged or missing; the operator has to run fsck";

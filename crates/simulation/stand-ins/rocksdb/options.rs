@@ -123,7 +123,19 @@ impl ColumnFamilyDescriptor {
 }
 
 #[derive(Default)]
-pub struct ReadOptions(());
+pub struct ReadOptions {
+    pub(crate) in_memory: bool,
+}
+
+pub enum ReadTier {
+    BlockCache,
+}
+
+impl ReadOptions {
+    pub fn set_read_tier(&mut self, tier: ReadTier) {
+        self.in_memory = matches!(tier, ReadTier::BlockCache);
+    }
+}
 
 ignored!(ReadOptions {
     fill_cache(bool);
