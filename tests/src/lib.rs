@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod command;
 mod connection;
 pub mod crash;
 mod data;
 mod disk;
 pub mod frames;
+mod held;
 mod hook;
 mod hostile;
 mod http;
@@ -19,12 +21,15 @@ pub mod power;
 mod process;
 mod promises;
 mod server;
+pub mod soak;
 mod witness;
 
 pub use audit::{Replica, entry_at, head, receipt_of, submit, verified};
+pub use command::{bytes_under, client_of, configure_monitor, json_of, output_of};
 pub use connection::{Answer, Connection};
 pub use data::{Data, TestLog, event};
 pub use disk::{Ballast, SmallDisk};
+pub use held::Held;
 pub use hook::{Hook, recorded};
 pub use hostile::{Attack, HostileLog};
 pub use http::{HttpResponse, http_get, http_over, http_post, http_request};

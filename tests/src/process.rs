@@ -70,7 +70,12 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts it; standard error is appended to the file `errors`.
-    pub(crate) fn spawn(mut command: Command, errors: PathBuf) -> Self {
+    pub(crate) fn spawn(command: Command, errors: PathBuf) -> Self {
+        Self::spawn_into(command, errors, Stdio::piped())
+    }
+
+    /// The same for one that does not say where it listens, with its standard output.
+    pub(crate) fn spawn_into(mut command: Command, errors: PathBuf, stdout: Stdio) -> Self {
         let stderr = OpenOptions::new()
             .create(true)
             .append(true)
@@ -78,7 +83,7 @@ impl Process {
             .unwrap();
         let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(stderr)
             .spawn()
             .unwrap();

@@ -1,6 +1,5 @@
 use std::{
     ffi::OsStr,
-    fs,
     net::SocketAddr,
     process::{Command, ExitStatus},
     thread,
@@ -15,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     Data,
+    held::memory_bytes,
     process::{Process, Refused, counterfoild},
 };
 
@@ -96,13 +96,7 @@ impl Server {
 
     /// The most memory that it has had, in bytes, as the kernel counts.
     pub fn peak_memory_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .unwrap();
-        let kibibytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
-        kibibytes * 1024
+        memory_bytes(self.process.id(), "VmHWM:")
     }
 
     /// Its process.

@@ -7,8 +7,11 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use counterfoil_tests::{Data, Hook, Server, TestLog, counterfoil, counterfoild, example};
+use anyhow::{Context as _, Result};
+use counterfoil_tests::{
+    Data, Hook, Server, TestLog, bytes_under, client_of, configure_monitor, counterfoil, counterfoild,
+    example, json_of, output_of,
+};
 use serde_json::Value;
 
 /// A log and its server.
@@ -22,7 +25,6 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn new() -> Self {
         let (data, log) = Data::with_main_log();
-        fs::write(data.beside("key"), log.key().to_string()).unwrap();
         Self {
             server: Some(Server::start(&data, &[])),
             data,
@@ -51,17 +53,10 @@ impl Subject {
     }
 
     fn client(&self, arguments: &[&str]) -> Result<Value> {
-        let mut command = counterfoil();
-        command
-            .args(arguments)
-            .arg("--json")
-            .args(["--server", &format!("http://{}", self.server().address())])
-            .arg("--log-key")
-            .arg(format!("@{}", self.data.beside("key").display()))
-            .arg("--state-dir")
-            .arg(self.data.beside("state"));
-        let output = run(command)?;
-        serde_json::from_slice(&output).context("reading the JSON of a bench")
+        let state = self.data.beside("state");
+        let mut command = client_of(self.server().address(), &self.log, &state, arguments);
+        command.stderr(Stdio::inherit());
+        json_of(command)
     }
 
     pub(crate) fn ingest(&self, mode: &[&str], payload: usize, seconds: u64, more: &[&str]) -> Result<Value> {
@@ -178,18 +173,8 @@ impl Subject {
     pub(crate) fn follow(&self) -> Result<()> {
         let directory = self.data.beside("monitor");
         let _ = fs::remove_dir_all(&directory);
-        fs::create_dir(&directory)?;
-        fs::write(
-            directory.join("policy"),
-            format!("log {}\nquorum none\n", self.log.key()),
-        )?;
-        let config = format!(
-            "state_dir = \"state\"\n[[log]]\nname = \"main\"\npolicy = \"policy\"\nmax_head_age_seconds = 3600\n\
-             sources = [{{ grpc = \"http://{}\", log = \"main\" }}]\n",
-            self.server().address()
-        );
-        let path = directory.join("monitor.toml");
-        fs::write(&path, config)?;
+        let policy = format!("log {}\nquorum none\n", self.log.key());
+        let path = configure_monitor(&directory, &policy, self.server().address())?;
         let mut command = counterfoil();
         command.args(["monitor", "--once", "--config"]).arg(path);
         run(command).map(drop)
@@ -226,31 +211,8 @@ pub(crate) fn synced_rate(batch: u64, seconds: u64) -> Result<f64> {
         .with_context(|| format!("synced_rate printed {text:?}"))
 }
 
+/// With its progress on a terminal.
 fn run(mut command: Command) -> Result<Vec<u8>> {
-    let shown = format!("{command:?}");
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("starting {shown}"))?;
-    ensure!(
-        output.status.success(),
-        "{shown} ended with {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Ok(output.stdout)
-}
-
-fn bytes_under(directory: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        bytes += if entry.file_type()?.is_dir() {
-            bytes_under(&entry.path())?
-        } else {
-            entry.metadata()?.len()
-        };
-    }
-    Ok(bytes)
+    command.stderr(Stdio::inherit());
+    output_of(command)
 }

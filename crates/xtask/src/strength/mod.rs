@@ -7,6 +7,7 @@ mod crash;
 pub(crate) mod fuzz;
 mod overload;
 mod simulate;
+mod soak;
 
 use anyhow::{Result, bail};
 
@@ -34,6 +35,11 @@ const KINDS: &[Kind] = &[
         name: "crash",
         about: "Kill real servers, take their power away, fail their system calls, and check every promise",
         run: crash::run,
+    },
+    Kind {
+        name: "soak",
+        about: "Load a server for an hour, with restarts, and see whether anything grows that must not",
+        run: soak::run,
     },
     Kind {
         name: "fuzz",
