@@ -395,7 +395,7 @@ impl Subject {
             .server
             .take()
             .expect("it runs from the start of a life to its end");
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             server.kill();
         } else {
             server.stop();
@@ -461,8 +461,9 @@ impl Subject {
     fn clients(&self, kind: &str, arguments: &[&str], deadline: Instant) -> Result<Vec<Value>> {
         let mut answers = Vec::new();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
-            let seconds = (left.round() as u64).min(CLIENT_SECONDS);
+            // To the nearest second.
+            let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+            let seconds = left.as_secs().min(CLIENT_SECONDS);
             if seconds == 0 {
                 return Ok(answers);
             }
@@ -595,21 +596,28 @@ struct Load {
 impl Load {
     /// Takes in what the clients of a kind said.
     fn take(&mut self, kind: &'static str, answers: &[Value]) -> Result<()> {
-        let number = |answer: &Value, name: &str| {
-            let number = answer.pointer(name).and_then(Value::as_f64);
+        let of = |answer: &Value, name: &str| {
+            let number = answer.pointer(name).cloned();
             number.with_context(|| format!("{kind}: no {name} in {answer}"))
+        };
+        let count = |answer: &Value, name: &str| {
+            let number = of(answer, name)?.as_u64();
+            number.with_context(|| format!("{kind}: {name} is no count"))
+        };
+        let ms = |answer: &Value, name: &str| {
+            let number = of(answer, name)?.as_f64();
+            number.with_context(|| format!("{kind}: {name} is no time"))
         };
         let (mut p50, mut p99) = (Vec::new(), Vec::new());
         for answer in answers {
             if kind != "prove" {
-                let new = number(answer, "/acknowledged")? - number(answer, "/duplicates")?;
-                self.acknowledged += new as u64;
+                self.acknowledged += count(answer, "/acknowledged")? - count(answer, "/duplicates")?;
             }
             if answer["failed"] != 0 {
                 self.problems.push(format!("{kind}: calls failed: {answer}"));
             }
-            p50.push(number(answer, "/latency_ms/p50")?);
-            p99.push(number(answer, "/latency_ms/p99")?);
+            p50.push(ms(answer, "/latency_ms/p50")?);
+            p99.push(ms(answer, "/latency_ms/p99")?);
         }
         self.latency.insert(
             kind,
