@@ -46,6 +46,9 @@ use crate::{
 /// How long calls may take to end once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// Threads that may wait for the disk at a time. More would not have it answer sooner, and each holds on to memory.
+const DISK_THREADS: usize = 32;
+
 pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
@@ -53,6 +56,7 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(DISK_THREADS)
         .enable_all()
         .build()
         .context("can't start the runtime")?;
