@@ -1,5 +1,6 @@
 use std::{
     ffi::OsStr,
+    fs,
     net::SocketAddr,
     process::{Command, ExitStatus},
     thread,
@@ -72,6 +73,13 @@ impl Server {
         self.address
     }
 
+    /// Where it serves metrics, which it has to be told to do: as it says when it starts.
+    pub fn metrics_address(&self) -> SocketAddr {
+        let errors = self.errors();
+        let (_, address) = errors.rsplit_once("serving metrics address=").unwrap();
+        address.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// A connection of its own, made when first used.
     pub fn connection(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address))
@@ -97,6 +105,21 @@ impl Server {
     /// The most memory that it has had, in bytes, as the kernel counts.
     pub fn peak_memory_bytes(&self) -> u64 {
         memory_bytes(self.process.id(), "VmHWM:")
+    }
+
+    /// How long it has kept a processor busy, all threads together.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        // The name may hold anything; behind it fields 14 and 15 are the time in user mode and in the kernel.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
+        // To programs Linux counts a hundred in a second.
+        Duration::from_millis(10 * ticks)
     }
 
     /// Its process.

@@ -506,7 +506,12 @@ fn connections_are_limited() {
 async fn a_call_on_a_connection_too_many_is_put_off_at_once() {
     const LIMIT: usize = 1024;
     let (data, log) = Data::with_main_log();
-    let server = Server::start(&data, &[]);
+    let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
+    let is_counted = |count: u32| {
+        let metrics = String::from_utf8(http_get(server.metrics_address(), "/metrics").body).unwrap();
+        let line = format!("counterfoil_connections_put_off_total {count}\n");
+        assert!(metrics.contains(&line), "no {line}in {metrics}");
+    };
     let mut watches = Vec::new();
     for _ in 0..LIMIT {
         let request = v1::WatchTreeHeadsRequest {
@@ -516,6 +521,7 @@ async fn a_call_on_a_connection_too_many_is_put_off_at_once() {
         watches.push(server.reader().watch_tree_heads(request).await.unwrap());
     }
     tokio::time::sleep(Duration::from_millis(1_200)).await;
+    is_counted(0);
     let refused = server
         .submitter()
         .submit(submission(event("one", "one")))
@@ -529,6 +535,7 @@ async fn a_call_on_a_connection_too_many_is_put_off_at_once() {
         told.status(),
         tonic_health::pb::health_check_response::ServingStatus::Serving
     );
+    is_counted(2);
     // It waits for nobody: one who leaves makes room.
     watches.pop();
     loop {

@@ -50,6 +50,7 @@ use tracing::{debug, warn};
 use crate::{
     access::{Certificate, CertificateError, PeerCertificate},
     http,
+    metrics::Metrics,
 };
 
 /// Connections at a time, those included that have yet to say what they want.
@@ -128,6 +129,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
+    metrics: Metrics,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let door = Door {
@@ -135,6 +137,7 @@ pub(crate) async fn serve(
         put_off: Seats::new(MAX_PUT_OFF, Duration::ZERO),
         server: Arc::new(Server::new(tls, router, stopping.clone())),
         inside: Handle::current(),
+        metrics,
     };
     let seats = door.seats.clone();
     let listener = listener.into_std()?;
@@ -159,6 +162,7 @@ struct Door {
     server: Arc<Server>,
     /// Where requests are answered.
     inside: Handle,
+    metrics: Metrics,
 }
 
 impl Door {
@@ -221,7 +225,10 @@ impl Door {
                     server.seated(stream, seat, Service::All).await;
                 }
             });
-        } else if let Some(seat) = self.put_off.take() {
+            return;
+        }
+        self.metrics.count_put_off();
+        if let Some(seat) = self.put_off.take() {
             task::spawn(server.seated(stream, seat, Service::Health));
         } else {
             // Never for long: all of those are on their way out. Meanwhile others wait with the system, not in our memory.

@@ -81,6 +81,7 @@ pub(crate) struct Metrics {
     entries: Family<LogLabel, UnsignedGauge>,
     published_entries: Family<LogLabel, UnsignedGauge>,
     published_time: Family<LogLabel, UnsignedGauge>,
+    connections_put_off: Counter,
 }
 
 impl Metrics {
@@ -99,6 +100,11 @@ impl Metrics {
     /// Counts a request to a configured source that was refused.
     pub(crate) fn source_refused(&self, source: &SourceId) {
         self.source_refused.get_or_create(&source_label(source)).inc();
+    }
+
+    /// Counts a connection that came when all were taken.
+    pub(crate) fn count_put_off(&self) {
+        self.connections_put_off.inc();
     }
 
     fn registry(&self) -> Registry {
@@ -130,6 +136,11 @@ impl Metrics {
             "When the newest published head was signed, since 1970",
             Unit::Seconds,
             self.published_time.clone(),
+        );
+        registry.register(
+            "connections_put_off",
+            "Connections that came when all were taken, and were told health at most",
+            self.connections_put_off.clone(),
         );
         registry
     }

@@ -228,10 +228,10 @@ async fn serve(
             async { request }
         }));
     let deliveries = Deliveries::default();
-    let router = http::add_to(grpc, &arguments.data, logs, metrics, deliveries.clone())?;
+    let router = http::add_to(grpc, &arguments.data, logs, metrics.clone(), deliveries.clone())?;
     let router = access.guard(router);
     local::serve(&arguments.data, deliveries);
-    let serving = task::spawn(connections::serve(listener, tls, router, stopping));
+    let serving = task::spawn(connections::serve(listener, tls, router, metrics, stopping));
     println!("listening on {address}");
 
     stop_signal.await;
@@ -272,7 +272,13 @@ async fn serve_metrics(
         .with_context(|| format!("can't serve metrics at {address}"))?;
     info!(address = %listener.local_addr()?, "serving metrics");
     let router = metrics.router(logs.clone());
-    task::spawn(connections::serve(listener, None, router, stopping.clone()));
+    task::spawn(connections::serve(
+        listener,
+        None,
+        router,
+        metrics.clone(),
+        stopping.clone(),
+    ));
     Ok(())
 }
 

@@ -291,9 +291,7 @@ async fn start() -> (Data, Port, Vec<(&'static str, &'static [&'static str], Str
     });
     let hook = Hook::add(&data, "github", "github", &[]);
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
-    let errors = server.errors();
-    let metrics = errors.split("address=").nth(1).unwrap();
-    let metrics = metrics.split_whitespace().next().unwrap().parse().unwrap();
+    let metrics = server.metrics_address();
     let port = Port {
         server,
         metrics,

@@ -209,15 +209,7 @@ fn deliveries_are_counted_by_what_became_of_them() {
     let (data, _log) = Data::with_main_log();
     let hook = Hook::add(&data, "github", "github", &[]);
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
-    let errors = server.errors();
-    let address = errors
-        .split("address=")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
-    let address = address.parse().unwrap();
+    let address = server.metrics_address();
     for _ in 0..2 {
         hook.deliver(server.address(), "push", "d1", b"{}");
     }
