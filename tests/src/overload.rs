@@ -1,0 +1,456 @@
+//! More than a server can take, and what comes with it: floods, slow readers and writers, giant batches, churn, silence.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use counterfoil_proto::v1::{
+    self, Reason, Refused, SubmitBatchRequest, SubmitStreamRequest, submit_result::Outcome,
+    submit_service_client::SubmitServiceClient,
+};
+use hdrhistogram::Histogram;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::{Semaphore, mpsc},
+    task::{self, JoinSet},
+    time::{sleep, timeout},
+};
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::{Connection, Server, event, submission};
+
+const PAYLOAD_BYTES: usize = 1_024;
+/// Nothing that is waited for at the end of a phase takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who comes, each on a connection of its own.
+#[derive(Clone, Copy)]
+pub struct Crowd {
+    /// How often the usual load: four connections of single calls, one of batches, one stream, all closed loops.
+    pub usual: u32,
+    /// Batches as large as they may be, sent again at once when they are refused.
+    pub giants: u32,
+    /// Streams of which no answer is read.
+    pub unread: u32,
+    /// A connection for each request, twice a second.
+    pub churn: u32,
+    /// Requests that never end.
+    pub half: u32,
+    /// Connections on which nothing is said.
+    pub silent: u32,
+}
+
+impl Crowd {
+    /// What a server is made for.
+    pub const USUAL: Self = Self {
+        usual: 1,
+        giants: 0,
+        unread: 0,
+        churn: 0,
+        half: 0,
+        silent: 0,
+    };
+}
+
+/// What came of a phase.
+#[derive(Default)]
+pub struct Phase {
+    /// Events in calls that were sent.
+    pub offered: AtomicU64,
+    /// Events that were acknowledged.
+    pub accepted: AtomicU64,
+    /// Calls, and events of streams, that were told to come back later, in the way that is documented.
+    pub put_off: AtomicU64,
+    /// How long an acknowledgement took.
+    pub accepted_us: Latency,
+    /// How long it took to be put off.
+    pub put_off_us: Latency,
+    /// How long an answer about the server's health took.
+    pub health_us: Latency,
+    /// How often there was none.
+    pub unhealthy: AtomicU64,
+    failed: Mutex<Vec<String>>,
+    /// What was acknowledged: the number of each event and where it stands.
+    places: Mutex<Vec<(u64, u64)>>,
+    stop: AtomicBool,
+}
+
+/// How long something took, in microseconds.
+pub struct Latency(Mutex<Histogram<u64>>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self(Mutex::new(Histogram::new_with_bounds(1, 600_000_000, 3).unwrap()))
+    }
+}
+
+impl Latency {
+    fn since(&self, started: Instant) {
+        let us = u64::try_from(started.elapsed().as_micros()).unwrap();
+        self.0.lock().unwrap().saturating_record(us.max(1));
+    }
+
+    /// Such a quantile in milliseconds.
+    pub fn ms(&self, quantile: f64) -> f64 {
+        self.0.lock().unwrap().value_at_quantile(quantile) as f64 / 1e3
+    }
+}
+
+impl Phase {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Every answer that is neither an acknowledgement nor the documented way to put off, as it came.
+    pub fn failed(&self) -> Vec<String> {
+        self.failed.lock().unwrap().clone()
+    }
+
+    fn fail(&self, what: impl Into<String>) {
+        self.failed.lock().unwrap().push(what.into());
+    }
+}
+
+/// One run on one server; events are numbered throughout.
+pub struct Overload<'a> {
+    server: &'a Server,
+    next: Arc<AtomicU64>,
+}
+
+impl<'a> Overload<'a> {
+    /// Nothing happens yet.
+    pub fn of(server: &'a Server) -> Self {
+        Self {
+            server,
+            next: Arc::default(),
+        }
+    }
+
+    /// Lets a crowd in for some time. Answers under way at the end still count.
+    pub async fn phase(&self, crowd: Crowd, time: Duration) -> Phase {
+        let phase = Arc::new(Phase::default());
+        let address = self.server.address();
+        let mut tasks = JoinSet::new();
+        let sender = |channel: Channel| Sender {
+            client: SubmitServiceClient::new(channel).max_decoding_message_size(usize::MAX),
+            phase: phase.clone(),
+            next: self.next.clone(),
+        };
+        let new_sender = || sender(self.server.connection());
+        for _ in 0..4 * crowd.usual {
+            let channel = self.server.connection();
+            for _ in 0..16 {
+                tasks.spawn(sender(channel.clone()).single());
+            }
+        }
+        for _ in 0..crowd.usual {
+            tasks.spawn(new_sender().batches(256, true));
+            tasks.spawn(new_sender().stream(128));
+        }
+        for _ in 0..crowd.giants {
+            tasks.spawn(new_sender().batches(4_096, false));
+        }
+        for _ in 0..crowd.unread {
+            tasks.spawn(new_sender().unread_stream());
+        }
+        for _ in 0..crowd.churn {
+            tasks.spawn(churn(phase.clone(), address));
+        }
+        for _ in 0..crowd.half {
+            tasks.spawn(half_a_request(phase.clone(), address));
+        }
+        for _ in 0..crowd.silent {
+            tasks.spawn(silence(phase.clone(), address));
+        }
+        let asks = task::spawn_blocking({
+            let phase = phase.clone();
+            move || ask_after_health(&phase, address)
+        });
+        sleep(time).await;
+        phase.stop.store(true, Ordering::Relaxed);
+        let ended = timeout(PATIENCE, async {
+            while let Some(ended) = tasks.join_next().await {
+                ended.unwrap();
+            }
+        });
+        if ended.await.is_err() {
+            phase.fail("some calls were never answered");
+            tasks.shutdown().await;
+        }
+        asks.await.unwrap();
+        Arc::into_inner(phase).expect("nobody sends any more")
+    }
+
+    /// Sends everything that was acknowledged again: each has to be known, and in its place. Returns the first that are not.
+    pub async fn lost(&self, phase: &Phase) -> Vec<String> {
+        let mut client = self.server.submitter();
+        let mut lost = Vec::new();
+        let places = phase.places.lock().unwrap().clone();
+        for chunk in places.chunks(1_024) {
+            let request = SubmitBatchRequest {
+                log: String::new(),
+                events: chunk.iter().map(|(number, _)| numbered(*number)).collect(),
+            };
+            let answer = client.submit_batch(request).await.unwrap().into_inner();
+            for (result, (number, place)) in answer.results.into_iter().zip(chunk) {
+                let is_there = matches!(&result.outcome,
+                    Some(Outcome::Accepted(known)) if known.leaf_index == *place && known.duplicate);
+                if !is_there && lost.len() < 10 {
+                    lost.push(format!(
+                        "event {number} was acknowledged as entry {place}: {result:?}"
+                    ));
+                }
+            }
+        }
+        lost
+    }
+}
+
+struct Sender {
+    client: SubmitServiceClient<Channel>,
+    phase: Arc<Phase>,
+    next: Arc<AtomicU64>,
+}
+
+impl Sender {
+    fn numbers(&self, count: u64) -> Range<u64> {
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        first..first + count
+    }
+
+    fn acknowledge(&self, started: Instant, places: impl IntoIterator<Item = (u64, u64)>) {
+        let mut known = self.phase.places.lock().unwrap();
+        let before = known.len();
+        known.extend(places);
+        let new = (known.len() - before) as u64;
+        drop(known);
+        self.phase.accepted.fetch_add(new, Ordering::Relaxed);
+        self.phase.accepted_us.since(started);
+    }
+
+    fn put_off(&self, started: Instant) {
+        self.phase.put_off.fetch_add(1, Ordering::Relaxed);
+        self.phase.put_off_us.since(started);
+    }
+
+    /// Waits as told, if it is one who does.
+    async fn refused(&self, status: &Status, started: Instant, obeys: bool) {
+        let details = status.get_error_details();
+        let told = details.retry_info().and_then(|info| info.retry_delay);
+        match told {
+            Some(told) if status.code() == Code::ResourceExhausted && !told.is_zero() => {
+                self.put_off(started);
+                if obeys {
+                    sleep(told).await;
+                } else {
+                    task::yield_now().await;
+                }
+            }
+            _ => {
+                self.phase.fail(format!("{status:?}"));
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    async fn single(mut self) {
+        while !self.phase.is_over() {
+            let number = self.numbers(1).start;
+            self.phase.offered.fetch_add(1, Ordering::Relaxed);
+            let started = Instant::now();
+            match self.client.submit(submission(numbered(number))).await {
+                Ok(answer) => {
+                    let receipt = answer.into_inner().receipt.unwrap();
+                    self.acknowledge(started, [(number, receipt.leaf_index)]);
+                }
+                Err(status) => self.refused(&status, started, true).await,
+            }
+        }
+    }
+
+    async fn batches(mut self, size: u64, obeys: bool) {
+        let mut numbers = self.numbers(size);
+        let mut events: Vec<_> = numbers.clone().map(numbered).collect();
+        while !self.phase.is_over() {
+            self.phase.offered.fetch_add(size, Ordering::Relaxed);
+            let request = SubmitBatchRequest {
+                log: String::new(),
+                // Payloads are shared, not copied.
+                events: events.clone(),
+            };
+            let started = Instant::now();
+            match self.client.submit_batch(request).await {
+                Ok(answer) => {
+                    let places = answer
+                        .into_inner()
+                        .results
+                        .into_iter()
+                        .map(|result| match result.outcome {
+                            Some(Outcome::Accepted(accepted)) => accepted.leaf_index,
+                            other => panic!("one of a batch was refused: {other:?}"),
+                        });
+                    self.acknowledge(started, numbers.zip(places));
+                    numbers = self.numbers(size);
+                    events = numbers.clone().map(numbered).collect();
+                }
+                Err(status) => self.refused(&status, started, obeys).await,
+            }
+        }
+    }
+
+    /// A stream with so many events under way.
+    async fn stream(mut self, under_way: usize) {
+        while !self.phase.is_over() {
+            let (send, requests) = mpsc::channel(under_way);
+            let (phase, next) = (self.phase.clone(), self.next.clone());
+            let sent = Arc::new(Mutex::new(HashMap::new()));
+            let sends = sent.clone();
+            let room = Arc::new(Semaphore::new(under_way));
+            let places = room.clone();
+            let sending = task::spawn(async move {
+                while !phase.is_over() {
+                    let Ok(place) = places.acquire().await else { return };
+                    place.forget();
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    phase.offered.fetch_add(1, Ordering::Relaxed);
+                    sends.lock().unwrap().insert(number, Instant::now());
+                    if send.send(stream_request(number)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+            match self.client.submit_stream(requests).await {
+                Ok(answers) => self.answers(answers.into_inner(), &room, &sent).await,
+                Err(status) => self.refused(&status, Instant::now(), true).await,
+            }
+            room.close();
+            sending.abort();
+            // It holds the phase.
+            let _ = sending.await;
+        }
+    }
+
+    async fn answers(
+        &self,
+        mut answers: tonic::Streaming<v1::SubmitStreamResponse>,
+        room: &Semaphore,
+        sent: &Mutex<HashMap<u64, Instant>>,
+    ) {
+        loop {
+            let results = match answers.message().await {
+                Ok(Some(answer)) => answer.results,
+                Ok(None) => return,
+                Err(status) => return self.refused(&status, Instant::now(), true).await,
+            };
+            for result in results {
+                room.add_permits(1);
+                let started = sent.lock().unwrap().remove(&result.sequence).unwrap();
+                match result.outcome {
+                    Some(Outcome::Accepted(accepted)) => {
+                        self.acknowledge(started, [(result.sequence, accepted.leaf_index)]);
+                    }
+                    Some(Outcome::Refused(Refused { reason, .. })) if reason == Reason::QueueFull as i32 => {
+                        self.put_off(started);
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    other => self.phase.fail(format!("{other:?}")),
+                }
+            }
+        }
+    }
+
+    async fn unread_stream(mut self) {
+        let phase = self.phase.clone();
+        let next = self.next.clone();
+        let requests =
+            futures_util::stream::repeat_with(move || stream_request(next.fetch_add(1, Ordering::Relaxed)));
+        let _unread = self.client.submit_stream(requests).await;
+        while !phase.is_over() {
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+async fn churn(phase: Arc<Phase>, address: SocketAddr) {
+    while !phase.is_over() {
+        if let Ok(mut stream) = TcpStream::connect(address).await {
+            let request = b"GET /logs/main/checkpoint HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(request).await;
+            let _ = timeout(Duration::from_secs(5), stream.read(&mut [0; 512])).await;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn half_a_request(phase: Arc<Phase>, address: SocketAddr) {
+    while !phase.is_over() {
+        if let Ok(mut stream) = TcpStream::connect(address).await {
+            for piece in [
+                "POST /logs/main/events HTTP/1.1\r\nhost: a\r\ncontent-",
+                "length: 1000\r\n\r\n{\"id\":",
+            ] {
+                let _ = stream.write_all(piece.as_bytes()).await;
+                sleep(Duration::from_millis(500)).await;
+            }
+            // Until it is closed, or the phase ends.
+            while !phase.is_over() && stream.write_all(b" ").await.is_ok() {
+                sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+async fn silence(phase: Arc<Phase>, address: SocketAddr) {
+    while !phase.is_over() {
+        if let Ok(mut stream) = TcpStream::connect(address).await {
+            let _ = timeout(Duration::from_secs(1), stream.read(&mut [0])).await;
+        }
+    }
+}
+
+/// As whatever restarts a server that does not answer: ten times a second, each on a connection of its own.
+fn ask_after_health(phase: &Phase, address: SocketAddr) {
+    while !phase.is_over() {
+        let started = Instant::now();
+        let answer =
+            Connection::try_to(address).and_then(|mut connection| connection.try_send("GET", "/health", b""));
+        match answer {
+            Ok(answer) if answer.status == 200 => phase.health_us.since(started),
+            _ => {
+                phase.unhealthy.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn stream_request(number: u64) -> SubmitStreamRequest {
+    SubmitStreamRequest {
+        log: String::new(),
+        sequence: number,
+        event: Some(numbered(number)),
+    }
+}
+
+fn numbered(number: u64) -> v1::Event {
+    let mut digits = String::with_capacity(PAYLOAD_BYTES);
+    let mut random = fastrand::Rng::with_seed(number);
+    while digits.len() < PAYLOAD_BYTES / 2 {
+        digits.push_str(&format!("{:016x}", random.u64(..)));
+    }
+    // As much as compresses well, as much as does not.
+    let data = format!("{digits:<PAYLOAD_BYTES$}");
+    event(format!("{number}"), Bytes::from(data))
+}
