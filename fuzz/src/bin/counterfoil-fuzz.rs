@@ -146,7 +146,8 @@ fn fuzz(target: &'static Target, options: &Options) -> Result<Outcome> {
                 .flatten()
                 .filter(|path| path.is_dir()),
         )
-        .arg(format!("-dict={}", words.display()))
+        // A dictionary without words is an error to libFuzzer.
+        .args((words.metadata()?.len() > 0).then(|| format!("-dict={}", words.display())))
         .arg(format!("-artifact_prefix={}/", broken.display()))
         .arg(format!("-max_total_time={}", options.seconds))
         .arg(format!("-max_len={}", target.max_bytes))
