@@ -1,8 +1,8 @@
 //! How RocksDB is set up, and why.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType,
-    DBRecoveryMode, LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompactionStyle,
+    DBCompressionType, DBRecoveryMode, LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
 use crate::keys::Family;
@@ -113,6 +113,7 @@ impl StoreOptions {
             Family::Tiles => options.set_compression_type(DBCompressionType::None),
             // Random keys: every level down is a rewrite, so few levels; most lookups are for what is not there.
             Family::EventIds | Family::LeafHashes => {
+                divide_index_and_filter(&mut table);
                 table.set_bloom_filter(10.0, false);
                 table.set_optimize_filters_for_memory(true);
                 options.set_compression_type(DBCompressionType::None);
@@ -124,6 +125,7 @@ impl StoreOptions {
             }
             // As random, but read by scans, and a value that is common repeats its hash, which zstd takes out again.
             Family::Attributes => {
+                divide_index_and_filter(&mut table);
                 options.set_compression_type(DBCompressionType::Lz4);
                 options.set_bottommost_compression_type(DBCompressionType::Zstd);
                 options.set_write_buffer_size(INDEX_BUFFER_BYTES);
@@ -135,4 +137,13 @@ impl StoreOptions {
         options.set_block_based_table_factory(&table);
         options
     }
+}
+
+/// A table of all keys has an index and a filter of many megabytes. Read whole, they push each other out of a cache that is
+/// smaller, and then every lookup reads megabytes; in parts, it reads the few kilobytes that it needs.
+fn divide_index_and_filter(table: &mut BlockBasedOptions) {
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 * 1024);
+    table.set_pin_top_level_index_and_filter(true);
 }

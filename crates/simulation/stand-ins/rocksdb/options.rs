@@ -90,9 +90,17 @@ ignored!(BlockBasedOptions {
     set_cache_index_and_filter_blocks(bool);
     set_checksum_type(ChecksumType);
     set_format_version(i32);
+    set_index_type(BlockBasedIndexType);
+    set_metadata_block_size(usize);
     set_optimize_filters_for_memory(bool);
+    set_partition_filters(bool);
     set_pin_l0_filter_and_index_blocks_in_cache(bool);
+    set_pin_top_level_index_and_filter(bool);
 });
+
+pub enum BlockBasedIndexType {
+    TwoLevelIndexSearch,
+}
 
 #[derive(Default)]
 pub struct UniversalCompactOptions(());
