@@ -79,9 +79,9 @@ const CLIENT_SECONDS: u64 = 30;
 const REST: Duration = Duration::from_secs(4);
 /// How long a server may take to come to rest: threads that ran once are kept for 10 s.
 const UNTIL_REST: Duration = Duration::from_secs(40);
-/// The runtime keeps a thread for 10 s after it was last needed, and the server's own upkeep needs one a few times a second, now
-/// this and now that: so many more may be left.
-const IDLE_THREADS: usize = 24;
+/// Threads that wait for the disk, at most. The runtime keeps one for 10 s after it was last needed, and the server's own upkeep
+/// needs one a few times a second, now this and now that: all may be left.
+const IDLE_THREADS: usize = 32;
 /// The database keeps so many tables open, and a few files beside them.
 const DATABASE_FILES: usize = 1_024 + 32;
 

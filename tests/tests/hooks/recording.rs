@@ -241,9 +241,10 @@ fn a_bench_delivers_what_it_says() {
                 "--rate",
                 "50",
             ])
+            // One for each delivery, so that none waits for another's answer.
             .args([
                 "--connections",
-                "4",
+                "50",
                 "--json",
                 "--server",
                 &format!("http://{}", server.address()),
