@@ -32,23 +32,26 @@ pub(crate) fn draw(figures: &Figures, directory: &Path) -> Result<Vec<PathBuf>> 
             "latency-against-load.svg",
             "Latency of verified receipts by events a second (open loop)",
             ("events/s", "ms"),
+            // Where no line goes.
+            SeriesLabelPosition::UpperLeft,
             latency(&figures.loads),
         ),
         (
             "rates-by-size.svg",
             "Rates by leaves in the log",
             ("leaves", "a second"),
+            SeriesLabelPosition::LowerLeft,
             rates(figures),
         ),
     ];
     let mut drawn = Vec::new();
-    for (name, title, axes, lines) in plots {
+    for (name, title, axes, labels, lines) in plots {
         if lines.is_empty() {
             continue;
         }
         let path = directory.join(name);
         let area = SVGBackend::new(&path, SIZE).into_drawing_area();
-        plot(&area, title, axes, &lines).map_err(|problem| anyhow!("drawing {name}: {problem}"))?;
+        plot(&area, title, axes, labels, &lines).map_err(|problem| anyhow!("drawing {name}: {problem}"))?;
         drop(area);
         drawn.push(path);
     }
@@ -91,6 +94,7 @@ fn plot(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     title: &str,
     (x_name, y_name): (&str, &str),
+    labels: SeriesLabelPosition,
     lines: &[Line],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let span = |of: fn(&(f64, f64)) -> f64| {
@@ -137,7 +141,7 @@ fn plot(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(labels)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.2))
         .label_font(FONT)
