@@ -5,10 +5,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore},
+    task::{unconstrained, yield_now},
+};
 
 /// The seats of a server.
 pub struct Seats {
@@ -43,21 +47,27 @@ impl Seats {
     /// A seat for a new connection: a free one, or that of the connection that has been silent longest, as soon as it has left.
     /// `None` if all are taken by connections that are being served, or were a moment ago.
     pub fn take(self: &Arc<Self>) -> Option<impl Future<Output = Seat> + Send + use<>> {
-        let free = self.free.clone().try_acquire_owned().ok();
-        let any = free.is_some() || self.make_room();
+        let mut place = Box::pin(unconstrained(self.free.clone().acquire_owned()));
+        // Stands in the line from now on: a seat that is given back before the caller waits for it is still not for whoever
+        // comes after.
+        let free = match place.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(place) => Some(place),
+            Poll::Pending if self.make_room() => None,
+            Poll::Pending => return None,
+        };
         let seats = self.clone();
-        any.then_some(async move {
-            match free {
-                Some(place) => seats.seat(place),
-                None => seats.wait().await,
-            }
+        Some(async move {
+            let place = match free {
+                Some(place) => place,
+                None => place.await,
+            };
+            seats.seat(place)
         })
     }
 
     /// The next seat that is free.
     pub async fn wait(self: &Arc<Self>) -> Seat {
-        let place = self.free.clone().acquire_owned().await;
-        self.seat(place.expect("the semaphore is never closed"))
+        self.seat(self.free.clone().acquire_owned().await)
     }
 
     /// How many are free.
@@ -72,13 +82,18 @@ impl Seats {
         }
     }
 
-    fn seat(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Seat {
+    fn seat(self: &Arc<Self>, place: Result<OwnedSemaphorePermit, AcquireError>) -> Seat {
+        let place = place.expect("the semaphore is never closed");
         let leave = Arc::new(Notify::new());
         let number = self.waiting().add(&leave);
         Seat(Arc::new(Inner {
             seats: Arc::clone(self),
             leave,
-            requests: Mutex::new(Requests { open: 0, number }),
+            requests: Mutex::new(Requests {
+                open: 0,
+                number,
+                asked: false,
+            }),
             _place: place,
         }))
     }
@@ -126,20 +141,36 @@ struct Requests {
     open: usize,
     /// The connection's number since it began to wait.
     number: u64,
+    /// It was asked to leave when they came.
+    asked: bool,
 }
 
 impl Seat {
-    /// Ends when the connection has to make room.
+    /// Ends when the connection has to make room. For requests to be noticed that have arrived but were not read, the task that
+    /// waits for this has to read the connection too, and to do so first.
     pub async fn asked_to_leave(&self) {
-        self.0.leave.notified().await;
+        loop {
+            self.0.leave.notified().await;
+            // tokio looks at what has arrived.
+            yield_now().await;
+            let mut requests = self.0.requests();
+            if requests.open == 0 {
+                return;
+            }
+            // It is not silent any more: somebody else goes, or else it does once it has answered.
+            requests.asked = !self.0.seats.make_room();
+        }
     }
 
     /// A request has arrived, and the client waits for us: until the last guard is dropped nobody asks this connection to
     /// leave.
     pub fn serve(&self) -> Serving {
         let mut requests = self.0.requests();
+        if requests.open == 0 {
+            let waited = self.0.seats.waiting().seats.remove(&requests.number);
+            requests.asked = waited.is_none();
+        }
         requests.open += 1;
-        self.0.seats.waiting().seats.remove(&requests.number);
         Serving(self.clone())
     }
 }
@@ -165,7 +196,9 @@ impl Drop for Serving {
         let seat = &self.0.0;
         let mut requests = seat.requests();
         requests.open -= 1;
-        if requests.open == 0 {
+        if requests.open == 0 && requests.asked {
+            seat.leave.notify_one();
+        } else if requests.open == 0 {
             requests.number = seat.seats.waiting().add(&seat.leave);
         }
     }
@@ -173,10 +206,7 @@ impl Drop for Serving {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        pin::pin,
-        task::{Context, Poll, Waker},
-    };
+    use std::pin::pin;
 
     use super::*;
 
@@ -189,7 +219,9 @@ mod tests {
     }
 
     fn has_to_leave(seat: &Seat) -> bool {
-        now(seat.asked_to_leave()).is_some()
+        let mut leaves = pin!(seat.asked_to_leave());
+        // Looks once more after it was told.
+        now(leaves.as_mut()).or_else(|| now(leaves)).is_some()
     }
 
     fn taken(seats: &Arc<Seats>) -> Seat {
@@ -248,6 +280,57 @@ mod tests {
         assert!(now(seats.wait()).is_none());
         drop(only);
         assert!(now(seats.wait()).is_some());
+    }
+
+    /// A request that arrived before its connection left is answered: another goes, or else this one after the answer.
+    #[test]
+    fn whoever_asks_after_all_is_answered_first() {
+        let seats = Seats::new(2, Duration::ZERO);
+        let [first, second] = [(); 2].map(|()| taken(&seats));
+        let next = seats.take().unwrap();
+        let serving = first.serve();
+        assert!(!has_to_leave(&second) && !has_to_leave(&first));
+        assert!(has_to_leave(&second));
+        drop(second);
+        let next = now(next).unwrap();
+        let _serving = next.serve();
+
+        drop(serving);
+        let last = pin!(seats.take().unwrap());
+        let (one, other) = (first.serve(), first.serve());
+        drop(one);
+        assert!(!has_to_leave(&first));
+        drop(other);
+        assert!(has_to_leave(&first));
+        drop(first);
+        assert!(now(last).is_some());
+    }
+
+    /// Whoever was promised a seat need not hurry to it.
+    #[test]
+    fn a_seat_that_was_made_room_for_is_not_the_next_comers() {
+        let seats = Seats::new(2, Duration::ZERO);
+        let [first, second] = [(); 2].map(|()| taken(&seats));
+        let promised = seats.take().unwrap();
+        assert!(has_to_leave(&first));
+        drop(first);
+        let next = seats.take().unwrap();
+        assert!(has_to_leave(&second));
+        let _seat = now(promised).unwrap();
+        let mut next = pin!(next);
+        assert!(now(next.as_mut()).is_none());
+        drop(second);
+        assert!(now(next).is_some());
+    }
+
+    /// However many a task shows in without a pause, for which tokio would have it yield.
+    #[tokio::test]
+    async fn a_free_seat_is_had_at_once() {
+        let seats = Seats::new(1000, Duration::from_secs(3600));
+        let all: Vec<_> = (0..1000).map(|_| taken(&seats)).collect();
+        assert!(seats.take().is_none());
+        drop(all);
+        assert_eq!(seats.free(), 1000);
     }
 
     #[tokio::test]

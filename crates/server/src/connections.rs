@@ -296,6 +296,8 @@ impl Server {
     async fn seated(self: Arc<Self>, stream: TcpStream, seat: impl Future<Output = Seat>, service: Service) {
         let seat = seat.await;
         tokio::select! {
+            // What was asked is seen before the connection goes.
+            biased;
             () = self.converse(stream, seat.clone(), service) => {}
             () = seat.asked_to_leave() => debug!("a silent connection made room for another"),
         }
