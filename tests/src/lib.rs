@@ -37,7 +37,7 @@ pub use http::{HttpResponse, http_get, http_over, http_post, http_request};
 pub use issuer::{Document, Issuer, JwtKey, hs256_token, now_unix_s, signed};
 pub use load::{Acknowledged, Delivered, Delivery, Load, Notes, Shown};
 pub use memory_log::{MemoryLog, add_checkpoint};
-pub use overload::{Crowd, Overload, Phase};
+pub use overload::{Crowd, Health, Overload, Phase};
 pub use process::{Refused, counterfoil, counterfoild, example, programs};
 pub use promises::Promises;
 pub use server::Server;

@@ -76,14 +76,38 @@ pub struct Phase {
     pub accepted_us: Latency,
     /// How long it took to be put off.
     pub put_off_us: Latency,
-    /// How long an answer about the server's health took.
-    pub health_us: Latency,
-    /// How often there was none.
-    pub unhealthy: AtomicU64,
+    /// What the server told of its health where everybody comes.
+    pub health: Health,
+    /// The same where it tells its metrics.
+    pub probe: Health,
     failed: Mutex<Vec<String>>,
     /// What was acknowledged: the number of each event and where it stands.
     places: Mutex<Vec<(u64, u64)>>,
     stop: AtomicBool,
+}
+
+/// What whoever asks for it was told of a server's health.
+#[derive(Default)]
+pub struct Health {
+    /// How long an answer took.
+    pub answered_us: Latency,
+    /// How often there was none, or none that it is well.
+    pub unanswered: AtomicU64,
+}
+
+impl Health {
+    /// As whatever restarts a server that does not answer: ten times a second, each time on a connection of its own.
+    fn ask(&self, address: SocketAddr) {
+        let started = Instant::now();
+        let answer =
+            Connection::try_to(address).and_then(|mut connection| connection.try_send("GET", "/health", b""));
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            self.answered_us.since(started);
+        } else {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// How long something took, in microseconds.
@@ -129,7 +153,7 @@ pub struct Overload<'a> {
 }
 
 impl<'a> Overload<'a> {
-    /// Nothing happens yet.
+    /// Nothing happens yet. The server has to serve metrics.
     pub fn of(server: &'a Server) -> Self {
         Self {
             server,
@@ -173,10 +197,18 @@ impl<'a> Overload<'a> {
         for _ in 0..crowd.silent {
             tasks.spawn(silence(phase.clone(), address));
         }
-        let asks = task::spawn_blocking({
+        let asks = |health: fn(&Phase) -> &Health, address| {
             let phase = phase.clone();
-            move || ask_after_health(&phase, address)
-        });
+            task::spawn_blocking(move || {
+                while !phase.is_over() {
+                    health(&phase).ask(address);
+                }
+            })
+        };
+        let asks = [
+            asks(|phase| &phase.health, address),
+            asks(|phase| &phase.probe, self.server.metrics_address()),
+        ];
         sleep(time).await;
         phase.stop.store(true, Ordering::Relaxed);
         let ended = timeout(PATIENCE, async {
@@ -188,7 +220,9 @@ impl<'a> Overload<'a> {
             phase.fail("some calls were never answered");
             tasks.shutdown().await;
         }
-        asks.await.unwrap();
+        for asks in asks {
+            asks.await.unwrap();
+        }
         Arc::into_inner(phase).expect("nobody sends any more")
     }
 
@@ -417,22 +451,6 @@ async fn silence(phase: Arc<Phase>, address: SocketAddr) {
         if let Ok(mut stream) = TcpStream::connect(address).await {
             let _ = timeout(Duration::from_secs(1), stream.read(&mut [0])).await;
         }
-    }
-}
-
-/// As whatever restarts a server that does not answer: ten times a second, each on a connection of its own.
-fn ask_after_health(phase: &Phase, address: SocketAddr) {
-    while !phase.is_over() {
-        let started = Instant::now();
-        let answer =
-            Connection::try_to(address).and_then(|mut connection| connection.try_send("GET", "/health", b""));
-        match answer {
-            Ok(answer) if answer.status == 200 => phase.health_us.since(started),
-            _ => {
-                phase.unhealthy.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        thread::sleep(Duration::from_millis(100));
     }
 }
 

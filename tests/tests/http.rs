@@ -543,3 +543,29 @@ async fn a_connection_too_many_is_put_off_at_once() {
     drop(watches);
     server.stop();
 }
+
+/// Those who are put off and say nothing keep nobody waiting for longer than a moment, however many they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_silence_is_passed_through() {
+    const LIMIT: usize = 1024;
+    let (data, log) = Data::with_main_log();
+    let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
+    let mut watches = Vec::new();
+    for _ in 0..LIMIT {
+        let request = v1::WatchTreeHeadsRequest {
+            log: log.name.clone(),
+            known_tree_size: 0,
+        };
+        watches.push(server.reader().watch_tree_heads(request).await.unwrap());
+    }
+    let mut flood: Vec<_> = (0..4_500).map(|_| Connection::to(server.address())).collect();
+    for address in [server.address(), server.metrics_address()] {
+        let answer = Connection::to(address).send("GET", "/health", "");
+        assert_eq!((answer.status, &*answer.body), (200, "ok\n"));
+    }
+    // Whoever is not among the last was shown out, long before the two seconds that each might have stayed for an answer.
+    drop(flood.split_off(1_000));
+    assert!(flood.iter_mut().all(Connection::is_closed));
+    drop(watches);
+    server.stop();
+}

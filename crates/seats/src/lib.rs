@@ -10,9 +10,13 @@ use std::{
 };
 
 use tokio::{
-    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::{unconstrained, yield_now},
+    time::sleep,
 };
+
+/// Until it is looked again whether a seat can be had.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The seats of a server.
 pub struct Seats {
@@ -61,13 +65,18 @@ impl Seats {
                 Some(place) => place,
                 None => place.await,
             };
-            seats.seat(place)
+            seats.seat(place.expect("the semaphore is never closed"))
         })
     }
 
-    /// The next seat that is free.
+    /// A seat as soon as one can be had: at the latest when a connection has been silent for long enough.
     pub async fn wait(self: &Arc<Self>) -> Seat {
-        self.seat(self.free.clone().acquire_owned().await)
+        loop {
+            if let Some(seat) = self.take() {
+                return seat.await;
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// How many are free.
@@ -82,8 +91,7 @@ impl Seats {
         }
     }
 
-    fn seat(self: &Arc<Self>, place: Result<OwnedSemaphorePermit, AcquireError>) -> Seat {
-        let place = place.expect("the semaphore is never closed");
+    fn seat(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Seat {
         let leave = Arc::new(Notify::new());
         let number = self.waiting().add(&leave);
         Seat(Arc::new(Inner {
@@ -277,9 +285,8 @@ mod tests {
         drop(only.serve());
         assert!(seats.take().is_none());
         assert!(!has_to_leave(&only));
-        assert!(now(seats.wait()).is_none());
         drop(only);
-        assert!(now(seats.wait()).is_some());
+        assert!(now(seats.take().unwrap()).is_some());
     }
 
     /// A request that arrived before its connection left is answered: another goes, or else this one after the answer.
@@ -331,6 +338,22 @@ mod tests {
         assert!(seats.take().is_none());
         drop(all);
         assert_eq!(seats.free(), 1000);
+    }
+
+    /// Nobody who is silent keeps another waiting for longer than that is allowed.
+    #[tokio::test]
+    async fn whoever_waits_has_the_seat_of_who_falls_silent() {
+        let seats = Seats::new(1, Duration::from_millis(20));
+        let only = taken(&seats);
+        let leaves = tokio::spawn(async move {
+            let serving = only.serve();
+            sleep(Duration::from_millis(10)).await;
+            drop(serving);
+            only.asked_to_leave().await;
+        });
+        yield_now().await;
+        seats.wait().await;
+        leaves.await.unwrap();
     }
 
     #[tokio::test]

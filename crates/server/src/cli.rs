@@ -169,7 +169,7 @@ pub(crate) struct Serve {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
     pub(crate) listen: SocketAddr,
-    /// Serve metrics at this address, plain HTTP, GET /metrics. Keep it on loopback or a private network
+    /// Serve GET /metrics at this address, and GET /health, in plain HTTP. Keep it on loopback or a private network
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// The server's certificate chain (PEM); turns TLS on

@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     future::ready,
     io::{self, ErrorKind},
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -29,7 +30,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime::{self, Handle},
     sync::{oneshot, watch},
     task,
@@ -58,9 +59,12 @@ const MAX_CONNECTIONS: u32 = 1024;
 /// When all are taken, one that nothing was asked on for so long makes room for the next.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Connections beyond those, on which only health is told, and all else put off.
-const MAX_PUT_OFF: u32 = 64;
+const MAX_PUT_OFF: u32 = 128;
 /// How long such a connection may ask.
 const PUT_OFF_TIME: Duration = Duration::from_secs(2);
+/// When there are so many of them too, one that nothing was asked on for so long makes room. It bounds how many come a second,
+/// and so what a flood of connections can take from those that are served.
+const PUT_OFF_SILENCE: Duration = Duration::from_millis(50);
 /// For TLS to be agreed on, or for the first bytes of a connection without it.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
 /// For the head of an HTTP/1.1 request, and so for the pause before it too.
@@ -77,6 +81,8 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A peer that does not answer a ping for so long is gone.
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
+/// Connections that wait with the system to be accepted. Who finds that full tries again after a second, then three.
+const BACKLOG: u32 = 4096;
 /// Until accepting is tried again after it failed: most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -121,6 +127,22 @@ pub(crate) fn tls_acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Listens at an address.
+///
+/// # Errors
+/// If the system does not let us.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A server that was stopped a moment ago does not keep its successor from the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves until told to stop; then accepts nothing more, and returns when what is under way has ended.
 ///
 /// # Errors
@@ -134,7 +156,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let door = Door {
         seats: Seats::new(MAX_CONNECTIONS, SILENCE),
-        put_off: Seats::new(MAX_PUT_OFF, Duration::ZERO),
+        put_off: Seats::new(MAX_PUT_OFF, PUT_OFF_SILENCE),
         server: Arc::new(Server::new(tls, router, stopping.clone())),
         inside: Handle::current(),
         metrics,
@@ -228,13 +250,9 @@ impl Door {
             return;
         }
         self.metrics.count_put_off();
-        if let Some(seat) = self.put_off.take() {
-            task::spawn(server.seated(stream, seat, Service::Health));
-        } else {
-            // Never for long: all of those are on their way out. Meanwhile others wait with the system, not in our memory.
-            let seat = self.put_off.wait().await;
-            task::spawn(server.seated(stream, ready(seat), Service::Health));
-        }
+        // Meanwhile others wait with the system, not in our memory.
+        let seat = self.put_off.wait().await;
+        task::spawn(server.seated(stream, ready(seat), Service::Health));
     }
 }
 

@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::grpc::Logs;
+use crate::{grpc::Logs, http};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -160,7 +160,7 @@ impl Metrics {
         }
     }
 
-    /// `GET /metrics`, and nothing else.
+    /// `GET /metrics`, and `GET /health` for who would not ask where the world does.
     pub(crate) fn router(&self, logs: Logs) -> Router {
         let registry = Arc::new(self.registry());
         let metrics = self.clone();
@@ -172,7 +172,7 @@ impl Metrics {
             encode(&mut text, &registry).expect("a String takes all that is written");
             ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], text)
         };
-        Router::new().route("/metrics", get(answer))
+        http::health().route("/metrics", get(answer))
     }
 }
 

@@ -19,7 +19,6 @@ use counterfoil_proto::{
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -186,8 +185,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
     let access = Access::start(settings, &arguments.data, &logs).await?;
-    let listener = TcpListener::bind(arguments.listen)
-        .await
+    let listener = connections::listen(arguments.listen)
         .with_context(|| format!("can't listen on {}", arguments.listen))?;
     let address = listener
         .local_addr()
@@ -267,9 +265,8 @@ async fn serve_metrics(
     let Some(address) = arguments.metrics_listen else {
         return Ok(());
     };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("can't serve metrics at {address}"))?;
+    let listener =
+        connections::listen(address).with_context(|| format!("can't serve metrics at {address}"))?;
     info!(address = %listener.local_addr()?, "serving metrics");
     let router = metrics.router(logs.clone());
     task::spawn(connections::serve(

@@ -188,11 +188,7 @@ impl Connections {
                     // Answers are one small write each. A connection that is gone already shows at its first read.
                     let _ = stream.set_nodelay(true);
                     debug!(%peer, "connected");
-                    let seat = match self.seats.take() {
-                        Some(seat) => seat.await,
-                        None => self.seats.wait().await,
-                    };
-                    self.spawn(stream, seat);
+                    self.spawn(stream, self.seats.wait().await);
                 }
                 Err(error) => {
                     warn!(%error, "can't accept a connection");
@@ -216,6 +212,8 @@ impl Connections {
                 }
             };
             tokio::select! {
+                // What was asked is seen before the connection goes.
+                biased;
                 () = talk => {}
                 () = seat.asked_to_leave() => debug!("silent for longest, closed for another"),
             }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod figures;
+mod fill;
 mod plots;
 mod subject;
 
@@ -246,13 +247,12 @@ fn webhooks(options: &Options, bodies: &Path, figures: &mut Figures) -> Result<(
     Ok(())
 }
 
-/// One log that grows; at each size it is asked, closed, opened, checked and followed.
+/// One log that grows; at each size it is opened, closed, asked, added to, followed and checked.
 fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
     let mut subject = Subject::new();
     for &leaves in &options.leaves {
         subject.fill(leaves)?;
         let at = |what: &str| format!("{what}, {leaves} leaves");
-        figures.add(&at("memory at most"), "MiB", subject.peak_memory_mib());
         for _ in 0..options.rounds {
             let killed = subject.restart_after_kill();
             figures.add(&at("open after SIGKILL"), "s", killed);
@@ -282,6 +282,7 @@ fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
                 number(&batches, "/events_per_second")?,
             );
         }
+        figures.add(&at("memory at most"), "MiB", subject.peak_memory_mib());
         let entries = subject.size()?;
         let followed = Instant::now();
         subject.follow()?;

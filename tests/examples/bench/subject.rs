@@ -14,6 +14,8 @@ use counterfoil_tests::{
 };
 use serde_json::Value;
 
+use crate::fill::fill;
+
 /// A log and its server.
 pub(crate) struct Subject {
     /// Declared before the directory, so that it ends before that goes.
@@ -108,28 +110,11 @@ impl Subject {
     }
 
     /// Grows the log to at least so many entries.
-    pub(crate) fn fill(&self, leaves: u64) -> Result<()> {
-        let batches = [
-            "--mode",
-            "batch",
-            "--connections",
-            "2",
-            "--in-flight",
-            "4",
-            "--batch",
-            "1024",
-        ];
-        loop {
-            let size = self.size()?;
-            if size >= leaves {
-                return Ok(());
-            }
-            // Not much more than what is missing.
-            let seconds = ((leaves - size) / 50_000).clamp(1, 60);
-            self.ingest(&batches, 100, seconds, &["--verify", "none"])?;
-            // The head is published once a second.
-            std::thread::sleep(std::time::Duration::from_millis(1_100));
-        }
+    pub(crate) fn fill(&mut self, leaves: u64) -> Result<()> {
+        self.stop();
+        fill(self.data.path(), leaves)?;
+        self.start();
+        Ok(())
     }
 
     pub(crate) fn peak_memory_mib(&self) -> f64 {

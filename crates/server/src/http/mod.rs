@@ -142,12 +142,15 @@ pub(crate) fn add_to(
         .route("/logs/{*path}", of_logs)
         .merge(hooks::receiver(data, intake.clone(), deliveries)?)
         .merge(hec::collector(intake))
-        .route(
-            "/health",
-            get(async || ([(CACHE_CONTROL, NEVER)], "ok\n")).fallback(not_allowed),
-        )
+        .merge(health())
         .fallback(async |headers: HeaderMap| nothing_here(&headers));
     Ok(router)
+}
+
+/// Whether the process serves, for whoever restarts it if it does not.
+pub(crate) fn health() -> Router {
+    let answer = get(async || ([(CACHE_CONTROL, NEVER)], "ok\n"));
+    Router::new().route("/health", answer.fallback(not_allowed))
 }
 
 async fn not_allowed(uri: Uri) -> Response {
