@@ -35,7 +35,7 @@ Examples:
   counterfoild source add forge --data ./data --provider gitea --host git.example.com --log builds
   counterfoild source add gitlab --data ./data --provider gitlab --secret-file ./secret
 
-A secret that is made here is shown once; it stays in DATA/sources/ID.toml, which only its owner can read. `counterfoil setup`
+A secret that is made here is shown once; it stays in DATA/sources/ID.toml, which only its owner can read. `counterfoild setup`
 does the same, says what to enter at the provider, and waits for the first delivery.")]
 pub(crate) struct Add {
     #[command(flatten)]
