@@ -59,7 +59,7 @@ const MAX_CONNECTIONS: u32 = 1024;
 /// When all are taken, one that nothing was asked on for so long makes room for the next.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Connections beyond those, on which only health is told, and all else put off.
-const MAX_PUT_OFF: u32 = 128;
+const MAX_PUT_OFF: u32 = 64;
 /// How long such a connection may ask.
 const PUT_OFF_TIME: Duration = Duration::from_secs(2);
 /// When there are so many of them too, one that nothing was asked on for so long makes room. It bounds how many come a second,
@@ -143,7 +143,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until told to stop; then accepts nothing more, and returns when what is under way has ended.
+/// Serves until told to stop; then accepts nothing more, and returns when what is under way has ended. Requests are answered
+/// `inside`, or, if that is left out, by the thread that accepts: whatever there is to do elsewhere, it has time.
 ///
 /// # Errors
 /// If the system has no thread for it, or that thread panicked.
@@ -153,17 +154,17 @@ pub(crate) async fn serve(
     router: Router,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
+    inside: Option<Handle>,
 ) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let door = Door {
         seats: Seats::new(MAX_CONNECTIONS, SILENCE),
         put_off: Seats::new(MAX_PUT_OFF, PUT_OFF_SILENCE),
         server: Arc::new(Server::new(tls, router, stopping.clone())),
-        inside: Handle::current(),
+        inside: inside.unwrap_or_else(|| runtime.handle().clone()),
         metrics,
     };
-    let seats = door.seats.clone();
     let listener = listener.into_std()?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (closed, door_closed) = oneshot::channel();
     // A thread of its own: however much there is to do inside, whoever is put off, or asks after health then, is answered.
     thread::Builder::new().name("accept".to_owned()).spawn(move || {
@@ -171,9 +172,7 @@ pub(crate) async fn serve(
     })?;
     // The thread says how it ended, unless it panicked.
     let ended = |_| Err(io::Error::other("nothing is accepted any more"));
-    door_closed.await.unwrap_or_else(ended)?;
-    seats.emptied().await;
-    Ok(())
+    door_closed.await.unwrap_or_else(ended)
 }
 
 /// Where connections come in.
@@ -188,7 +187,7 @@ struct Door {
 }
 
 impl Door {
-    /// Accepts until told to stop.
+    /// Accepts until told to stop, and ends when all who came have gone.
     async fn keep(
         self,
         listener: std::net::TcpListener,
@@ -233,6 +232,7 @@ impl Door {
         }
         drop(listener);
         self.put_off.emptied().await;
+        self.seats.emptied().await;
         Ok(())
     }
 

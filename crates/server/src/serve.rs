@@ -19,7 +19,7 @@ use counterfoil_proto::{
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
-    runtime::Runtime,
+    runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
     sync::watch,
     task,
@@ -229,7 +229,14 @@ async fn serve(
     let router = http::add_to(grpc, &arguments.data, logs, metrics.clone(), deliveries.clone())?;
     let router = access.guard(router);
     local::serve(&arguments.data, deliveries);
-    let serving = task::spawn(connections::serve(listener, tls, router, metrics, stopping));
+    let serving = task::spawn(connections::serve(
+        listener,
+        tls,
+        router,
+        metrics,
+        stopping,
+        Some(Handle::current()),
+    ));
     println!("listening on {address}");
 
     stop_signal.await;
@@ -275,6 +282,7 @@ async fn serve_metrics(
         router,
         metrics.clone(),
         stopping.clone(),
+        None,
     ));
     Ok(())
 }
