@@ -17,8 +17,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 #[derive(Parser)]
 #[command(name = "cargo xtask strength overload")]
 struct Options {
+    /// How often the overload comes, the usual load before it and after
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    rounds: u16,
     /// How long each phase lasts
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(2..=3600))]
     seconds: u64,
     /// Connections in the overload, beyond those of ten times the usual load
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(300..=15_000))]
@@ -33,6 +36,9 @@ struct Options {
 
 /// The share of the usual goodput that has to be left, in percent.
 const GOODPUT_PERCENT: f64 = 90.0;
+
+const USUAL: &str = "usual load";
+const OVERLOAD: &str = "overload";
 
 /// A phase, and what it took.
 struct Row {
@@ -83,13 +89,13 @@ fn main() -> ExitCode {
         half: 100,
         silent: options.connections - 248,
     };
+    // An empty log has nothing yet to merge, and is faster than it will ever be again: the first is to warm up.
+    let mut phases = vec![("into an empty log", Crowd::USUAL), (USUAL, Crowd::USUAL)];
+    for _ in 0..options.rounds {
+        phases.extend([(OVERLOAD, crowd), (USUAL, Crowd::USUAL)]);
+    }
     let mut rows = Vec::new();
-    for (name, crowd) in [
-        ("into an empty log", Crowd::USUAL),
-        ("usual load", Crowd::USUAL),
-        ("overload", crowd),
-        ("usual load again", Crowd::USUAL),
-    ] {
+    for (name, crowd) in phases {
         eprintln!("{name}: {} s", options.seconds);
         let before = server.cpu_time();
         let phase = runtime.block_on(overload.phase(crowd, Duration::from_secs(options.seconds)));
@@ -129,15 +135,13 @@ fn pin(core: usize) {
 
 fn problems(rows: &[Row], options: &Options) -> Vec<String> {
     let mut problems = Vec::new();
-    // The first is to warm up: an empty log has nothing yet to merge, and is faster than it will ever be again.
-    let [_, usual, over, again] = rows else {
-        unreachable!()
-    };
-    for row in [over, again] {
-        let share = 100.0 * row.accepted() / usual.accepted();
+    for (what, share) in goodput_left(&rows[1..]) {
+        println!("{what}: {share:.0} % of the usual goodput before it (median of {})", options.rounds);
         if share < GOODPUT_PERCENT {
-            problems.push(format!("{}: {share:.0} % of the usual goodput", row.name));
+            problems.push(format!("{what}: {share:.0} % of the usual goodput"));
         }
+    }
+    for row in rows {
         for (health, place) in row.health() {
             let unanswered = health.unanswered.load(Ordering::Relaxed);
             if unanswered > 0 {
@@ -145,18 +149,31 @@ fn problems(rows: &[Row], options: &Options) -> Vec<String> {
                 problems.push(format!("{name}: {unanswered} times no answer to /health {place}"));
             }
         }
-        if let Some(first) = row.phase.failed().first() {
-            eprintln!("{}: a call failed: {first}", row.name);
+        for (failure, times) in row.phase.failures() {
+            eprintln!("{}: {times} calls failed: {failure}", row.name);
         }
     }
     let most = f64::from(options.memory_mib) + options.more_memory_mib as f64;
-    if over.peak_mib > most {
-        problems.push(format!(
-            "{:.0} MiB of memory, and {most:.0} were planned",
-            over.peak_mib
-        ));
+    let peak = rows.last().map_or(0.0, |row| row.peak_mib);
+    if peak > most {
+        problems.push(format!("{peak:.0} MiB of memory, and {most:.0} were planned"));
     }
     problems
+}
+
+/// What was taken in an overload, and by the usual load after it, in percent of what the usual load right before it took. Rows
+/// alternate, from usual load to usual load; neighbours are compared, since a log that has grown takes less than before.
+fn goodput_left(rows: &[Row]) -> [(&'static str, f64); 2] {
+    let median_at = |place: usize| {
+        let mut shares: Vec<_> = rows
+            .windows(3)
+            .step_by(2)
+            .map(|rows| 100.0 * rows[place].accepted() / rows[0].accepted())
+            .collect();
+        shares.sort_by(f64::total_cmp);
+        shares[shares.len() / 2]
+    };
+    [("overload", median_at(1)), ("usual load after it", median_at(2))]
 }
 
 fn table(rows: &[Row]) -> Table {
@@ -190,7 +207,7 @@ fn table(rows: &[Row]) -> Table {
             format!("{:.1}", row.cpu.as_secs_f64() * 1e6 / row.accepted()),
             rate(&phase.put_off),
             format!("{:.1}", phase.put_off_us.ms(0.99)),
-            phase.failed().len().to_string(),
+            phase.failures().values().sum::<usize>().to_string(),
         ];
         for (health, _) in row.health() {
             cells.push(format!("{:.1}", health.answered_us.ms(0.99)));

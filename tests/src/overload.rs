@@ -1,7 +1,8 @@
 //! More than a server can take, and what comes with it: floods, slow readers and writers, giant batches, churn, silence.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    error::Error,
     net::SocketAddr,
     ops::Range,
     sync::{
@@ -80,7 +81,7 @@ pub struct Phase {
     pub health: Health,
     /// The same where it tells its metrics.
     pub probe: Health,
-    failed: Mutex<Vec<String>>,
+    failures: Mutex<BTreeMap<String, usize>>,
     /// What was acknowledged: the number of each event and where it stands.
     places: Mutex<Vec<(u64, u64)>>,
     stop: AtomicBool,
@@ -136,13 +137,13 @@ impl Phase {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Every answer that is neither an acknowledgement nor the documented way to put off, as it came.
-    pub fn failed(&self) -> Vec<String> {
-        self.failed.lock().unwrap().clone()
+    /// Answers that are neither an acknowledgement nor the documented way to put off, and how often each came.
+    pub fn failures(&self) -> BTreeMap<String, usize> {
+        self.failures.lock().unwrap().clone()
     }
 
     fn fail(&self, what: impl Into<String>) {
-        self.failed.lock().unwrap().push(what.into());
+        *self.failures.lock().unwrap().entry(what.into()).or_default() += 1;
     }
 }
 
@@ -292,7 +293,7 @@ impl Sender {
                 }
             }
             _ => {
-                self.phase.fail(format!("{status:?}"));
+                self.phase.fail(in_words(status));
                 sleep(Duration::from_millis(20)).await;
             }
         }
@@ -452,6 +453,17 @@ async fn silence(phase: Arc<Phase>, address: SocketAddr) {
             let _ = timeout(Duration::from_secs(1), stream.read(&mut [0])).await;
         }
     }
+}
+
+/// With all that lies below it: of a connection that broke, the status says next to nothing.
+fn in_words(status: &Status) -> String {
+    let mut words = format!("{:?}: {}", status.code(), status.message());
+    let mut source = Error::source(status);
+    while let Some(error) = source {
+        words.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    words
 }
 
 fn stream_request(number: u64) -> SubmitStreamRequest {

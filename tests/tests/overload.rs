@@ -1,7 +1,7 @@
 //! The short form of `cargo xtask strength overload`: what has to hold however fast the machine is.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use counterfoil_tests::{Crowd, Data, Overload, Server};
 
@@ -42,7 +42,7 @@ async fn an_overload_loses_nothing_and_keeps_to_its_memory() {
         for health in [&phase.health, &phase.probe] {
             assert_eq!(health.unanswered.load(Ordering::Relaxed), 0);
         }
-        assert_eq!(phase.failed(), [""; 0]);
+        assert_eq!(phase.failures(), BTreeMap::new());
         assert_eq!(overload.lost(phase).await, [""; 0]);
     }
     let peak_mib = server.peak_memory_bytes() / 1_048_576;
