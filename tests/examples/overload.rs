@@ -136,7 +136,10 @@ fn pin(core: usize) {
 fn problems(rows: &[Row], options: &Options) -> Vec<String> {
     let mut problems = Vec::new();
     for (what, share) in goodput_left(&rows[1..]) {
-        println!("{what}: {share:.0} % of the usual goodput before it (median of {})", options.rounds);
+        println!(
+            "{what}: {share:.0} % of the usual goodput before it (median of {})",
+            options.rounds
+        );
         if share < GOODPUT_PERCENT {
             problems.push(format!("{what}: {share:.0} % of the usual goodput"));
         }

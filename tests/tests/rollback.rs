@@ -138,6 +138,15 @@ const DAMAGES: &[Damage] = &[
         to: |rows| rows.change("tiles", &tile(1), |hashes| hashes[44 * 32] ^= 1),
     },
     Damage {
+        what: "`tiles`: a node beside its hashes changed",
+        // The one that a proof for the old entry needs: the neighbour of the sixteen leaves about it.
+        to: |rows| {
+            rows.change("tiles", &tile(1), |tile| {
+                tile[(256 + (OLD as usize % 256 / 16 ^ 1)) * 32] ^= 1
+            })
+        },
+    },
+    Damage {
         what: "`tiles`: one removed",
         to: |rows| rows.delete("tiles", &tile(1)),
     },

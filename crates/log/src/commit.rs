@@ -15,7 +15,7 @@ use std::{
 };
 
 use counterfoil_event::{EventKey, Salt};
-use counterfoil_merkle::{Frontier, LeafIndex, Suite, Tile, TileId};
+use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, TileId};
 use counterfoil_store::{Batch, StoreError, TreeState};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -64,7 +64,7 @@ struct PreparedBatch<'s> {
     writes: Option<Batch<'s>>,
     frontier: Frontier,
     time_unix_ns: NonZeroU64,
-    full_tiles: Vec<(TileId, Arc<Tile>)>,
+    full_tiles: Vec<(TileId, FullTile)>,
     answers: Vec<Answer>,
 }
 
@@ -256,7 +256,7 @@ impl<'s> Sequencer<'s> {
         self.shared.clock.end_batch(self.frontier.size());
         let writes = (self.frontier.size() > size_before).then(|| {
             for (id, tile) in &full_tiles {
-                writes.put_tile(*id, &tile.hashes_bytes());
+                writes.put_tile(*id, tile.bytes());
             }
             writes.put_tree_state(&TreeState {
                 size: self.frontier.size(),
@@ -279,13 +279,14 @@ impl<'s> Sequencer<'s> {
         event: PreparedEvent,
         time_unix_ns: NonZeroU64,
         writes: &mut Batch<'s>,
-        full_tiles: &mut Vec<(TileId, Arc<Tile>)>,
+        full_tiles: &mut Vec<(TileId, FullTile)>,
     ) -> NewLeaf {
         let index = LeafIndex::new(self.frontier.size().get()).expect("a log can't grow to 2^63 entries");
         let entry = event.entry.stamp(time_unix_ns);
         let leaf_hash = self.suite.leaf_hash(&entry);
-        self.frontier
-            .append(leaf_hash, &mut |id, tile| full_tiles.push((id, tile)));
+        self.frontier.append(leaf_hash, &mut |id, tile| {
+            full_tiles.push((id, FullTile::of(&tile).expect("it was told as full")))
+        });
         writes.put_leaf(index, &entry, &event.record, &leaf_hash, &event.key);
         writes.put_index_rows(index, &event.index_keys);
         self.in_flight_order.push_back((index, event.key));

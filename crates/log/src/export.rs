@@ -16,7 +16,7 @@ use counterfoil_store::{Disk, Store, StoreError, StoreOptions};
 use crate::{
     DataDirectory, LogName, OpenError, ReadError,
     open::{read_genesis, recover, right_edge},
-    read::{Nodes, TileCache, push_entry, read_tile_bytes},
+    read::{Nodes, TileCache, push_entry, read_tile},
     static_files::StaticFiles,
 };
 
@@ -361,7 +361,7 @@ impl Export<'_> {
             for (tile, hashes) in full {
                 let bytes = hashes.hashes_bytes();
                 // The stored tile was made when the entries came.
-                if bytes != read_tile_bytes(store, tile, Disk::Allowed)? {
+                if bytes != read_tile(store, tile, Disk::Allowed)?.hashes_bytes() {
                     return Err(mismatch(format_args!(
                         "tile {} of level {} is not that of the stored entries",
                         tile.index, tile.level

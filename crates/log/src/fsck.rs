@@ -14,7 +14,7 @@ use std::{
 };
 
 use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry};
-use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TreeSize};
+use counterfoil_merkle::{Digest, Frontier, FullTile, LeafIndex, Suite, TileId, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead};
 use counterfoil_store::{Disk, Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
@@ -425,26 +425,9 @@ impl<'a> Check<'a> {
             let place = format!("level {}, tile {}", id.level, id.index);
             match self.store.tile(id, Disk::Allowed) {
                 Ok(Some(stored)) => {
-                    let expected = tile.hashes_bytes();
-                    if let Some(hash) = stored
-                        .chunks(32)
-                        .zip(expected.chunks(32))
-                        .position(|(a, b)| a != b)
-                    {
-                        let node = id.index * u64::from(TileId::FULL_WIDTH) + hash as u64;
-                        self.find(
-                            "tiles",
-                            place,
-                            format_args!(
-                                "hash {hash} (node {node} of its level) is not what the entries make"
-                            ),
-                        );
-                    } else if stored.len() != expected.len() {
-                        self.find(
-                            "tiles",
-                            place,
-                            format_args!("is {} bytes long instead of {}", stored.len(), expected.len()),
-                        );
+                    let expected = FullTile::of(&tile).expect("it was told as full");
+                    if let Some(problem) = difference(id, &stored, expected.bytes()) {
+                        self.find("tiles", place, problem);
                     }
                 }
                 Ok(None) => self.find("tiles", place, "is missing"),
@@ -498,4 +481,23 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
+
+/// How a stored tile differs from what it must be, if it does.
+fn difference(tile: TileId, stored: &[u8], expected: &[u8]) -> Option<String> {
+    let mut pairs = stored.chunks(Digest::LEN).zip(expected.chunks(Digest::LEN));
+    if let Some(hash) = pairs.position(|(stored, expected)| stored != expected) {
+        let full = usize::from(TileId::FULL_WIDTH);
+        return Some(if hash < full {
+            let node = tile.index * u64::from(TileId::FULL_WIDTH) + hash as u64;
+            format!("hash {hash} (node {node} of its level) is not what the entries make")
+        } else {
+            format!(
+                "node {} four levels above its hashes is not what the entries make",
+                hash - full
+            )
+        });
+    }
+    (stored.len() != expected.len())
+        .then(|| format!("is {} bytes long instead of {}", stored.len(), expected.len()))
 }

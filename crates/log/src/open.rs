@@ -166,9 +166,14 @@ fn right_edge_tile(store: &Store, suite: Suite, tile: TileId, width: u16) -> Res
     for index in first..first + u64::from(width) {
         let hash = match tile.level.checked_sub(1) {
             None => leaf_hash(store, suite, index)?,
-            Some(below) => read_tile(store, suite, TileId { level: below, index }, Disk::Allowed)?
-                .root()
-                .expect("a stored tile is full"),
+            Some(below) => {
+                let full = read_tile(store, TileId { level: below, index }, Disk::Allowed)?;
+                // From its hashes, not from the nodes beside them: these are what the tree was made of.
+                Tile::from_bytes(suite, full.hashes_bytes())
+                    .ok()
+                    .and_then(|tile| tile.root())
+                    .expect("a stored tile is full")
+            }
         };
         partial.push(suite, hash);
     }

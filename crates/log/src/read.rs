@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use counterfoil_event::{EventKey, Salt};
 use counterfoil_merkle::{
-    Digest, Frontier, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TileWidth, TreeSize,
+    Digest, Frontier, FullTile, LeafIndex, NodeId, ProveError, Suite, TileId, TileWidth, TreeSize,
     consistency_proof, inclusion_proof, root_at,
 };
 use counterfoil_store::{Disk, Store, StoredPayload};
@@ -12,19 +12,19 @@ use quick_cache::sync::Cache;
 
 use crate::ReadError;
 
-/// A full tile with its interior nodes, in memory.
-const TILE_BYTES: usize = 511 * 32 + 128;
+/// A full tile in memory, with what it takes to find it.
+const TILE_BYTES: usize = FullTile::BYTES + 128;
 
 /// Full tiles in memory, the most useful ones. They never change, so nothing is ever taken back.
-pub(crate) struct TileCache(Cache<TileId, Arc<Tile>>);
+pub(crate) struct TileCache(Cache<TileId, Arc<FullTile>>);
 
 impl TileCache {
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Cache::new((bytes / TILE_BYTES).max(16)))
     }
 
-    pub(crate) fn insert(&self, id: TileId, tile: Arc<Tile>) {
-        self.0.insert(id, tile);
+    pub(crate) fn insert(&self, id: TileId, tile: FullTile) {
+        self.0.insert(id, Arc::new(tile));
     }
 }
 
@@ -81,17 +81,14 @@ impl Nodes<'_> {
         if let Some(hash) = self.frontier.node(id) {
             return Ok(hash);
         }
-        let tile = TileId::containing(id);
-        self.tile(tile)?
-            .lookup(id)
-            .ok_or_else(|| ReadError::DataLoss(format!("{tile:?} has no {id:?}")))
+        Ok(self.tile(TileId::containing(id))?.node(self.suite, id))
     }
 
-    fn tile(&self, id: TileId) -> Result<Arc<Tile>, ReadError> {
+    fn tile(&self, id: TileId) -> Result<Arc<FullTile>, ReadError> {
         if let Some(tile) = self.tiles.0.get(&id) {
             return Ok(tile);
         }
-        let tile = Arc::new(read_tile(self.store, self.suite, id, self.disk)?);
+        let tile = Arc::new(read_tile(self.store, id, self.disk)?);
         self.tiles.0.insert(id, tile.clone());
         Ok(tile)
     }
@@ -101,22 +98,15 @@ impl Nodes<'_> {
     /// What is not in memory is read as it is stored and does not go there: whoever copies the whole tree would push out
     /// what proofs need.
     pub(crate) fn tile_bytes(&self, id: TileId, width: TileWidth) -> Result<Vec<u8>, ReadError> {
-        let hashes = usize::from(width.get());
-        let on_edge = self.frontier.tiles().find(|(edge, _)| *edge == id);
-        let cached = match on_edge {
-            Some((_, tile)) => Some(tile.clone()),
-            None => self.tiles.0.get(&id),
-        };
-        if let Some(tile) = cached {
-            let mut bytes = Vec::with_capacity(hashes * Digest::LEN);
-            for hash in &tile.hashes()[..hashes] {
-                bytes.extend_from_slice(hash.as_bytes());
-            }
-            return Ok(bytes);
+        let length = usize::from(width.get()) * Digest::LEN;
+        if let Some((_, edge)) = self.frontier.tiles().find(|(edge, _)| *edge == id) {
+            return Ok(edge.hashes_bytes()[..length].to_vec());
         }
-        let mut bytes = read_tile_bytes(self.store, id, self.disk)?;
-        bytes.truncate(hashes * Digest::LEN);
-        Ok(bytes)
+        let tile = match self.tiles.0.get(&id) {
+            Some(tile) => tile,
+            None => Arc::new(read_tile(self.store, id, self.disk)?),
+        };
+        Ok(tile.hashes_bytes()[..length].to_vec())
     }
 
     pub(crate) fn leaf_hash(&self, index: LeafIndex) -> Result<Digest, ReadError> {
@@ -181,21 +171,12 @@ fn read_failure(error: ProveError<ReadError>) -> ReadError {
     }
 }
 
-/// Reads a full tile and computes its interior nodes.
-pub(crate) fn read_tile(store: &Store, suite: Suite, id: TileId, disk: Disk) -> Result<Tile, ReadError> {
-    let bytes = read_tile_bytes(store, id, disk)?;
-    Ok(Tile::from_bytes(suite, &bytes).expect("the length was checked"))
-}
-
-/// Reads the 256 hashes of a full tile.
-pub(crate) fn read_tile_bytes(store: &Store, id: TileId, disk: Disk) -> Result<Vec<u8>, ReadError> {
+/// Reads a full tile.
+pub(crate) fn read_tile(store: &Store, id: TileId, disk: Disk) -> Result<FullTile, ReadError> {
     let bytes = store
         .tile(id, disk)?
         .ok_or_else(|| ReadError::DataLoss(format!("{id:?} is missing")))?;
-    if bytes.len() != usize::from(TileId::FULL_WIDTH) * Digest::LEN {
-        return Err(ReadError::DataLoss(format!("{id:?} does not hold 256 hashes")));
-    }
-    Ok(bytes)
+    FullTile::from_bytes(&bytes).map_err(|problem| ReadError::DataLoss(format!("{id:?}: {problem}")))
 }
 
 /// The first `width` entries under a tile of level 0, as a bundle has them: each after its length in two bytes. The tree

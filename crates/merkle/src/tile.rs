@@ -139,6 +139,12 @@ pub enum TileError {
         /// The hashes found.
         got: usize,
     },
+    /// The bytes are not those of a full tile as it is stored.
+    #[error("a full tile has {} bytes, not {got}", crate::FullTile::BYTES)]
+    NotFull {
+        /// The bytes found.
+        got: usize,
+    },
     /// The bytes end within a hash.
     #[error("a tile's bytes are a multiple of 32, not {got}")]
     Ragged {

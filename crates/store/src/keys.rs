@@ -9,7 +9,7 @@ use crate::TreeState;
 pub(crate) const META_FORMAT: &[u8] = b"format";
 
 /// What is stored where, and how: this module, the payload record, and the options that RocksDB can't tell by itself.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// The key of the [`TreeState`] in [`Family::Meta`].
 pub(crate) const META_TREE: &[u8] = b"tree";

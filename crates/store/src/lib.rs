@@ -59,6 +59,8 @@ pub struct Store {
     path: PathBuf,
     /// For lookups that may wait for the disk, and for those that may not.
     lookups: [ReadOptions; 2],
+    /// For tiles on disk: who reads them keeps them, so RocksDB's cache is left to others.
+    passing: ReadOptions,
 }
 
 impl Store {
@@ -112,10 +114,13 @@ impl Store {
         let db = opened.map_err(|error| StoreError::from_open(error, path))?;
         let mut in_memory = ReadOptions::default();
         in_memory.set_read_tier(ReadTier::BlockCache);
+        let mut passing = ReadOptions::default();
+        passing.fill_cache(false);
         Ok(Self {
             db,
             path: path.to_owned(),
             lookups: [ReadOptions::default(), in_memory],
+            passing,
         })
     }
 
@@ -176,9 +181,13 @@ impl Store {
         self.get_from(disk, Family::Payloads, &keys::index(index), payload::decode_salt)
     }
 
-    /// The bytes of a full tile: 256 hashes.
+    /// The bytes of a full tile, as they were put.
     pub fn tile(&self, tile: TileId, disk: Disk) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get_from(disk, Family::Tiles, &keys::tile(tile), |bytes| {
+        let options = match disk {
+            Disk::Allowed => &self.passing,
+            Disk::Forbidden => self.lookup(disk),
+        };
+        self.get_with(options, Family::Tiles, &keys::tile(tile), |bytes| {
             Some(bytes.to_vec())
         })
     }
@@ -402,11 +411,24 @@ impl Store {
         key: &[u8],
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
+        self.get_with(self.lookup(disk), family, key, parse)
+    }
+
+    fn lookup(&self, disk: Disk) -> &ReadOptions {
         let [anywhere, in_memory] = &self.lookups;
-        let options = match disk {
+        match disk {
             Disk::Allowed => anywhere,
             Disk::Forbidden => in_memory,
-        };
+        }
+    }
+
+    fn get_with<T>(
+        &self,
+        options: &ReadOptions,
+        family: Family,
+        key: &[u8],
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
         self.db
             .get_pinned_cf_opt(self.family(family), key, options)?
             .map(|value| decode(family, &value, parse))
@@ -475,10 +497,10 @@ impl Batch<'_> {
             .extend(under.iter().map(|key| keys::index_row(key, index)));
     }
 
-    /// Adds a full tile: 256 hashes.
-    pub fn put_tile(&mut self, tile: TileId, hashes: &[u8]) {
+    /// Adds a full tile.
+    pub fn put_tile(&mut self, tile: TileId, bytes: &[u8]) {
         self.writes
-            .put_cf(self.store.family(Family::Tiles), keys::tile(tile), hashes);
+            .put_cf(self.store.family(Family::Tiles), keys::tile(tile), bytes);
     }
 
     /// Sets the state of the tree after this batch.

@@ -14,10 +14,13 @@ const MIN_BLOB_BYTES: u64 = 1024;
 
 /// RocksDB's log grows to about this before it is written to tables: what a start after a crash has to replay, at some
 /// hundred MB/s.
-const MAX_REPLAY_BYTES: u64 = 40 * MIB as u64;
+const MAX_REPLAY_BYTES: usize = 40 * MIB;
 
 /// A small buffer stays in the processor's cache, where inserting a random key is half as dear.
 const INDEX_BUFFER_BYTES: usize = 8 * MIB;
+
+/// At 100 million entries this takes a third more events than RocksDB's 4; 16 and 24 are no better.
+const MAX_TABLES_SIDE_BY_SIDE: i32 = 10;
 
 /// What a log may choose about its database.
 #[derive(Debug, Clone)]
@@ -36,9 +39,9 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Write buffers' share of the budget.
+    /// Write buffers' share of the budget: no more than what is not yet written out can fill.
     fn write_buffer_bytes(&self) -> usize {
-        (self.memory_bytes / 2).min(128 * MIB)
+        (self.memory_bytes / 2).min(2 * MAX_REPLAY_BYTES)
     }
 
     /// The options of the database, and `families` with theirs.
@@ -47,15 +50,16 @@ impl StoreOptions {
         families: &[Family],
         recovery: DBRecoveryMode,
     ) -> (Options, Vec<ColumnFamilyDescriptor>) {
-        let cache = Cache::new_lru_cache(self.memory_bytes);
+        // Apart from write buffers: memory that blocks gave up, here and there, has no room for a buffer in one piece.
+        let cache = Cache::new_lru_cache(self.memory_bytes - self.write_buffer_bytes());
         let families = families
             .iter()
             .map(|&family| ColumnFamilyDescriptor::new(family.name(), self.family(family, &cache)))
             .collect();
-        (self.database(&cache, recovery), families)
+        (self.database(recovery), families)
     }
 
-    fn database(&self, cache: &Cache, recovery: DBRecoveryMode) -> Options {
+    fn database(&self, recovery: DBRecoveryMode) -> Options {
         let mut options = Options::default();
         // A crash leaves an incomplete record at the end of RocksDB's log, and that is passed over: nothing acknowledged is
         // in it. Damage anywhere else stops the open. A log cut short at a record shows when the tree is compared with the
@@ -66,14 +70,13 @@ impl StoreOptions {
         // process killed before the others were, a start would replay it for those others alone. All together, it is replayed
         // whole or not at all.
         options.set_atomic_flush(true);
-        options.set_max_total_wal_size(MAX_REPLAY_BYTES);
-        // Charged to the cache, so that buffers and blocks share one budget. Past it, each write has one family flushed; it
-        // must not stall as well. The stall ends when usage is below the budget, but a stalled writer starts no flush,
-        // and that of one family may free too little: then it never ends (facebook/rocksdb#11780).
-        options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        options.set_max_total_wal_size(MAX_REPLAY_BYTES as u64);
+        // Past it, each write has one family flushed; it must not stall as well. The stall ends when usage is below the
+        // budget, but a stalled writer starts no flush, and that of one family may free too little: then it never ends
+        // (facebook/rocksdb#11780).
+        options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
             self.write_buffer_bytes(),
             false,
-            cache.clone(),
         ));
         options.set_max_background_jobs(2);
         options.set_max_open_files(1024);
@@ -91,6 +94,12 @@ impl StoreOptions {
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         table.set_checksum_type(ChecksumType::XXH3);
         table.set_format_version(6);
+        // A table has an index, and of random keys a filter, of up to some megabytes. Read whole, they push each other out of a
+        // cache that is smaller than all of them, and then every lookup reads megabytes; in parts, it reads the few kilobytes
+        // that it needs.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_metadata_block_size(4 * 1024);
+        table.set_pin_top_level_index_and_filter(true);
 
         let mut options = Options::default();
         options.set_write_buffer_size(self.write_buffer_bytes() / 2);
@@ -113,24 +122,21 @@ impl StoreOptions {
             Family::Tiles => options.set_compression_type(DBCompressionType::None),
             // Random keys: every level down is a rewrite, so few levels; most lookups are for what is not there.
             Family::EventIds | Family::LeafHashes => {
-                divide_index_and_filter(&mut table);
                 table.set_bloom_filter(10.0, false);
+                table.set_partition_filters(true);
                 table.set_optimize_filters_for_memory(true);
                 options.set_compression_type(DBCompressionType::None);
                 options.set_write_buffer_size(INDEX_BUFFER_BYTES);
                 options.set_memtable_prefix_bloom_ratio(0.1);
                 options.set_memtable_whole_key_filtering(true);
-                options.set_compaction_style(DBCompactionStyle::Universal);
-                options.set_universal_compaction_options(&UniversalCompactOptions::default());
+                merge_rarely(&mut options);
             }
             // As random, but read by scans, and a value that is common repeats its hash, which zstd takes out again.
             Family::Attributes => {
-                divide_index_and_filter(&mut table);
                 options.set_compression_type(DBCompressionType::Lz4);
                 options.set_bottommost_compression_type(DBCompressionType::Zstd);
                 options.set_write_buffer_size(INDEX_BUFFER_BYTES);
-                options.set_compaction_style(DBCompactionStyle::Universal);
-                options.set_universal_compaction_options(&UniversalCompactOptions::default());
+                merge_rarely(&mut options);
             }
             Family::Heads | Family::Meta => {}
         }
@@ -139,11 +145,12 @@ impl StoreOptions {
     }
 }
 
-/// A table of all keys has an index and a filter of many megabytes. Read whole, they push each other out of a cache that is
-/// smaller, and then every lookup reads megabytes; in parts, it reads the few kilobytes that it needs.
-fn divide_index_and_filter(table: &mut BlockBasedOptions) {
-    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    table.set_partition_filters(true);
-    table.set_metadata_block_size(4 * 1024);
-    table.set_pin_top_level_index_and_filter(true);
+/// Tables of random keys are merged until few are left, and each merge writes all that it merges. The more may lie side by side,
+/// the rarer that is; a lookup asks each table's filter.
+fn merge_rarely(options: &mut Options) {
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_universal_compaction_options(&UniversalCompactOptions::default());
+    options.set_level_zero_file_num_compaction_trigger(MAX_TABLES_SIDE_BY_SIDE);
+    options.set_level_zero_slowdown_writes_trigger(3 * MAX_TABLES_SIDE_BY_SIDE);
+    options.set_level_zero_stop_writes_trigger(4 * MAX_TABLES_SIDE_BY_SIDE);
 }

@@ -391,8 +391,21 @@ async fn changed_tiles() {
             "{finding}"
         );
 
-        let places = sound.places(|rows| rows.change("tiles", tile(0, 0), |hashes| hashes.truncate(8_000)));
-        assert_eq!(places, ["tiles level 0, tile 0"]);
+        let above =
+            sound.findings(|rows| rows.change("tiles", tile(0, 1), |tile| tile[(256 + 15) * 32 + 31] ^= 1));
+        let [finding] = above.as_slice() else {
+            panic!("{above:?}");
+        };
+        assert_eq!(finding.place, "level 0, tile 1");
+        assert!(
+            finding.problem.starts_with("node 15 four levels above"),
+            "{finding}"
+        );
+
+        for length in [0, 8_000, 8_192] {
+            let places = sound.places(|rows| rows.change("tiles", tile(0, 0), |tile| tile.truncate(length)));
+            assert_eq!(places, ["tiles level 0, tile 0"]);
+        }
         let places = sound.places(|rows| rows.delete("tiles", tile(0, 0)));
         assert_eq!(places, ["tiles level 0, tile 0"]);
         for (level, index) in [(0, 2), (1, 0), (200, 0), (0, u64::MAX)] {
@@ -623,11 +636,11 @@ async fn a_changed_state() {
         );
         let missing = sound.check_damaged(|rows| rows.delete("meta", b"tree"));
         assert!(matches!(missing, Err(FsckError::Empty)), "{missing:?}");
-        let unknown = sound.check_damaged(|rows| rows.put("meta", b"format", 3u32.to_be_bytes()));
+        let unknown = sound.check_damaged(|rows| rows.put("meta", b"format", 4u32.to_be_bytes()));
         assert!(
             matches!(
                 unknown,
-                Err(FsckError::Store(StoreError::UnknownFormat { found: 3 }))
+                Err(FsckError::Store(StoreError::UnknownFormat { found: 4 }))
             ),
             "{unknown:?}"
         );

@@ -286,7 +286,7 @@ fn a_database_from_before_the_search_index_gets_one() {
     assert!(read.has_index_row(&key, index(5)).unwrap());
 }
 
-/// Every lookup that can be told to leave the disk alone, as text.
+/// Every lookup that can be told to leave the disk alone, as text; the tile's is the last.
 fn look_up(store: &Store, number: u64, disk: Disk) -> [Result<String, StoreError>; 5] {
     let tile = TileId {
         level: 7,
@@ -297,13 +297,13 @@ fn look_up(store: &Store, number: u64, disk: Disk) -> [Result<String, StoreError
         store
             .salt(index(number), disk)
             .map(|found| format!("{:?}", found.map(|salt| *salt.as_bytes()))),
-        store.tile(tile, disk).map(|found| format!("{found:?}")),
         store
             .index_of_leaf(&digest(number), disk)
             .map(|found| format!("{found:?}")),
         store
             .index_of_event(&event(number), disk)
             .map(|found| format!("{found:?}")),
+        store.tile(tile, disk).map(|found| format!("{found:?}")),
     ]
 }
 
@@ -330,8 +330,12 @@ fn without_the_disk_a_lookup_finds_what_is_in_memory_and_says_so_of_all_else() {
         assert!(matches!(at_once, Err(StoreError::NotInMemory)), "{at_once:?}");
     }
     for number in INDICES {
-        let there = look_up(&store, number, Disk::Allowed).map(Result::unwrap);
-        let at_once = look_up(&store, number, Disk::Forbidden).map(Result::unwrap);
-        assert_eq!(at_once, there, "once read, it is in memory");
+        let [there @ .., _] = look_up(&store, number, Disk::Allowed).map(Result::unwrap);
+        let [at_once @ .., tile] = look_up(&store, number, Disk::Forbidden);
+        assert_eq!(at_once.map(Result::unwrap), there, "once read, it is in memory");
+        assert!(
+            matches!(tile, Err(StoreError::NotInMemory)),
+            "tiles pass by: {tile:?}"
+        );
     }
 }

@@ -285,7 +285,7 @@ fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
         figures.add(&at("memory at most"), "MiB", subject.peak_memory_mib());
         let entries = subject.size()?;
         let followed = Instant::now();
-        subject.follow()?;
+        subject.follow(entries)?;
         figures.add(
             &at("monitor, from nothing"),
             "entries/s",

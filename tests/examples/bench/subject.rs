@@ -154,15 +154,23 @@ impl Subject {
         Ok(bytes_under(self.data.path())? as f64)
     }
 
-    /// A monitor that has never seen the log reads and verifies all of it.
-    pub(crate) fn follow(&self) -> Result<()> {
+    /// A monitor that has never seen the log reads and verifies all of it, in as many rounds as it takes.
+    pub(crate) fn follow(&self, entries: u64) -> Result<()> {
         let directory = self.data.beside("monitor");
         let _ = fs::remove_dir_all(&directory);
         let policy = format!("log {}\nquorum none\n", self.log.key());
-        let path = configure_monitor(&directory, &policy, self.server().address())?;
-        let mut command = counterfoil();
-        command.args(["monitor", "--once", "--config"]).arg(path);
-        run(command).map(drop)
+        let config = configure_monitor(&directory, &policy, self.server().address())?;
+        let state = directory.join("state/logs/main.json");
+        loop {
+            let mut command = counterfoil();
+            command.args(["monitor", "--once", "--config"]).arg(&config);
+            run(command)?;
+            let state: Value = serde_json::from_slice(&fs::read(&state)?)?;
+            let verified = state.pointer("/tree_size").and_then(Value::as_u64);
+            if verified.context("the monitor's state has no size")? >= entries {
+                return Ok(());
+            }
+        }
     }
 
     /// Seconds that fsck takes, for the tree and for everything.

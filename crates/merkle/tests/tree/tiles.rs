@@ -1,8 +1,8 @@
 //! Tiles, the frontier of tiles, and resuming from what was stored.
 
 use counterfoil_merkle::{
-    CompactRange, Frontier, FrontierError, LeafIndex, NodeId, OutOfRange, Suite, Tile, TileError, TileId,
-    TreeSize,
+    CompactRange, Frontier, FrontierError, FullTile, LeafIndex, NodeId, OutOfRange, Suite, Tile, TileError,
+    TileId, TreeSize,
 };
 
 use crate::reference;
@@ -43,8 +43,43 @@ fn a_tile_knows_every_complete_node_over_its_hashes() {
 }
 
 #[test]
+fn a_full_tile_makes_the_same_nodes_from_what_is_kept() {
+    for suite in Suite::ALL {
+        let hashes: Vec<_> = (0..256).map(|index| suite.leaf_hash(&entry(index))).collect();
+        let tile = Tile::from_hashes(suite, &hashes).unwrap();
+        let kept = FullTile::from_bytes(FullTile::of(&tile).unwrap().bytes()).unwrap();
+        assert_eq!(kept.hashes_bytes(), tile.hashes_bytes());
+        // The second tile of the second level: nodes are looked up by where they are in the tree.
+        for height in 0..8_u8 {
+            for index in 0..256_u16 >> height {
+                let node = NodeId {
+                    level: 8 + height,
+                    index: (256 >> height) + u64::from(index),
+                };
+                let expected = tile.node(height, index).unwrap();
+                assert_eq!(kept.node(suite, node), expected, "{node:?}");
+            }
+        }
+        let partial = Tile::from_hashes(suite, &hashes[..255]).unwrap();
+        assert_eq!(FullTile::of(&partial), None);
+    }
+}
+
+#[test]
 fn bytes_that_are_no_tile_are_refused() {
     let suite = Suite::Blake3;
+    for len in [
+        0,
+        8192,
+        FullTile::BYTES - 1,
+        FullTile::BYTES + 1,
+        FullTile::BYTES + 32,
+    ] {
+        assert_eq!(
+            FullTile::from_bytes(&vec![0; len]),
+            Err(TileError::NotFull { got: len })
+        );
+    }
     for len in [1, 31, 33, 8191, 8193] {
         assert_eq!(
             Tile::from_bytes(suite, &vec![0; len]),

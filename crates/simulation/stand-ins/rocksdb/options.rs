@@ -65,6 +65,9 @@ ignored!(Options {
     set_enable_blob_files(bool);
     set_enable_blob_gc(bool);
     set_keep_log_file_num(usize);
+    set_level_zero_file_num_compaction_trigger(i32);
+    set_level_zero_slowdown_writes_trigger(i32);
+    set_level_zero_stop_writes_trigger(i32);
     set_log_level(LogLevel);
     set_max_background_jobs(i32);
     set_max_log_file_size(usize);
@@ -117,7 +120,7 @@ impl Cache {
 pub struct WriteBufferManager;
 
 impl WriteBufferManager {
-    pub fn new_write_buffer_manager_with_cache(_bytes: usize, _stall: bool, _cache: Cache) -> Self {
+    pub fn new_write_buffer_manager(_bytes: usize, _stall: bool) -> Self {
         Self
     }
 }
