@@ -98,6 +98,13 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Waits to be told to go on with a body: the other side has begun with the request.
+    pub fn is_continued(&mut self) -> bool {
+        let mut lines = String::new();
+        let read = (0..2).all(|_| self.0.read_line(&mut lines).is_ok());
+        read && lines == "HTTP/1.1 100 Continue\r\n\r\n"
+    }
+
     /// Whether the other side closes the connection without another byte.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0) | Err(_))

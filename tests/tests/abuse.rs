@@ -3,13 +3,19 @@
 
 use std::{io::Write as _, net::TcpStream, time::Duration};
 
+use axum::http::uri::PathAndQuery;
+use counterfoil_proto::v1::{self, leaf_selector::Leaf};
 use counterfoil_tests::{
     Data, Server, event,
     frames::{END_HEADERS, END_STREAM, Frames, PREFACE, frame, kind, request},
     http_get, http_post, submission, submit,
 };
 use flate2::{Compression, write::GzEncoder};
+use prost::Message as _;
+use tokio::time::sleep;
 use tonic::codec::CompressionEncoding;
+use tonic_prost::ProstCodec;
+use tonic_types::StatusExt as _;
 
 const MIB: u64 = 1024 * 1024;
 /// What the server may need beside what it has when it starts, whatever comes.
@@ -37,6 +43,11 @@ impl Target {
 
     /// It answers others, records an event, took no more memory than it may, and stops in order.
     async fn assert_well(self, name: &str) {
+        self.assert_well_after(name, Some(1)).await;
+    }
+
+    /// As [`assert_well`](Self::assert_well), where so many entries are on record, if that is known.
+    async fn assert_well_after(self, name: &str, entries: Option<u64>) {
         assert_eq!(http_get(self.server.address(), "/health").status, 200, "{name}");
         let (receipt, _) = submit(
             &mut self.server.submitter(),
@@ -45,7 +56,10 @@ impl Target {
         )
         .await
         .unwrap();
-        assert_eq!(receipt.index().get(), 1, "{name}: something else was recorded");
+        if let Some(entries) = entries {
+            let index = receipt.index().get();
+            assert_eq!(index, entries, "{name}: something else was recorded");
+        }
         let grown = self.server.peak_memory_bytes() - self.memory_at_start;
         assert!(grown < HEADROOM_BYTES, "{name}: {} MiB more", grown / MIB);
         assert!(
@@ -286,6 +300,57 @@ async fn what_unpacks_without_end() {
     target.assert_well("bombs").await;
 }
 
+/// A batch of events of nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Events {
+    #[prost(message, repeated, tag = "2")]
+    events: Vec<()>,
+}
+
+/// An event with extensions of nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WithExtensions {
+    #[prost(message, optional, tag = "2")]
+    event: Option<Extensions>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Extensions {
+    #[prost(message, repeated, tag = "8")]
+    extensions: Vec<()>,
+}
+
+/// Each takes two bytes of a message, and would take a hundred times that of memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_many_empty_parts() {
+    async fn send(
+        target: &Target,
+        method: &'static str,
+        message: impl prost::Message + 'static,
+    ) -> tonic::Status {
+        let mut client = tonic::client::Grpc::new(target.server.connection());
+        client.ready().await.unwrap();
+        let path = PathAndQuery::from_static(method);
+        let codec = ProstCodec::<_, ()>::default();
+        client
+            .unary(tonic::Request::new(message), path, codec)
+            .await
+            .unwrap_err()
+    }
+
+    let target = Target::start();
+    let parts = || vec![(); 16_000_000];
+    let events = Events { events: parts() };
+    let refused = send(&target, "/counterfoil.v1.SubmitService/SubmitBatch", events).await;
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused:?}");
+    let extensions = WithExtensions {
+        event: Some(Extensions { extensions: parts() }),
+    };
+    let refused = send(&target, "/counterfoil.v1.SubmitService/Submit", extensions).await;
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused:?}");
+    target.assert_well("messages of many empty parts").await;
+}
+
 /// Long messages that begin and do not go on: half a gigabyte of them, and nobody waits for their end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_do_not_end() {
@@ -313,6 +378,100 @@ async fn messages_that_do_not_end() {
     }
     target.assert_well("messages that do not end").await;
     drop(peers);
+}
+
+/// Long answers, asked for in a few bytes each by peers who have room for some of them, or for none, and read nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads() {
+    const ANSWER_BYTES: usize = 4 << 20;
+    let target = Target::start();
+    let mut client = target.server.submitter();
+    let long = event("long".to_owned(), vec![7; ANSWER_BYTES]);
+    client.submit(submission(long)).await.unwrap();
+
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let entry = v1::GetEntryRequest {
+        log: String::new(),
+        leaf: Some(v1::LeafSelector {
+            leaf: Some(Leaf::LeafIndex(1)),
+        }),
+        with_payload: true,
+    };
+    let range = v1::ReadEntriesRequest {
+        first_leaf_index: 1,
+        with_payload: true,
+        ..v1::ReadEntriesRequest::default()
+    };
+    let requests = [
+        ("/counterfoil.v1.ReadService/GetEntry", entry.encode_to_vec()),
+        ("/counterfoil.v1.ReadService/ReadEntries", range.encode_to_vec()),
+    ];
+    let no_window = [&4_u16.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    let mut peers = Vec::new();
+    for settings in [&[][..], &no_window] {
+        for (path, message) in &requests {
+            let block = request("POST", path, &headers);
+            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+            let body = [&[0][..], &length, message].concat();
+            for _ in 0..2 {
+                let mut peer = Frames::opened(target.server.address());
+                peer.set_impatient();
+                peer.write(&frame(kind::SETTINGS, 0, 0, settings)).unwrap();
+                for stream in (1..200).step_by(2) {
+                    peer.write(&frame(kind::HEADERS, END_HEADERS, stream, &block))
+                        .unwrap();
+                    peer.write(&frame(kind::DATA, END_STREAM, stream, &body)).unwrap();
+                }
+                peers.push(peer);
+            }
+        }
+    }
+    // Whoever reads has an answer nevertheless, if not at once.
+    let mut reader = target.server.reader();
+    let answer = loop {
+        match reader.get_entry(entry.clone()).await {
+            Err(put_off) if put_off.code() == tonic::Code::ResourceExhausted => {
+                let told = put_off
+                    .get_error_details()
+                    .retry_info()
+                    .and_then(|info| info.retry_delay);
+                sleep(told.unwrap()).await;
+            }
+            answer => break answer.unwrap().into_inner(),
+        }
+    };
+    assert_eq!(answer.payload.unwrap().data.len(), ANSWER_BYTES);
+    drop(peers);
+    target
+        .assert_well_after("answers that nobody reads", Some(2))
+        .await;
+}
+
+/// Streams that send on and on and read no result: in time nothing is taken from them, and others are not kept out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_read_no_results() {
+    let target = Target::start();
+    let mut streams = Vec::new();
+    for number in 0..64_u64 {
+        let mut client = target.server.submitter();
+        let mut sequence = 0;
+        let requests = futures_util::stream::repeat_with(move || {
+            sequence += 1;
+            v1::SubmitStreamRequest {
+                log: String::new(),
+                sequence,
+                event: Some(event(format!("{number}-{sequence}"), "{}")),
+            }
+        });
+        // Its answers are never asked for.
+        streams.push(client.submit_stream(requests).await.unwrap());
+    }
+    // Long enough for all to come to a halt, and shorter than they are borne with.
+    sleep(Duration::from_secs(10)).await;
+    target
+        .assert_well_after("streams that read no results", None)
+        .await;
+    drop(streams);
 }
 
 /// Compression itself is welcome.

@@ -19,6 +19,7 @@ pub struct PreparedEvent {
     pub(crate) record: Vec<u8>,
     /// What the search index has it under.
     pub(crate) index_keys: Vec<IndexKey>,
+    attributes_bytes: usize,
 }
 
 impl PreparedEvent {
@@ -39,12 +40,13 @@ impl PreparedEvent {
             entry,
             record,
             index_keys,
+            attributes_bytes: attributes.len(),
         }
     }
 
     /// Memory that it holds on to, about.
     pub(crate) fn size_bytes(&self) -> usize {
         let normalised = self.event.normal_form().map_or(0, |(_, json)| json.len());
-        self.event.data().len() + normalised + self.record.len() + 1024
+        self.event.data().len() + normalised + self.attributes_bytes + self.record.len() + 1024
     }
 }

@@ -5,8 +5,10 @@
 //! wire is turned into a type that can't hold a wrong value here, or refused with the name of the field.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod codec;
 mod convert;
 
+pub use codec::MAX_PARTS;
 pub use convert::{
     InvalidField, digest, digest_field, digests, index_attribute, leaf_index, proof_field, salt, tree_size,
 };

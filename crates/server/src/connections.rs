@@ -7,22 +7,15 @@ use std::{
     future::ready,
     io::{self, ErrorKind},
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
     thread,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use axum::{
-    Router,
-    body::{Body, Bytes, HttpBody},
-    http::Request,
-    middleware,
-};
-use counterfoil_seats::{Seat, Seats, Serving};
-use http_body::{Frame, SizeHint};
+use axum::{Router, http::Request, middleware};
+use counterfoil_seats::{Seat, Seats};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -50,8 +43,10 @@ use tracing::{debug, warn};
 
 use crate::{
     access::{Certificate, CertificateError, PeerCertificate},
+    grpc::Refusal,
     http,
     metrics::Metrics,
+    unread::{Answer, Unread},
 };
 
 /// Connections at a time, those included that have yet to say what they want.
@@ -74,9 +69,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Streams and calls under way on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// What one connection may have under way to us, unread, in bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same for one stream.
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 /// How long a connection is quiet before it is pinged.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A peer that does not answer a ping for so long is gone.
@@ -160,7 +155,7 @@ pub(crate) async fn serve(
     let door = Door {
         seats: Seats::new(MAX_CONNECTIONS, SILENCE),
         put_off: Seats::new(MAX_PUT_OFF, PUT_OFF_SILENCE),
-        server: Arc::new(Server::new(tls, router, stopping.clone())),
+        server: Arc::new(Server::new(tls, router, metrics.clone(), stopping.clone())),
         inside: inside.unwrap_or_else(|| runtime.handle().clone()),
         metrics,
     };
@@ -280,11 +275,17 @@ struct Server {
     router: Router,
     /// What those are answered who come when all connections are taken.
     put_off: Router,
+    unread: Arc<Unread>,
     stopping: watch::Receiver<bool>,
 }
 
 impl Server {
-    fn new(tls: Option<TlsAcceptor>, router: Router, stopping: watch::Receiver<bool>) -> Self {
+    fn new(
+        tls: Option<TlsAcceptor>,
+        router: Router,
+        metrics: Metrics,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         let mut http1 = Protocol::new(TokioExecutor::new()).http1_only();
         http1
             .http1()
@@ -306,6 +307,7 @@ impl Server {
             http2,
             put_off: router.clone().layer(middleware::from_fn(http::put_off)),
             router,
+            unread: Unread::new(metrics),
             stopping,
         }
     }
@@ -340,13 +342,14 @@ impl Server {
             Service::All => &self.router,
             Service::Health => &self.put_off,
         };
+        let answers = (router, &self.unread);
         match opened {
             Ok((Stream::Plain(stream), protocol)) => {
                 let client = (PeerCertificate(None), seat);
-                answer(stream, router, client, protocol, stop).await;
+                answer(stream, answers, client, protocol, stop).await;
             }
             Ok((Stream::Tls(stream), protocol)) => match peer(&stream) {
-                Ok(peer) => answer(*stream, router, (peer, seat), protocol, stop).await,
+                Ok(peer) => answer(*stream, answers, (peer, seat), protocol, stop).await,
                 Err(error) => debug!(%error, "a connection did not open"),
             },
             Err(error) => debug!(%error, "a connection did not open"),
@@ -375,7 +378,7 @@ impl Server {
 /// certificate with them, and whose request is being answered is not asked to make room.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: &Router,
+    (router, unread): (&Router, &Arc<Unread>),
     (peer, seat): (PeerCertificate, Seat),
     protocol: &Protocol,
     stop: impl Future<Output = ()>,
@@ -383,13 +386,13 @@ async fn answer(
     let service = service_fn(|mut request: Request<Incoming>| {
         let serving = seat.serve();
         request.extensions_mut().insert(peer.clone());
+        let in_grpc = http::is_grpc(request.headers());
         let response = router.clone().oneshot(request);
+        let unread = unread.clone();
         async move {
-            let response = response.await?;
-            Ok::<_, Infallible>(response.map(|body| Served {
-                body,
-                _serving: serving,
-            }))
+            let put_off = || http::refuse(Refusal::unread(), in_grpc);
+            // A request is being served until all of its answer was taken.
+            Ok::<_, Infallible>(Answer::new(unread, response.await?, serving, put_off).await)
         }
     });
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
@@ -402,32 +405,6 @@ async fn answer(
     };
     if let Err(error) = ended {
         debug!(%error, "a connection failed");
-    }
-}
-
-/// The body of an answer. A request is being served until all of it was taken.
-struct Served {
-    body: Body,
-    _serving: Serving,
-}
-
-impl HttpBody for Served {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

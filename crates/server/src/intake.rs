@@ -22,6 +22,10 @@ const INLINE_BYTES: usize = 256 * 1024;
 static TURNS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get)));
 
+/// Bytes of events that wait for their turn, of all calls. What comes beyond them is put off, as where the queue is full.
+const WAITING_BYTES: usize = 128 << 20;
+static WAITING: Semaphore = Semaphore::const_new(WAITING_BYTES);
+
 /// Does work that takes time for each of `bytes`: if that is long, in its turn, and on a thread whose other tasks move
 /// elsewhere.
 pub(crate) async fn work<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
@@ -54,7 +58,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Makes events ready, `bytes` in all, and hands them to the log. Those that were refused before stay so, and do not
+    /// Makes events ready, which came in `bytes`, and hands them to the log. Those that were refused before stay so, and do not
     /// fail their neighbours.
     pub(crate) async fn new(
         log: &Log,
@@ -63,6 +67,11 @@ impl Group {
         events: impl ExactSizeIterator<Item = Result<Event, Refusal>>,
     ) -> Self {
         let count = events.len();
+        // Short work does not wait, and is not kept out by what does.
+        let waits = if bytes > INLINE_BYTES { bytes } else { 0 };
+        let Ok(_waiting) = WAITING.try_acquire_many(u32::try_from(waits).unwrap_or(u32::MAX)) else {
+            return Self::refused(count, SubmitError::QueueFull);
+        };
         let ready = work(bytes, || {
             if count > 0 {
                 log.admit(count, bytes)?;
@@ -81,12 +90,7 @@ impl Group {
         .await;
         let (events, prepared) = match ready {
             Ok(ready) => ready,
-            Err(error) => {
-                return Self {
-                    events: vec![Ok(()); count],
-                    submission: Box::pin(future::ready(Err(error))),
-                };
-            }
+            Err(error) => return Self::refused(count, error),
         };
         let submission: Submission = if prepared.is_empty() {
             let head = log.commit_head();
@@ -100,6 +104,14 @@ impl Group {
             Box::pin(log.submit(prepared))
         };
         Self { events, submission }
+    }
+
+    /// So many events that the log did not take.
+    pub(crate) fn refused(count: usize, error: SubmitError) -> Self {
+        Self {
+            events: vec![Ok(()); count],
+            submission: Box::pin(future::ready(Err(error))),
+        }
     }
 
     /// Waits until the events are on disk and under a signed head, which is that of all the proofs. If the log took none,

@@ -21,6 +21,7 @@ mod serve;
 mod setup;
 mod source;
 mod token;
+mod unread;
 mod watched;
 mod witnessing;
 

@@ -82,6 +82,7 @@ pub(crate) struct Metrics {
     published_entries: Family<LogLabel, UnsignedGauge>,
     published_time: Family<LogLabel, UnsignedGauge>,
     connections_put_off: Counter,
+    answers_given_up: Counter,
 }
 
 impl Metrics {
@@ -105,6 +106,11 @@ impl Metrics {
     /// Counts a connection that came when all were taken.
     pub(crate) fn count_put_off(&self) {
         self.connections_put_off.inc();
+    }
+
+    /// Counts an answer that was given up because its reader did not take it.
+    pub(crate) fn count_given_up(&self) {
+        self.answers_given_up.inc();
     }
 
     fn registry(&self) -> Registry {
@@ -141,6 +147,11 @@ impl Metrics {
             "connections_put_off",
             "Connections that came when all were taken, and were told health at most",
             self.connections_put_off.clone(),
+        );
+        registry.register(
+            "answers_given_up",
+            "Answers that their readers did not take when others needed the memory",
+            self.answers_given_up.clone(),
         );
         registry
     }

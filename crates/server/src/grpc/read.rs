@@ -11,7 +11,11 @@ use counterfoil_proto::{
     v1::{self, leaf_selector::Leaf, read_service_server::ReadService},
 };
 use futures_util::{Stream, StreamExt as _, future, stream};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{self, JoinSet},
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
@@ -21,6 +25,11 @@ use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
 const RANGE_ENTRIES: usize = 1_024;
 /// Bytes in one message of a range, about; one entry may be larger.
 const RANGE_BYTES: usize = 1024 * 1024;
+/// Payloads and ranges that are read at a time, each of which may take as much memory as the longest payload does, packed and
+/// unpacked. What was read is an answer, and counted as one, before the next has its turn.
+const MAX_LONG_READS: usize = 8;
+/// Longest that a read has its turn.
+const LONG_READ_PATIENCE: Duration = Duration::from_secs(5);
 /// Entries that one search returns.
 const MAX_FOUND: usize = 1_000;
 /// Longest value to search for: the longest that an event can have.
@@ -33,11 +42,16 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Reader {
     logs: Logs,
     stopping: watch::Receiver<bool>,
+    long_reads: Arc<Semaphore>,
 }
 
 impl Reader {
     pub(crate) fn new(logs: Logs, stopping: watch::Receiver<bool>) -> Self {
-        Self { logs, stopping }
+        Self {
+            logs,
+            stopping,
+            long_reads: Arc::new(Semaphore::new(MAX_LONG_READS)),
+        }
     }
 }
 
@@ -135,6 +149,10 @@ impl ReadService for Reader {
         let caller = caller.asking(request.with_payload || is_search(request.leaf.as_ref()));
         let log = find_log(&self.logs, &request.log, &caller)?;
         let index = find_leaf(&log, request.leaf).await?;
+        let _turn = match request.with_payload {
+            true => Some(turn(&self.long_reads).await),
+            false => None,
+        };
         let stored = log
             .entry(index, request.with_payload)
             .await
@@ -161,17 +179,21 @@ impl ReadService for Reader {
             rest.min(request.limit)
         };
         let range = first.get()..first.get() + count;
+        let long_reads = self.long_reads.clone();
         let chunks = stream::try_unfold(range, move |range| {
-            let (log, caller) = (log.clone(), caller.clone());
+            let (log, caller, long_reads) = (log.clone(), caller.clone(), long_reads.clone());
             async move {
+                let _turn = turn(&long_reads).await;
                 // The stream may outlive what the caller was let in with.
                 caller.require(log.name()).map_err(Refusal::from)?;
                 next_chunk(&log, range, request.with_payload).await
             }
         });
+        // An answer is polled for the first time before its reader has room for any of it. Nothing is read for that.
+        let begun = stream::once(task::yield_now()).filter_map(|()| future::ready(None));
         let mut stopping = self.stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-        Ok(Response::new(Box::pin(chunks.take_until(stopped))))
+        Ok(Response::new(Box::pin(begun.chain(chunks).take_until(stopped))))
     }
 
     async fn find_entries(
@@ -213,6 +235,19 @@ impl ReadService for Reader {
             receipt: Some(receipt(&head, leaf)),
         }))
     }
+}
+
+/// Waits for a turn to read, which ends when what is returned is dropped. A stream whose client takes its window back in between
+/// is polled no more: its turn ends by time.
+async fn turn(turns: &Arc<Semaphore>) -> JoinSet<()> {
+    let turn = turns.clone().acquire_owned().await;
+    let turn = turn.expect("the semaphore is never closed");
+    let mut ends = JoinSet::new();
+    ends.spawn(async move {
+        sleep(LONG_READ_PATIENCE).await;
+        drop(turn);
+    });
+    ends
 }
 
 /// The newest published head; if the log itself is as large as `known`, one that is as large too.

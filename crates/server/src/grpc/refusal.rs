@@ -75,6 +75,18 @@ impl Refusal {
         }
     }
 
+    /// There is an answer, and no memory to keep it until it is read.
+    pub(crate) fn unread() -> Self {
+        Self {
+            retry_after_ms: Some(QUEUE_RETRY_MS),
+            ..Self::new(
+                Code::ResourceExhausted,
+                v1::Reason::QueueFull,
+                "too many long answers wait for their readers",
+            )
+        }
+    }
+
     /// There are more connections than are served.
     pub(crate) fn too_many_connections() -> Self {
         Self {

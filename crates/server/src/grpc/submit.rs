@@ -1,17 +1,23 @@
 //! The service that writes.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use counterfoil_event::Event;
-use counterfoil_log::{Log, MAX_CALL_EVENTS};
+use counterfoil_log::{Log, MAX_CALL_EVENTS, SubmitError};
 use counterfoil_proto::{
     proof_field,
     v1::{self, submit_result, submit_service_server::SubmitService},
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream::FuturesOrdered};
+use prost::Message as _;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task,
+    time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -26,18 +32,25 @@ use crate::{
 const STREAM_GROUP_EVENTS: usize = 256;
 /// Groups of one stream under way; more are not read from the connection.
 const STREAM_GROUPS: usize = 16;
-/// Responses of one stream that its client has yet to read.
-const STREAM_RESPONSES: usize = 16;
+/// Events of all streams whose results are not read yet, or not there. Each takes one or two KiB.
+const STREAM_EVENTS: usize = 64 * 1024;
+/// A client that takes none of its results for so long has its stream cut off. It may send the events again.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves `counterfoil.v1.SubmitService`.
 pub(crate) struct Submitter {
     logs: Logs,
     stopping: watch::Receiver<bool>,
+    stream_events: Arc<Semaphore>,
 }
 
 impl Submitter {
     pub(crate) fn new(logs: Logs, stopping: watch::Receiver<bool>) -> Self {
-        Self { logs, stopping }
+        Self {
+            logs,
+            stopping,
+            stream_events: Arc::new(Semaphore::new(STREAM_EVENTS)),
+        }
     }
 }
 
@@ -88,15 +101,16 @@ impl SubmitService for Submitter {
         &self,
         request: Request<Streaming<v1::SubmitStreamRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
-        let (responses, received) = mpsc::channel(STREAM_RESPONSES);
+        let (responses, received) = mpsc::channel(1);
         let stream = SubmitStream {
             logs: self.logs.clone(),
             caller: caller(request.extensions()),
             log: None,
-            responses,
+            events: self.stream_events.clone(),
         };
-        task::spawn(stream.run(request.into_inner(), self.stopping.clone()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(received))))
+        task::spawn(stream.run(request.into_inner(), responses, self.stopping.clone()));
+        let responses = ReceiverStream::new(received).map(|response| response?.take().ok_or_else(too_late));
+        Ok(Response::new(Box::pin(responses)))
     }
 }
 
@@ -114,25 +128,41 @@ struct SubmitStream {
     caller: Caller,
     /// Once the first message named it.
     log: Option<NamedLog>,
-    responses: mpsc::Sender<Result<v1::SubmitStreamResponse, Status>>,
+    /// Room for events, of all streams.
+    events: Arc<Semaphore>,
 }
 
 impl SubmitStream {
     /// Takes requests as they come and answers in their order. A client that reads no answers is read no further.
+    ///
+    /// `responses` holds one at a time, so it has room when the client has taken the one before.
     async fn run(
         mut self,
         requests: Streaming<v1::SubmitStreamRequest>,
+        responses: mpsc::Sender<Result<Answered, Status>>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) }.shared();
         let mut requests = requests.ready_chunks(STREAM_GROUP_EVENTS).take_until(stopped);
         let mut under_way = FuturesOrdered::new();
         let mut ended = None;
+        let mut unread: Option<Answered> = None;
+        let mut patience = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                Some(response) = under_way.next(), if !under_way.is_empty() => {
-                    if self.responses.send(Ok(response)).await.is_err() {
+                room = timeout_at(patience, responses.reserve()), if unread.is_some() => {
+                    let unread = unread.take();
+                    if !matches!(room, Ok(Ok(_))) {
+                        // The stream may stay open for as long as its client likes.
+                        drop(unread.and_then(|unread| unread.take()));
+                        return;
+                    }
+                }
+                Some(answered) = under_way.next(), if unread.is_none() && !under_way.is_empty() => {
+                    let response = unread.insert(answered);
+                    patience = Instant::now() + UNREAD_PATIENCE;
+                    if responses.try_send(Ok(response.clone())).is_err() {
                         return;
                     }
                 }
@@ -142,7 +172,7 @@ impl SubmitStream {
                         Some(chunk) => split_at_error(chunk),
                     };
                     match self.group(messages).await {
-                        Ok(Some((sequences, group))) => under_way.push_back(answered(sequences, group)),
+                        Ok(Some(group)) => under_way.push_back(group.answered()),
                         Ok(None) => {}
                         Err(refusal) => ended = Some(Err(refusal.into())),
                     }
@@ -152,12 +182,12 @@ impl SubmitStream {
             }
         }
         if let Some(Err(status)) = ended {
-            let _ = self.responses.send(Err(status)).await;
+            let _ = responses.try_send(Err(status));
         }
     }
 
     /// What arrived together enters the log together. `None` if nothing did.
-    async fn group(&mut self, messages: Messages) -> Result<Option<(Vec<u64>, Group)>, Refusal> {
+    async fn group(&mut self, messages: Messages) -> Result<Option<StreamGroup>, Refusal> {
         let Some(first) = messages.first() else {
             return Ok(None);
         };
@@ -186,12 +216,60 @@ impl SubmitStream {
                 "differs from that of the stream's first message",
             ));
         }
-        let (sequences, events) = messages
+        let count = u32::try_from(messages.len()).expect("a group is small");
+        let room = self.events.clone().try_acquire_many_owned(count).ok();
+        let (sequences, events): (_, Vec<_>) = messages
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .unzip();
-        Ok(Some((sequences, group(log, submitter, events).await)))
+        let group = match room {
+            Some(_) => group(log, submitter, events).await,
+            None => Group::refused(events.len(), SubmitError::QueueFull),
+        };
+        Ok(Some(StreamGroup {
+            sequences,
+            group,
+            room,
+        }))
     }
+}
+
+/// Events of a stream that arrived together.
+struct StreamGroup {
+    sequences: Vec<u64>,
+    group: Group,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl StreamGroup {
+    /// A result for each event, also if the log took none.
+    async fn answered(self) -> Answered {
+        let (head, results) = self.group.settled().await;
+        let response = v1::SubmitStreamResponse {
+            tree_heads: head.iter().map(|head| tree_head(head)).collect(),
+            results: self.sequences.into_iter().zip(results).map(result).collect(),
+        };
+        Answered(Arc::new(Mutex::new(Some((response, self.room)))))
+    }
+}
+
+/// What a group comes to, until its client takes it or is too late.
+#[derive(Clone)]
+struct Answered(Arc<Mutex<Option<Kept>>>);
+
+/// A response, and the room that it takes.
+type Kept = (v1::SubmitStreamResponse, Option<OwnedSemaphorePermit>);
+
+impl Answered {
+    fn take(&self) -> Option<v1::SubmitStreamResponse> {
+        let (response, _room) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(response)
+    }
+}
+
+fn too_late() -> Status {
+    let seconds = UNREAD_PATIENCE.as_secs();
+    Status::deadline_exceeded(format!("results were not read within {seconds} s"))
 }
 
 type Messages = Vec<v1::SubmitStreamRequest>;
@@ -211,21 +289,12 @@ fn split_at_error(
 }
 
 async fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
-    let bytes = events.iter().flatten().map(|event| event.data.len()).sum();
+    let bytes = events.iter().flatten().map(|event| event.encoded_len()).sum();
     let events = events.into_iter().map(|event| {
         let event = event.ok_or_else(Refusal::missing_event)?;
         Ok(Event::try_from(event)?)
     });
     Group::new(log, submitter, bytes, events).await
-}
-
-/// A result for each event of a group, also if the log took none.
-async fn answered(sequences: Vec<u64>, group: Group) -> v1::SubmitStreamResponse {
-    let (head, results) = group.settled().await;
-    v1::SubmitStreamResponse {
-        tree_heads: head.iter().map(|head| tree_head(head)).collect(),
-        results: sequences.into_iter().zip(results).map(result).collect(),
-    }
 }
 
 fn result((sequence, result): (u64, Result<Placed, Refusal>)) -> v1::SubmitResult {

@@ -186,6 +186,14 @@ pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
     tiles::Refusal::NotFound.into_response()
 }
 
+/// What was asked for can't be told, in the words of whoever asked.
+pub(crate) fn refuse(refusal: Refusal, in_grpc: bool) -> Response {
+    if in_grpc {
+        return Status::from(refusal).into_http::<Body>();
+    }
+    Problem::from(refusal).into_response()
+}
+
 /// What whoever watches over the server asks for.
 const HEALTH: [&str; 4] = [
     "/health",
@@ -200,10 +208,8 @@ pub(crate) async fn put_off(request: Request, next: Next) -> Response {
     let version = request.version();
     let mut response = if HEALTH.contains(&request.uri().path()) {
         next.run(request).await
-    } else if is_grpc(request.headers()) {
-        return Status::from(Refusal::too_many_connections()).into_http::<Body>();
     } else {
-        Problem::from(Refusal::too_many_connections()).into_response()
+        refuse(Refusal::too_many_connections(), is_grpc(request.headers()))
     };
     if version < Version::HTTP_2 {
         // The next request may find a connection that is served.

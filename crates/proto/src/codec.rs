@@ -1,0 +1,174 @@
+//! Messages to and from bytes, of memory in proportion to their bytes.
+//!
+//! An event, a result or an extension of nothing takes two bytes of a message, and a hundred times that once it is decoded: 32 MiB
+//! of them would become gigabytes. They are counted before anything is made of them.
+
+use std::marker::PhantomData;
+
+use bytes::{Buf as _, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::{ProstCodec, ProstEncoder};
+
+/// A message has at most so many parts: messages within it, and repeated strings and byte strings, at whatever depth. A batch of
+/// 4,096 events with 64 extensions each has about as many, and so has an answer with proofs of 63 hashes.
+pub const MAX_PARTS: usize = 4_096 * (2 + 64);
+
+/// The fields of a message that are parts, by number, and the parts of each.
+pub(crate) struct Parts(&'static [(u32, Self)]);
+
+/// A message whose parts are known.
+pub(crate) trait BoundedMessage: prost::Message + Default {
+    const PARTS: Parts;
+}
+
+include!(concat!(env!("OUT_DIR"), "/parts.rs"));
+
+impl Parts {
+    /// Counts the parts of a message, up to one more than it may have. `None` if it is malformed: where it is, and not later, the
+    /// decoder ends too.
+    fn count(&self, mut message: &[u8], counted: &mut usize) -> Option<()> {
+        while !message.is_empty() && *counted <= MAX_PARTS {
+            let (number, wire_type) = decode_key(&mut message).ok()?;
+            let known = self.0.iter().find(|(part, _)| *part == number);
+            if let (Some((_, parts)), WireType::LengthDelimited) = (known, wire_type) {
+                let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+                let part = message.split_off(..length)?;
+                *counted += 1;
+                // What has no parts may be no message at all.
+                if !parts.0.is_empty() {
+                    parts.count(part, counted)?;
+                }
+            } else {
+                skip_field(wire_type, number, &mut message, DecodeContext::default()).ok()?;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Protocol Buffers, as tonic has them, but for messages of too many parts.
+pub(crate) struct BoundedCodec<T, U>(ProstCodec<T, U>);
+
+impl<T, U> Default for BoundedCodec<T, U> {
+    fn default() -> Self {
+        Self(ProstCodec::default())
+    }
+}
+
+impl<T, U> Codec for BoundedCodec<T, U>
+where
+    T: prost::Message + Send + 'static,
+    U: BoundedMessage + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = BoundedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        self.0.encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BoundedDecoder(PhantomData)
+    }
+}
+
+/// Decodes messages with no more parts than they may have.
+pub(crate) struct BoundedDecoder<U>(PhantomData<U>);
+
+impl<U: BoundedMessage> Decoder for BoundedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        decode(buffer.copy_to_bytes(buffer.remaining())).map(Some)
+    }
+}
+
+fn decode<U: BoundedMessage>(message: Bytes) -> Result<U, Status> {
+    let mut parts = 0;
+    let _wellformed = U::PARTS.count(&message, &mut parts);
+    if parts > MAX_PARTS {
+        // As tonic refuses a message of too many bytes.
+        return Err(Status::out_of_range(format!(
+            "a message has at most {MAX_PARTS} parts, such as events and their extensions"
+        )));
+    }
+    // As the specification of gRPC has it.
+    U::decode(message).map_err(|problem| Status::internal(problem.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::v1;
+
+    fn batch(events: usize, extensions: usize) -> v1::SubmitBatchRequest {
+        let event = v1::Event {
+            extensions: vec![v1::Extension::default(); extensions],
+            ..v1::Event::default()
+        };
+        v1::SubmitBatchRequest {
+            log: String::new(),
+            events: vec![event; events],
+        }
+    }
+
+    fn parts<U: BoundedMessage>(message: &U) -> usize {
+        let mut parts = 0;
+        U::PARTS.count(&message.encode_to_vec(), &mut parts).unwrap();
+        parts
+    }
+
+    #[test]
+    fn parts_are_counted_at_every_depth() {
+        assert_eq!(parts(&batch(3, 5)), 3 * 6);
+        let accepted = v1::Accepted {
+            inclusion_proof: vec![Bytes::from_static(&[7; 32]); 20],
+            ..v1::Accepted::default()
+        };
+        let result = v1::SubmitResult {
+            sequence: 7,
+            outcome: Some(v1::submit_result::Outcome::Accepted(accepted)),
+        };
+        let answer = v1::SubmitBatchResponse {
+            tree_heads: vec![v1::TreeHead::default(); 2],
+            results: vec![result; 10],
+        };
+        assert_eq!(parts(&answer), 2 + 10 * (1 + 1 + 20));
+    }
+
+    #[test]
+    fn what_may_be_sent_is_decoded_and_more_is_not() {
+        for message in [batch(4_096, 64), batch(MAX_PARTS, 0), batch(0, 0)] {
+            let decoded: v1::SubmitBatchRequest = decode(message.encode_to_vec().into()).unwrap();
+            assert_eq!(decoded, message);
+        }
+        for message in [batch(MAX_PARTS + 1, 0), batch(1, MAX_PARTS), batch(4_097, 66)] {
+            let refused = decode::<v1::SubmitBatchRequest>(message.encode_to_vec().into()).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+        }
+    }
+
+    /// What is counted before a message turns out malformed is no less than what is decoded of it.
+    #[test]
+    fn malformed_messages_are_for_the_decoder_to_refuse() {
+        let whole = batch(3, 2).encode_to_vec();
+        for length in 0..whole.len() {
+            let cut = Bytes::copy_from_slice(&whole[..length]);
+            let decoded = v1::SubmitBatchRequest::decode(cut.clone());
+            assert_eq!(
+                decode::<v1::SubmitBatchRequest>(cut).ok(),
+                decoded.ok(),
+                "cut at {length}"
+            );
+        }
+    }
+}
