@@ -43,7 +43,16 @@ fn parts(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
         for (number, parts) in message.field.iter().filter_map(part) {
             writeln!(source, "        ({number}, {parts}),")?;
         }
-        writeln!(source, "    ]);\n}}")?;
+        writeln!(source, "    ]);")?;
+        let lists = |field: &FieldDescriptorProto| {
+            field.r#type() == Type::Message && field.label() == Label::Repeated
+        };
+        let most = if message.field.iter().any(lists) {
+            "MAX_PARTS"
+        } else {
+            "MAX_PARTS_OF_ONE"
+        };
+        writeln!(source, "    const MAX_PARTS: usize = {most};\n}}")?;
         assert!(
             message.nested_type.is_empty(),
             "a message within a message is not in the table"
@@ -52,7 +61,7 @@ fn parts(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
     Ok(source)
 }
 
-/// The number of a field each of which is an allocation or more, and what it is made of in turn.
+/// If each value of a field takes memory of its own: the field's number, and the `Parts` of such a value.
 fn part(field: &FieldDescriptorProto) -> Option<(i32, String)> {
     let parts = match field.r#type() {
         Type::Message => {

@@ -30,7 +30,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 320)]
     memory_mib: u32,
     /// What it may use beyond that
-    #[arg(long, value_name = "N", default_value_t = 1_024)]
+    #[arg(long, value_name = "N", default_value_t = 768)]
     more_memory_mib: u64,
 }
 

@@ -12,7 +12,7 @@ use counterfoil_tests::{
 };
 use flate2::{Compression, write::GzEncoder};
 use prost::Message as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::codec::CompressionEncoding;
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
@@ -342,12 +342,12 @@ async fn messages_of_many_empty_parts() {
     let parts = || vec![(); 16_000_000];
     let events = Events { events: parts() };
     let refused = send(&target, "/counterfoil.v1.SubmitService/SubmitBatch", events).await;
-    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused:?}");
+    assert!(refused.message().contains("parts"), "{refused:?}");
     let extensions = WithExtensions {
         event: Some(Extensions { extensions: parts() }),
     };
     let refused = send(&target, "/counterfoil.v1.SubmitService/Submit", extensions).await;
-    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused:?}");
+    assert!(refused.message().contains("parts"), "{refused:?}");
     target.assert_well("messages of many empty parts").await;
 }
 
@@ -406,40 +406,61 @@ async fn answers_that_nobody_reads() {
         ("/counterfoil.v1.ReadService/GetEntry", entry.encode_to_vec()),
         ("/counterfoil.v1.ReadService/ReadEntries", range.encode_to_vec()),
     ];
+    // Of short messages a server may prepare the next before the first is read.
+    let short = v1::ReadEntriesRequest {
+        limit: 1,
+        with_payload: true,
+        ..v1::ReadEntriesRequest::default()
+    };
+    let short = ("/counterfoil.v1.ReadService/ReadEntries", short.encode_to_vec());
     let no_window = [&4_u16.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
-    let mut peers = Vec::new();
-    for settings in [&[][..], &no_window] {
-        for (path, message) in &requests {
-            let block = request("POST", path, &headers);
-            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-            let body = [&[0][..], &length, message].concat();
-            for _ in 0..2 {
-                let mut peer = Frames::opened(target.server.address());
-                peer.set_impatient();
-                peer.write(&frame(kind::SETTINGS, 0, 0, settings)).unwrap();
-                for stream in (1..200).step_by(2) {
-                    peer.write(&frame(kind::HEADERS, END_HEADERS, stream, &block))
-                        .unwrap();
-                    peer.write(&frame(kind::DATA, END_STREAM, stream, &body)).unwrap();
-                }
-                peers.push(peer);
-            }
+    let wide_window = [&4_u16.to_be_bytes()[..], &i32::MAX.to_be_bytes()].concat();
+    let ask = |settings: &[u8], (path, message): &(&str, Vec<u8>), times: u32| {
+        let block = request("POST", path, &headers);
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let body = [&[0][..], &length, message].concat();
+        let mut peer = Frames::opened(target.server.address());
+        peer.set_impatient();
+        peer.write(&frame(kind::SETTINGS, 0, 0, settings)).unwrap();
+        peer.write(&frame(kind::WINDOW_UPDATE, 0, 0, &(i32::MAX / 2).to_be_bytes()))
+            .unwrap();
+        for stream in (0..times).map(|number| 2 * number + 1) {
+            peer.write(&frame(kind::HEADERS, END_HEADERS, stream, &block))
+                .unwrap();
+            peer.write(&frame(kind::DATA, END_STREAM, stream, &body)).unwrap();
         }
+        peer
+    };
+    let mut peers = Vec::new();
+    for settings in [&[][..], &no_window, &wide_window] {
+        for request in &requests {
+            peers.extend([(); 2].map(|()| ask(settings, request, 100)));
+        }
+    }
+    peers.push(ask(&no_window, &short, 100));
+    // Those who wait longest are given up for others who do not read either.
+    for _ in 0..6 {
+        sleep(Duration::from_millis(1_100)).await;
+        peers.push(ask(&no_window, &requests[0], 32));
     }
     // Whoever reads has an answer nevertheless, if not at once.
     let mut reader = target.server.reader();
-    let answer = loop {
-        match reader.get_entry(entry.clone()).await {
-            Err(put_off) if put_off.code() == tonic::Code::ResourceExhausted => {
-                let told = put_off
-                    .get_error_details()
-                    .retry_info()
-                    .and_then(|info| info.retry_delay);
-                sleep(told.unwrap()).await;
+    let answer = timeout(Duration::from_secs(60), async {
+        loop {
+            match reader.get_entry(entry.clone()).await {
+                Err(put_off) if put_off.code() == tonic::Code::ResourceExhausted => {
+                    let told = put_off
+                        .get_error_details()
+                        .retry_info()
+                        .and_then(|info| info.retry_delay);
+                    sleep(told.unwrap()).await;
+                }
+                answer => break answer.unwrap().into_inner(),
             }
-            answer => break answer.unwrap().into_inner(),
         }
-    };
+    })
+    .await
+    .unwrap();
     assert_eq!(answer.payload.unwrap().data.len(), ANSWER_BYTES);
     drop(peers);
     target
@@ -466,8 +487,17 @@ async fn streams_that_read_no_results() {
         // Its answers are never asked for.
         streams.push(client.submit_stream(requests).await.unwrap());
     }
-    // Long enough for all to come to a halt, and shorter than they are borne with.
-    sleep(Duration::from_secs(10)).await;
+    // Until all have come to a halt, which is sooner than they are cut off.
+    let mut reader = target.server.reader();
+    let (mut size, mut before) = (1, 0);
+    while size != before {
+        sleep(Duration::from_secs(3)).await;
+        let head = reader
+            .get_tree_head(v1::GetTreeHeadRequest::default())
+            .await
+            .unwrap();
+        before = std::mem::replace(&mut size, head.into_inner().tree_head.unwrap().tree_size);
+    }
     target
         .assert_well_after("streams that read no results", None)
         .await;

@@ -19,6 +19,7 @@ pub struct PreparedEvent {
     pub(crate) record: Vec<u8>,
     /// What the search index has it under.
     pub(crate) index_keys: Vec<IndexKey>,
+    /// Length of the encoded attributes, which `event` holds decoded.
     attributes_bytes: usize,
 }
 

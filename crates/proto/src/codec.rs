@@ -15,21 +15,25 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 
 /// A message has at most so many parts: messages within it, and repeated strings and byte strings, at whatever depth. A batch of
 /// 4,096 events with 64 extensions each has about as many, and so has an answer with proofs of 63 hashes.
-pub const MAX_PARTS: usize = 4_096 * (2 + 64);
+const MAX_PARTS: usize = 4_096 * (2 + 64);
 
 /// The fields of a message that are parts, by number, and the parts of each.
 pub(crate) struct Parts(&'static [(u32, Self)]);
 
+/// The same for a message that is no list of others. An event has at most 64 extensions, a receipt 63 hashes.
+const MAX_PARTS_OF_ONE: usize = 2 + 64;
+
 /// A message whose parts are known.
 pub(crate) trait BoundedMessage: prost::Message + Default {
     const PARTS: Parts;
+    /// How many it may have.
+    const MAX_PARTS: usize;
 }
 
 include!(concat!(env!("OUT_DIR"), "/parts.rs"));
 
 impl Parts {
-    /// Counts the parts of a message, up to one more than it may have. `None` if it is malformed: where it is, and not later, the
-    /// decoder ends too.
+    /// Counts the parts of a message, up to one more than any may have. `None` if it is malformed.
     fn count(&self, mut message: &[u8], counted: &mut usize) -> Option<()> {
         while !message.is_empty() && *counted <= MAX_PARTS {
             let (number, wire_type) = decode_key(&mut message).ok()?;
@@ -92,13 +96,16 @@ impl<U: BoundedMessage> Decoder for BoundedDecoder<U> {
 
 fn decode<U: BoundedMessage>(message: Bytes) -> Result<U, Status> {
     let mut parts = 0;
-    let _wellformed = U::PARTS.count(&message, &mut parts);
-    if parts > MAX_PARTS {
+    let wellformed = U::PARTS.count(&message, &mut parts);
+    if parts > U::MAX_PARTS {
         // As tonic refuses a message of too many bytes.
         return Err(Status::out_of_range(format!(
-            "a message has at most {MAX_PARTS} parts, such as events and their extensions"
+            "such a message has at most {} parts, such as events and their extensions; send fewer in each",
+            U::MAX_PARTS
         )));
     }
+    // The decoder would find out too, but only after it has gone beyond the end of a part.
+    wellformed.ok_or_else(|| Status::internal("the message is malformed"))?;
     // As the specification of gRPC has it.
     U::decode(message).map_err(|problem| Status::internal(problem.to_string()))
 }
@@ -157,18 +164,74 @@ mod tests {
         }
     }
 
-    /// What is counted before a message turns out malformed is no less than what is decoded of it.
+    /// Up to there it is decoded, and no further.
     #[test]
-    fn malformed_messages_are_for_the_decoder_to_refuse() {
+    fn what_comes_before_the_damage_counts() {
+        let decoded = |parts: &[&[u8]]| decode::<v1::SubmitBatchRequest>(parts.concat().into());
+        let many = batch(MAX_PARTS + 1, 0).encode_to_vec();
+        let damage = &[7][..];
+        assert_eq!(
+            decoded(&[&many, damage]).unwrap_err().code(),
+            tonic::Code::OutOfRange
+        );
+        assert_eq!(
+            decoded(&[damage, &many]).unwrap_err().code(),
+            tonic::Code::Internal
+        );
+
         let whole = batch(3, 2).encode_to_vec();
         for length in 0..whole.len() {
-            let cut = Bytes::copy_from_slice(&whole[..length]);
-            let decoded = v1::SubmitBatchRequest::decode(cut.clone());
+            let cut = &whole[..length];
             assert_eq!(
-                decode::<v1::SubmitBatchRequest>(cut).ok(),
-                decoded.ok(),
+                decoded(&[cut]).ok(),
+                v1::SubmitBatchRequest::decode(cut).ok(),
                 "cut at {length}"
             );
         }
+    }
+
+    /// What takes one event, however it comes, takes no more than that.
+    #[test]
+    fn a_message_of_one_event_has_the_parts_of_one() {
+        let request = |extensions| {
+            let mut events = batch(1, extensions).events;
+            let request = v1::SubmitStreamRequest {
+                event: events.pop(),
+                ..v1::SubmitStreamRequest::default()
+            };
+            decode::<v1::SubmitStreamRequest>(request.encode_to_vec().into())
+        };
+        assert!(
+            request(65).is_ok(),
+            "one more than an event may have is for others to refuse"
+        );
+        assert_eq!(request(66).unwrap_err().code(), tonic::Code::OutOfRange);
+    }
+
+    /// A part that says that it is longer than the whole.
+    #[test]
+    fn what_runs_over_its_end_is_not_decoded() {
+        let hashes = [0x22, 0].repeat(1_000);
+        let accepted = [&[0x12, 0xd0, 0x0f][..], &hashes].concat();
+        let answer = [&[0x12, 6][..], &accepted].concat();
+        let refused = decode::<v1::SubmitBatchResponse>(answer.into()).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Internal);
+    }
+
+    /// Fields that nobody knows, groups among them, hide nothing behind them.
+    #[test]
+    fn parts_behind_unknown_fields_count() {
+        let unknown = [
+            0xfb, 0x07, 0x08, 0x01, 0xfc, 0x07, 0xfa, 0x07, 0x02, 1, 2, 0xf8, 0x07, 0xff, 0x01,
+        ];
+        let many = batch(MAX_PARTS + 1, 0).encode_to_vec();
+        let message = [&unknown[..], &many].concat();
+        let refused = decode::<v1::SubmitBatchRequest>(message.into()).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::OutOfRange);
+        let message = [&unknown[..], &batch(2, 1).encode_to_vec()].concat();
+        assert_eq!(
+            decode::<v1::SubmitBatchRequest>(message.into()).unwrap(),
+            batch(2, 1)
+        );
     }
 }

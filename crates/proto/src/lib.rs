@@ -8,7 +8,6 @@
 mod codec;
 mod convert;
 
-pub use codec::MAX_PARTS;
 pub use convert::{
     InvalidField, digest, digest_field, digests, index_attribute, leaf_index, proof_field, salt, tree_size,
 };

@@ -69,9 +69,11 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Streams and calls under way on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// What one connection may have under way to us, unread, in bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// The same for one stream.
-const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The same for one stream: several that are not read do not hold up the others.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What h2 holds of one stream for a peer that has room for it and does not read.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a connection is quiet before it is pinged.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A peer that does not answer a ping for so long is gone.
@@ -299,6 +301,7 @@ impl Server {
             .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_PATIENCE);
         Self {
@@ -390,7 +393,7 @@ async fn answer(
         let response = router.clone().oneshot(request);
         let unread = unread.clone();
         async move {
-            let put_off = || http::refuse(Refusal::unread(), in_grpc);
+            let put_off = || http::refuse(Refusal::no_room_for_answer(), in_grpc);
             // A request is being served until all of its answer was taken.
             Ok::<_, Infallible>(Answer::new(unread, response.await?, serving, put_off).await)
         }

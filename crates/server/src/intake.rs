@@ -22,7 +22,7 @@ const INLINE_BYTES: usize = 256 * 1024;
 static TURNS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get)));
 
-/// Bytes of events that wait for their turn, of all calls. What comes beyond them is put off, as where the queue is full.
+/// Bytes of events that wait for their turn or have it, of all calls. What comes beyond them is put off, as where the queue is full.
 const WAITING_BYTES: usize = 128 << 20;
 static WAITING: Semaphore = Semaphore::const_new(WAITING_BYTES);
 
@@ -58,7 +58,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Makes events ready, which came in `bytes`, and hands them to the log. Those that were refused before stay so, and do not
+    /// Makes events ready, which take about `bytes`, and hands them to the log. Those that were refused before stay so, and do not
     /// fail their neighbours.
     pub(crate) async fn new(
         log: &Log,

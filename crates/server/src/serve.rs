@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::{extract::Request, middleware::map_request};
+use axum::extract::Request;
 use counterfoil_log::{DataDirectory, Log, LogOptions, verifier_keys};
 use counterfoil_proto::{
     DESCRIPTORS,
@@ -28,6 +28,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tonic::{server::NamedService as _, service::Routes};
 use tonic_health::ServingStatus;
+use tower::util::MapRequestLayer;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -221,9 +222,8 @@ async fn serve(
     let room = Room::new();
     let grpc = grpc
         .into_axum_router()
-        .layer(map_request(move |request: Request| {
-            let request = request.map(|body| room.bound(body));
-            async { request }
+        .layer(MapRequestLayer::new(move |request: Request| {
+            request.map(|body| room.bound(body))
         }));
     let deliveries = Deliveries::default();
     let router = http::add_to(grpc, &arguments.data, logs, metrics.clone(), deliveries.clone())?;

@@ -1,7 +1,7 @@
 //! Answers on their way out: of bounded memory, however many are asked for by those who don't read them.
 //!
-//! hyper and h2 take a whole frame of a body as soon as its reader has room for one byte of it, and hold it until the reader
-//! has room for the rest. So they get small copies, and the long rest waits here, under one budget for all connections.
+//! hyper takes a frame of a body ahead, whether its reader has room or not, and h2 takes it as soon as there is room for one byte
+//! of it. So they get small copies, and the long rest waits here, under one budget for all connections.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +9,8 @@ use std::{
     mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -19,16 +19,20 @@ use axum::{
 };
 use bytes::Buf as _;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
 /// Memory for answers that wait for their readers. One alone may be longer.
 const BUDGET_BYTES: usize = 128 << 20;
-/// What is handed on at a time: a frame of HTTP/2.
+/// What is handed on at a time: a frame of HTTP/2. hyper and h2 may hold two of them.
 const CHUNK_BYTES: usize = 16 << 10;
-
+/// The same while little waits, of an answer that has more than that: fewer turns for long answers.
+const LONG_CHUNK_BYTES: usize = 64 << 10;
 /// Whoever takes nothing of an answer for so long makes room for another's, if that is needed.
 const SILENCE: Duration = Duration::from_secs(1);
+/// So does whoever takes it more slowly than this.
+const BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// The reader came back for the rest too late, or there was no room for what comes next. It sees a stream, or connection, that
 /// breaks off.
@@ -48,7 +52,7 @@ pub(crate) struct Unread {
 
 #[derive(Default)]
 struct Waiting {
-    /// The rest of each answer, by when its reader last took something of it: the one that waits longest is first.
+    /// The rest of each answer, by when something of it was last handed on: the one that waits longest is first.
     rests: BTreeMap<u64, Rest>,
     next: u64,
     bytes: usize,
@@ -56,26 +60,29 @@ struct Waiting {
 
 struct Rest {
     bytes: Bytes,
-    /// The memory that it is part of, which is free when all of it is.
+    /// Where they came from. tonic's bodies hold on to the memory that `bytes` is part of until they are asked for more.
+    body: Body,
+    /// That memory.
     whole_bytes: usize,
-    since: Instant,
+    /// When something of it was last handed on.
+    touched: Instant,
+    /// When a reader that is not too slow has all of it.
+    due: Instant,
+}
+
+impl Rest {
+    fn makes_room(&self, now: Instant) -> bool {
+        now >= self.due || now >= self.touched + SILENCE
+    }
 }
 
 impl Waiting {
     /// Returns where it is.
-    fn insert(&mut self, bytes: Bytes, whole_bytes: usize) -> u64 {
+    fn insert(&mut self, rest: Rest) -> u64 {
         let place = self.next;
         self.next += 1;
-        self.bytes += whole_bytes;
-        let since = Instant::now();
-        self.rests.insert(
-            place,
-            Rest {
-                bytes,
-                whole_bytes,
-                since,
-            },
-        );
+        self.bytes += rest.whole_bytes;
+        self.rests.insert(place, rest);
         place
     }
 
@@ -85,10 +92,11 @@ impl Waiting {
         Some(rest)
     }
 
-    /// The one that waits longest, if it was long enough.
-    fn silent(&self) -> Option<u64> {
-        let (place, rest) = self.rests.first_key_value()?;
-        (rest.since.elapsed() >= SILENCE).then_some(*place)
+    /// One whose reader is silent or slow, the silent first.
+    fn dispensable(&self) -> Option<u64> {
+        let now = Instant::now();
+        let (place, _) = self.rests.iter().find(|(_, rest)| rest.makes_room(now))?;
+        Some(*place)
     }
 }
 
@@ -101,37 +109,50 @@ impl Unread {
     }
 
     /// Keeps what is new. Gives up for it, if it has to, what nobody takes.
-    fn keep(&self, bytes: Bytes) -> Result<u64, Crowded> {
+    fn keep(&self, bytes: Bytes, body: Body) -> Result<u64, Crowded> {
+        // To be dropped when nobody waits for the lock.
         let mut given_up = Vec::new();
         let mut waiting = self.lock();
         while waiting.bytes + bytes.len() > BUDGET_BYTES && !waiting.rests.is_empty() {
-            let Some(place) = waiting.silent() else {
+            let Some(place) = waiting.dispensable() else {
+                drop(waiting);
                 return Err(Crowded);
             };
             self.metrics.count_given_up();
             given_up.extend(waiting.remove(place));
         }
-        let whole_bytes = bytes.len();
-        Ok(waiting.insert(bytes, whole_bytes))
+        let now = Instant::now();
+        let patience = SILENCE + Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND);
+        Ok(waiting.insert(Rest {
+            whole_bytes: bytes.len(),
+            bytes,
+            body,
+            touched: now,
+            due: now + patience,
+        }))
     }
 
-    /// Takes some of what is kept, and the place where the rest of it is from now on. `None` if it was given up.
-    fn take(&self, place: u64) -> Option<(Bytes, Option<Ready>)> {
+    /// Takes some of what is kept, or at its end the body.
+    fn take(&self, place: u64) -> Taken {
         let mut waiting = self.lock();
-        let Rest {
-            mut bytes,
-            whole_bytes,
-            ..
-        } = waiting.remove(place)?;
-        let length = bytes.len().min(CHUNK_BYTES);
+        let is_calm = waiting.bytes <= BUDGET_BYTES / 2;
+        let Some(mut rest) = waiting.remove(place) else {
+            return Taken::GivenUp;
+        };
+        if rest.bytes.is_empty() {
+            return Taken::Body(rest.body);
+        }
+        // A reader that stops with a long chunk has more here, which is counted.
+        let length = if is_calm && rest.bytes.len() > LONG_CHUNK_BYTES {
+            LONG_CHUNK_BYTES
+        } else {
+            rest.bytes.len().min(CHUNK_BYTES)
+        };
         // A slice would hold on to all of it.
-        let chunk = Bytes::copy_from_slice(&bytes[..length]);
-        bytes.advance(length);
-        let rest = (!bytes.is_empty()).then(|| Ready::Long {
-            bytes: bytes.len(),
-            place: waiting.insert(bytes, whole_bytes),
-        });
-        Some((chunk, rest))
+        let chunk = Bytes::copy_from_slice(&rest.bytes[..length]);
+        rest.bytes.advance(length);
+        rest.touched = Instant::now();
+        Taken::Chunk(chunk, waiting.insert(rest))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -142,79 +163,89 @@ impl Unread {
 
 type Next = Result<Frame<Bytes>, axum::Error>;
 
+enum Taken {
+    /// And where the rest is from now on.
+    Chunk(Bytes, u64),
+    Body(Body),
+    GivenUp,
+}
+
 /// The body of an answer, of which what is made but not read is counted. It holds something until all of it was taken.
 pub(crate) struct Answer<T> {
     unread: Arc<Unread>,
-    body: Body,
-    ready: Ready,
+    state: State,
     _held: T,
 }
 
-/// What of a body is made and not read.
-enum Ready {
-    Nothing,
-    Short(Next),
-    /// So many bytes in this place.
+/// What is there of a body.
+enum State {
+    /// Nothing that is made.
+    Waiting(Body),
+    /// One frame, before the rest of it.
+    Short(Next, Body),
+    /// So many bytes in this place, and the body, which says of itself what `after` does.
     Long {
         place: u64,
         bytes: usize,
+        after: SizeHint,
+        ends: bool,
     },
+    Over,
 }
 
 impl<T> Answer<T> {
-    /// Counts what a response has ready: it may be all there, and its reader may never have room for the first byte. Where there
-    /// is no room for it, the response is another, which is short.
+    /// Counts what a response has ready. Where there is no room for it, the response is another, which is short.
     pub(crate) async fn new(
         unread: Arc<Unread>,
         response: Response<Body>,
         held: T,
         put_off: impl FnOnce() -> Response<Body>,
     ) -> Response<Self> {
-        let (mut head, body) = response.into_parts();
-        let mut answer = Self {
+        let (mut head, mut body) = response.into_parts();
+        let first = if body.is_end_stream() {
+            Poll::Pending
+        } else {
+            poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context))).await
+        };
+        let state = match first {
+            Poll::Pending => State::Waiting(body),
+            Poll::Ready(None) => State::Over,
+            Poll::Ready(Some(next)) => State::of(&unread, next, body).unwrap_or_else(|Crowded| {
+                let (other, body) = put_off().into_parts();
+                head = other;
+                State::Waiting(body)
+            }),
+        };
+        let answer = Self {
             unread,
-            body,
-            ready: Ready::Nothing,
+            state,
             _held: held,
         };
-        if !answer.body.is_end_stream()
-            && let Poll::Ready(Some(next)) = poll_fn(|context| Poll::Ready(answer.poll_body(context))).await
-            && let Err(Crowded) = answer.make_ready(next)
-        {
-            (head, answer.body) = put_off().into_parts();
-        }
         Response::from_parts(head, answer)
     }
+}
 
-    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Next>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn make_ready(&mut self, next: Next) -> Result<(), Crowded> {
-        self.ready = match next.map(Frame::into_data) {
-            Ok(Ok(bytes)) if bytes.len() > CHUNK_BYTES => Ready::Long {
-                bytes: bytes.len(),
-                place: self.unread.keep(bytes)?,
-            },
-            Ok(Ok(bytes)) => Ready::Short(Ok(Frame::data(bytes))),
-            Ok(Err(trailers)) => Ready::Short(Ok(trailers)),
-            Err(error) => Ready::Short(Err(error)),
-        };
-        Ok(())
-    }
-
-    fn take_ready(&mut self) -> Option<Next> {
-        match mem::replace(&mut self.ready, Ready::Nothing) {
-            Ready::Nothing => None,
-            Ready::Short(next) => Some(next),
-            Ready::Long { place, .. } => match self.unread.take(place) {
-                Some((chunk, rest)) => {
-                    self.ready = rest.unwrap_or(Ready::Nothing);
-                    Some(Ok(Frame::data(chunk)))
+impl State {
+    fn of(unread: &Unread, next: Next, body: Body) -> Result<Self, Crowded> {
+        let is_long = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|bytes| bytes.len() > CHUNK_BYTES);
+        Ok(
+            match next.map(|frame| {
+                if is_long(&frame) {
+                    frame.into_data()
+                } else {
+                    Err(frame)
                 }
-                None => Some(Err(axum::Error::new(GivenUp))),
+            }) {
+                Ok(Ok(bytes)) => Self::Long {
+                    bytes: bytes.len(),
+                    after: body.size_hint(),
+                    ends: body.is_end_stream(),
+                    place: unread.keep(bytes, body)?,
+                },
+                Ok(Err(frame)) => Self::Short(Ok(frame), body),
+                Err(error) => Self::Short(Err(error), body),
             },
-        }
+        )
     }
 }
 
@@ -223,34 +254,72 @@ impl<T: Unpin> HttpBody for Answer<T> {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Next>> {
-        if matches!(self.ready, Ready::Nothing) {
-            match ready!(self.poll_body(context)) {
-                Some(next) => {
-                    if self.make_ready(next).is_err() {
-                        return Poll::Ready(Some(Err(axum::Error::new(GivenUp))));
-                    }
+        loop {
+            match mem::replace(&mut self.state, State::Over) {
+                State::Over => return Poll::Ready(None),
+                State::Short(next, body) => {
+                    self.state = State::Waiting(body);
+                    return Poll::Ready(Some(next));
                 }
-                None => return Poll::Ready(None),
+                State::Waiting(mut body) => match Pin::new(&mut body).poll_frame(context) {
+                    Poll::Pending => {
+                        self.state = State::Waiting(body);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Ready(Some(next)) => match State::of(&self.unread, next, body) {
+                        Ok(state) => self.state = state,
+                        Err(Crowded) => {
+                            self.unread.metrics.count_given_up();
+                            return Poll::Ready(Some(Err(axum::Error::new(GivenUp))));
+                        }
+                    },
+                },
+                State::Long {
+                    place,
+                    bytes,
+                    after,
+                    ends,
+                } => match self.unread.take(place) {
+                    Taken::Chunk(chunk, place) => {
+                        self.state = State::Long {
+                            place,
+                            bytes: bytes - chunk.len(),
+                            after,
+                            ends,
+                        };
+                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                    }
+                    Taken::Body(body) => self.state = State::Waiting(body),
+                    Taken::GivenUp => return Poll::Ready(Some(Err(axum::Error::new(GivenUp)))),
+                },
             }
         }
-        Poll::Ready(self.take_ready())
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.ready, Ready::Nothing) && self.body.is_end_stream()
+        match &self.state {
+            State::Waiting(body) => body.is_end_stream(),
+            State::Short(..) => false,
+            State::Long { bytes, ends, .. } => *bytes == 0 && *ends,
+            State::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ready = match &self.ready {
-            Ready::Nothing => 0,
-            Ready::Short(next) => next.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len),
-            Ready::Long { bytes, .. } => *bytes,
-        } as u64;
-        let rest = self.body.size_hint();
+        let (ready, after) = match &self.state {
+            State::Waiting(body) => (0, body.size_hint()),
+            State::Short(next, body) => {
+                let data = next.as_ref().ok().and_then(Frame::data_ref);
+                (data.map_or(0, Bytes::len), body.size_hint())
+            }
+            State::Long { bytes, after, .. } => (*bytes, *after),
+            State::Over => (0, SizeHint::with_exact(0)),
+        };
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + ready);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + ready);
+        hint.set_lower(after.lower() + ready as u64);
+        if let Some(upper) = after.upper() {
+            hint.set_upper(upper + ready as u64);
         }
         hint
     }
@@ -258,8 +327,9 @@ impl<T: Unpin> HttpBody for Answer<T> {
 
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
-        if let Ready::Long { place, .. } = self.ready {
-            let _rest = self.unread.lock().remove(place);
+        if let State::Long { place, .. } = self.state {
+            let rest = self.unread.lock().remove(place);
+            drop(rest);
         }
     }
 }
@@ -267,9 +337,9 @@ impl<T> Drop for Answer<T> {
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
-    use futures_util::{future::join_all, stream};
+    use futures_util::{StreamExt as _, future::join_all, stream};
     use http_body_util::BodyExt as _;
-    use tokio::time::sleep;
+    use tokio::time::advance;
 
     use super::*;
 
@@ -307,12 +377,14 @@ mod tests {
             let mut left = bytes;
             while let Some(frame) = answer.frame().await {
                 let data = frame.unwrap().into_data().unwrap();
-                assert!((1..=CHUNK_BYTES).contains(&data.len()));
+                assert!((1..=LONG_CHUNK_BYTES).contains(&data.len()));
+                assert!(left > LONG_CHUNK_BYTES || data.len() <= CHUNK_BYTES);
                 left -= data.len();
                 assert_eq!(answer.size_hint().exact(), Some(left as u64));
                 assert_eq!(answer.is_end_stream(), left == 0);
             }
             assert_eq!(left, 0);
+            drop(answer);
             assert_eq!(kept(&unread), (0, 0));
         }
     }
@@ -338,27 +410,73 @@ mod tests {
     }
 
     /// Whoever reads goes on, however many others come and don't.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn there_is_room_for_more_when_someone_has_been_silent() {
         const LENGTH: usize = 16 * MIB;
         let unread = unread();
         let mut silent = answer(&unread, LENGTH).await;
-        silent.frame().await.unwrap().unwrap();
         let mut read = answer(&unread, LENGTH).await;
         let _others = join_all([(); 6].map(|()| answer(&unread, LENGTH))).await;
         assert_eq!(kept(&unread), (8, BUDGET_BYTES));
         let more = || try_answer(&unread, Body::from(vec![7; LENGTH]));
         assert!(more().await.is_none());
 
-        sleep(SILENCE).await;
-        read.frame().await.unwrap().unwrap();
+        advance(SILENCE).await;
+        let chunk = read.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(chunk.len(), CHUNK_BYTES, "long chunks are for when little waits");
         let _newcomer = more().await.unwrap();
         assert_eq!(kept(&unread), (8, BUDGET_BYTES));
         assert!(silent.frame().await.unwrap().is_err());
+        assert!(silent.frame().await.is_none());
         assert_eq!(
             read.collect().await.unwrap().to_bytes().len(),
             LENGTH - CHUNK_BYTES
         );
+    }
+
+    /// As tonic's bodies do, which is why they are given up together with what they made.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_is_free_though_its_body_holds_on_to_it() {
+        let unread = unread();
+        let whole = Bytes::from(vec![7; MIB]);
+        let holds = whole.clone();
+        let frames =
+            stream::once(async move { Ok::<_, axum::Error>(holds.clone()) }).chain(stream::pending());
+        let mut answer = try_answer(&unread, Body::from_stream(frames)).await.unwrap();
+        answer.frame().await.unwrap().unwrap();
+        advance(SILENCE).await;
+        let _newcomer = self::answer(&unread, BUDGET_BYTES).await;
+        assert!(whole.is_unique());
+        assert!(answer.frame().await.unwrap().is_err());
+    }
+
+    /// Whoever takes a little now and then would keep others out for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_makes_room_too() {
+        let unread = unread();
+        let mut slow = answer(&unread, BUDGET_BYTES).await;
+        for _ in 0..200 {
+            advance(SILENCE * 9 / 10).await;
+            if try_answer(&unread, Body::from(vec![7; MIB])).await.is_some() {
+                assert!(slow.frame().await.unwrap().is_err());
+                return;
+            }
+            slow.frame().await.unwrap().unwrap();
+        }
+        panic!("nobody else was let in");
+    }
+
+    /// A long message of a stream that is being read, when others' answers fill the memory.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_breaks_off_where_there_is_no_room_for_what_comes_next() {
+        let unread = unread();
+        let parts = [vec![1; 5], vec![2; MIB]].map(Ok::<_, axum::Error>);
+        let mut answer = try_answer(&unread, Body::from_stream(stream::iter(parts)))
+            .await
+            .unwrap();
+        let _others = join_all([(); 8].map(|()| self::answer(&unread, 16 * MIB))).await;
+        answer.frame().await.unwrap().unwrap();
+        assert!(answer.frame().await.unwrap().is_err());
     }
 
     #[tokio::test]

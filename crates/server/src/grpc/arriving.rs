@@ -3,14 +3,18 @@
 //! tonic gathers a message until it is complete, up to its limit, for as long as it takes. What is counted here is what is
 //! gathered, over all connections; a message that is complete is counted elsewhere, by the queue that it goes to.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use axum::body::{Body, BodyDataStream};
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Sleep, sleep},
 };
 use tonic::Status;
 
@@ -46,51 +50,64 @@ impl Room {
 
     /// The body of a call, of which no more arrives than there is room for.
     pub(crate) fn bound(&self, body: Body) -> Body {
-        let arriving = Arriving {
-            body: body.into_data_stream(),
+        Body::new(Arriving {
+            body,
             room: self.clone(),
             part: Part::default(),
             held: None,
-            until: Instant::now(),
-        };
-        Body::from_stream(stream::unfold(Some(arriving), |arriving| async move {
-            let mut arriving = arriving?;
-            match arriving.next().await? {
-                Ok(bytes) => Some((Ok(bytes), Some(arriving))),
-                Err(refused) => Some((Err(refused), None)),
-            }
-        }))
+            patience: None,
+        })
     }
 }
 
 struct Arriving {
-    body: BodyDataStream,
+    body: Body,
     room: Room,
     part: Part,
     held: Option<OwnedSemaphorePermit>,
-    /// When the message that has begun has to be complete.
-    until: Instant,
+    /// Ends when the message that has begun has to be complete.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let next = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                let Some(patience) = &mut self.patience else {
+                    return Poll::Pending;
+                };
+                ready!(patience.as_mut().poll(context));
+                let seconds = self.room.patience.as_secs();
+                let late = format!("the message did not arrive within {seconds} s");
+                return Poll::Ready(Some(Err(Status::deadline_exceeded(late))));
+            }
+        };
+        Poll::Ready(next.map(|frame| {
+            let frame = frame.map_err(|error| Status::from_error(error.into_inner()))?;
+            if let Some(bytes) = frame.data_ref() {
+                self.count(bytes)?;
+            }
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl Arriving {
-    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
-        let next = if self.part.is_begun() {
-            let next = timeout_at(self.until, self.body.next()).await;
-            next.unwrap_or_else(|_| {
-                let seconds = self.room.patience.as_secs();
-                Some(Err(axum::Error::new(Status::deadline_exceeded(format!(
-                    "the message did not arrive within {seconds} s"
-                )))))
-            })?
-        } else {
-            self.body.next().await?
-        };
-        Some(match next {
-            Ok(bytes) => self.count(&bytes).map(|()| bytes),
-            Err(error) => Err(Status::from_error(error.into_inner())),
-        })
-    }
-
     fn count(&mut self, bytes: &[u8]) -> Result<(), Status> {
         let was_begun = self.part.is_begun();
         let (completed, gathered) = self.part.advance(bytes);
@@ -98,10 +115,11 @@ impl Arriving {
             self.held = None;
         }
         if !self.part.is_begun() {
+            self.patience = None;
             return Ok(());
         }
         if completed || !was_begun {
-            self.until = Instant::now() + self.room.patience;
+            self.patience = Some(Box::pin(sleep(self.room.patience)));
         }
         let is_small = self.part.length <= SMALL_BYTES;
         let room = if is_small {
@@ -168,6 +186,8 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{StreamExt as _, stream};
+
     use super::*;
 
     fn message(bytes: usize) -> Vec<u8> {

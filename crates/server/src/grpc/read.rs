@@ -12,9 +12,9 @@ use counterfoil_proto::{
 };
 use futures_util::{Stream, StreamExt as _, future, stream};
 use tokio::{
-    sync::{Semaphore, watch},
-    task::{self, JoinSet},
-    time::{sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task,
+    time::timeout,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -28,8 +28,6 @@ const RANGE_BYTES: usize = 1024 * 1024;
 /// Payloads and ranges that are read at a time, each of which may take as much memory as the longest payload does, packed and
 /// unpacked. What was read is an answer, and counted as one, before the next has its turn.
 const MAX_LONG_READS: usize = 8;
-/// Longest that a read has its turn.
-const LONG_READ_PATIENCE: Duration = Duration::from_secs(5);
 /// Entries that one search returns.
 const MAX_FOUND: usize = 1_000;
 /// Longest value to search for: the longest that an event can have.
@@ -149,9 +147,10 @@ impl ReadService for Reader {
         let caller = caller.asking(request.with_payload || is_search(request.leaf.as_ref()));
         let log = find_log(&self.logs, &request.log, &caller)?;
         let index = find_leaf(&log, request.leaf).await?;
-        let _turn = match request.with_payload {
-            true => Some(turn(&self.long_reads).await),
-            false => None,
+        let _turn = if request.with_payload {
+            Some(turn(&self.long_reads).await)
+        } else {
+            None
         };
         let stored = log
             .entry(index, request.with_payload)
@@ -183,17 +182,18 @@ impl ReadService for Reader {
         let chunks = stream::try_unfold(range, move |range| {
             let (log, caller, long_reads) = (log.clone(), caller.clone(), long_reads.clone());
             async move {
+                // tonic asks for the next message before it hands on a short one, and may then not ask again before that is read.
+                // So nothing is begun when it asks first.
+                task::yield_now().await;
                 let _turn = turn(&long_reads).await;
                 // The stream may outlive what the caller was let in with.
                 caller.require(log.name()).map_err(Refusal::from)?;
                 next_chunk(&log, range, request.with_payload).await
             }
         });
-        // An answer is polled for the first time before its reader has room for any of it. Nothing is read for that.
-        let begun = stream::once(task::yield_now()).filter_map(|()| future::ready(None));
         let mut stopping = self.stopping.clone();
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-        Ok(Response::new(Box::pin(begun.chain(chunks).take_until(stopped))))
+        Ok(Response::new(Box::pin(chunks.take_until(stopped))))
     }
 
     async fn find_entries(
@@ -237,17 +237,9 @@ impl ReadService for Reader {
     }
 }
 
-/// Waits for a turn to read, which ends when what is returned is dropped. A stream whose client takes its window back in between
-/// is polled no more: its turn ends by time.
-async fn turn(turns: &Arc<Semaphore>) -> JoinSet<()> {
+async fn turn(turns: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let turn = turns.clone().acquire_owned().await;
-    let turn = turn.expect("the semaphore is never closed");
-    let mut ends = JoinSet::new();
-    ends.spawn(async move {
-        sleep(LONG_READ_PATIENCE).await;
-        drop(turn);
-    });
-    ends
+    turn.expect("the semaphore is never closed")
 }
 
 /// The newest published head; if the log itself is as large as `known`, one that is as large too.

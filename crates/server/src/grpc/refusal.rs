@@ -75,14 +75,15 @@ impl Refusal {
         }
     }
 
-    /// There is an answer, and no memory to keep it until it is read.
-    pub(crate) fn unread() -> Self {
+    /// There is an answer, perhaps to events that are on record now, and no memory to keep it until it is read.
+    pub(crate) fn no_room_for_answer() -> Self {
         Self {
             retry_after_ms: Some(QUEUE_RETRY_MS),
             ..Self::new(
                 Code::ResourceExhausted,
                 v1::Reason::QueueFull,
-                "too many long answers wait for their readers",
+                "there is no memory for this answer while so many others are not read; ask again. What was submitted may be on record, and \
+                 may be submitted again",
             )
         }
     }

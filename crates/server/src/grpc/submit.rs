@@ -7,7 +7,7 @@ use std::{
 };
 
 use counterfoil_event::Event;
-use counterfoil_log::{Log, MAX_CALL_EVENTS, SubmitError};
+use counterfoil_log::{Log, MAX_CALL_EVENTS};
 use counterfoil_proto::{
     proof_field,
     v1::{self, submit_result, submit_service_server::SubmitService},
@@ -32,8 +32,13 @@ use crate::{
 const STREAM_GROUP_EVENTS: usize = 256;
 /// Groups of one stream under way; more are not read from the connection.
 const STREAM_GROUPS: usize = 16;
-/// Events of all streams whose results are not read yet, or not there. Each takes one or two KiB.
+/// Bytes of requests after which no more are added to a group.
+const STREAM_GROUP_BYTES: usize = 256 * 1024;
+/// Events of all streams whose results are not read yet, or not there. Each takes one or two KiB. While there are so many, every
+/// stream has one small group under way.
 const STREAM_EVENTS: usize = 64 * 1024;
+/// Events in such a group.
+const SMALL_GROUP_EVENTS: usize = 16;
 /// A client that takes none of its results for so long has its stream cut off. It may send the events again.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -135,7 +140,7 @@ struct SubmitStream {
 impl SubmitStream {
     /// Takes requests as they come and answers in their order. A client that reads no answers is read no further.
     ///
-    /// `responses` holds one at a time, so it has room when the client has taken the one before.
+    /// `responses` holds one at a time, so it has room when the one before is on its way to the client.
     async fn run(
         mut self,
         requests: Streaming<v1::SubmitStreamRequest>,
@@ -143,15 +148,25 @@ impl SubmitStream {
         mut stopping: watch::Receiver<bool>,
     ) {
         let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) }.shared();
-        let mut requests = requests.ready_chunks(STREAM_GROUP_EVENTS).take_until(stopped);
+        let mut requests = requests.take_until(stopped);
         let mut under_way = FuturesOrdered::new();
         let mut ended = None;
         let mut unread: Option<Answered> = None;
-        let mut patience = Instant::now();
+        let mut deadline = Instant::now();
         loop {
+            let is_idle = under_way.is_empty() && unread.is_none();
+            let most = if under_way.len() < STREAM_GROUPS
+                && self.events.available_permits() >= STREAM_GROUP_EVENTS
+            {
+                STREAM_GROUP_EVENTS
+            } else if is_idle {
+                SMALL_GROUP_EVENTS
+            } else {
+                0
+            };
             tokio::select! {
                 biased;
-                room = timeout_at(patience, responses.reserve()), if unread.is_some() => {
+                room = timeout_at(deadline, responses.reserve()), if unread.is_some() => {
                     let unread = unread.take();
                     if !matches!(room, Ok(Ok(_))) {
                         // The stream may stay open for as long as its client likes.
@@ -161,16 +176,12 @@ impl SubmitStream {
                 }
                 Some(answered) = under_way.next(), if unread.is_none() && !under_way.is_empty() => {
                     let response = unread.insert(answered);
-                    patience = Instant::now() + UNREAD_PATIENCE;
+                    deadline = Instant::now() + UNREAD_PATIENCE;
                     if responses.try_send(Ok(response.clone())).is_err() {
                         return;
                     }
                 }
-                chunk = requests.next(), if ended.is_none() && under_way.len() < STREAM_GROUPS => {
-                    let (messages, end) = match chunk {
-                        None => (Vec::new(), Some(Ok(()))),
-                        Some(chunk) => split_at_error(chunk),
-                    };
+                (messages, end) = next_messages(&mut requests, most), if most > 0 && ended.is_none() => {
                     match self.group(messages).await {
                         Ok(Some(group)) => under_way.push_back(group.answered()),
                         Ok(None) => {}
@@ -217,18 +228,15 @@ impl SubmitStream {
             ));
         }
         let count = u32::try_from(messages.len()).expect("a group is small");
+        // Others may have been faster; then one group too many is under way.
         let room = self.events.clone().try_acquire_many_owned(count).ok();
         let (sequences, events): (_, Vec<_>) = messages
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .unzip();
-        let group = match room {
-            Some(_) => group(log, submitter, events).await,
-            None => Group::refused(events.len(), SubmitError::QueueFull),
-        };
         Ok(Some(StreamGroup {
             sequences,
-            group,
+            group: group(log, submitter, events).await,
             room,
         }))
     }
@@ -253,11 +261,11 @@ impl StreamGroup {
     }
 }
 
-/// What a group comes to, until its client takes it or is too late.
+/// What a group comes to, and the room that it takes, until its client takes it or is too late. The stream's task, which takes it
+/// back, and the body of the answer share it.
 #[derive(Clone)]
 struct Answered(Arc<Mutex<Option<Kept>>>);
 
-/// A response, and the room that it takes.
 type Kept = (v1::SubmitStreamResponse, Option<OwnedSemaphorePermit>);
 
 impl Answered {
@@ -269,27 +277,46 @@ impl Answered {
 
 fn too_late() -> Status {
     let seconds = UNREAD_PATIENCE.as_secs();
-    Status::deadline_exceeded(format!("results were not read within {seconds} s"))
+    Status::deadline_exceeded(format!(
+        "results were not read within {seconds} s; events without one may be on record, and may be sent again"
+    ))
 }
 
 type Messages = Vec<v1::SubmitStreamRequest>;
 
-/// The messages before an error, and the error.
-fn split_at_error(
-    chunk: Vec<Result<v1::SubmitStreamRequest, Status>>,
+/// Waits for a message, and takes what has arrived with it, `most` at most. Returns how the stream ended, if it did.
+async fn next_messages(
+    requests: &mut (impl Stream<Item = Result<v1::SubmitStreamRequest, Status>> + Unpin),
+    most: usize,
 ) -> (Messages, Option<Result<(), Status>>) {
-    let mut messages = Vec::with_capacity(chunk.len());
-    for message in chunk {
-        match message {
-            Ok(message) => messages.push(message),
-            Err(status) => return (messages, Some(Err(status))),
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let mut next = requests.next().await;
+    loop {
+        match next {
+            None => return (messages, Some(Ok(()))),
+            Some(Err(status)) => return (messages, Some(Err(status))),
+            Some(Ok(message)) => {
+                bytes += message.encoded_len();
+                messages.push(message);
+            }
+        }
+        if messages.len() >= most || bytes >= STREAM_GROUP_BYTES {
+            return (messages, None);
+        }
+        match requests.next().now_or_never() {
+            Some(arrived) => next = arrived,
+            None => return (messages, None),
         }
     }
-    (messages, None)
 }
 
 async fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
-    let bytes = events.iter().flatten().map(|event| event.encoded_len()).sum();
+    // In memory: extensions of nothing take two bytes on the way here.
+    let bytes = events
+        .iter()
+        .flatten()
+        .map(|event| event.encoded_len() + size_of_val(event) + size_of_val(event.extensions.as_slice()));
+    let bytes = bytes.sum();
     let events = events.into_iter().map(|event| {
         let event = event.ok_or_else(Refusal::missing_event)?;
         Ok(Event::try_from(event)?)

@@ -186,7 +186,7 @@ pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
     tiles::Refusal::NotFound.into_response()
 }
 
-/// What was asked for can't be told, in the words of whoever asked.
+/// A refusal in the protocol of the request: a gRPC status, or problem details.
 pub(crate) fn refuse(refusal: Refusal, in_grpc: bool) -> Response {
     if in_grpc {
         return Status::from(refusal).into_http::<Body>();
