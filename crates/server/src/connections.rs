@@ -71,7 +71,7 @@ const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// What one connection may have under way to us, unread, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// The same for one stream: several that are not read do not hold up the others.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 /// What h2 holds of one stream for a peer that has room for it and does not read.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a connection is quiet before it is pinged.
