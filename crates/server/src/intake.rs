@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, task};
 use crate::{access::Submitting, grpc::Refusal};
 
 /// Hashing and compressing more than this holds up an async worker for too long.
-const INLINE_BYTES: usize = 256 * 1024;
+const INLINE_BYTES: usize = 384 * 1024;
 
 /// Whose turn it is to do long work: one for each core. More at a time would finish no sooner, and leave the async workers a
 /// share of the cores so small that nobody is answered.

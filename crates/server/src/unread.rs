@@ -227,25 +227,20 @@ impl<T> Answer<T> {
 
 impl State {
     fn of(unread: &Unread, next: Next, body: Body) -> Result<Self, Crowded> {
-        let is_long = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|bytes| bytes.len() > CHUNK_BYTES);
-        Ok(
-            match next.map(|frame| {
-                if is_long(&frame) {
-                    frame.into_data()
-                } else {
-                    Err(frame)
-                }
-            }) {
-                Ok(Ok(bytes)) => Self::Long {
+        let next = match next.map(Frame::into_data) {
+            Ok(Ok(bytes)) if bytes.len() > CHUNK_BYTES => {
+                return Ok(Self::Long {
                     bytes: bytes.len(),
                     after: body.size_hint(),
                     ends: body.is_end_stream(),
                     place: unread.keep(bytes, body)?,
-                },
-                Ok(Err(frame)) => Self::Short(Ok(frame), body),
-                Err(error) => Self::Short(Err(error), body),
-            },
-        )
+                });
+            }
+            Ok(Ok(bytes)) => Ok(Frame::data(bytes)),
+            Ok(Err(trailers)) => Ok(trailers),
+            Err(error) => Err(error),
+        };
+        Ok(Self::Short(next, body))
     }
 }
 

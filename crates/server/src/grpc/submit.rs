@@ -312,11 +312,10 @@ async fn next_messages(
 
 async fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
     // In memory: extensions of nothing take two bytes on the way here.
-    let bytes = events
-        .iter()
-        .flatten()
-        .map(|event| event.encoded_len() + size_of_val(event) + size_of_val(event.extensions.as_slice()));
-    let bytes = bytes.sum();
+    let memory = |event: &v1::Event| {
+        event.encoded_len() + size_of_val(event) + size_of_val(event.extensions.as_slice())
+    };
+    let bytes = events.iter().flatten().map(memory).sum();
     let events = events.into_iter().map(|event| {
         let event = event.ok_or_else(Refusal::missing_event)?;
         Ok(Event::try_from(event)?)
