@@ -10,7 +10,7 @@ use counterfoil_tests::{Crowd, Data, Overload, Server};
 async fn an_overload_loses_nothing_and_keeps_to_its_memory() {
     const MEMORY_MIB: u64 = 32;
     /// Queue, messages, bodies, windows, and what the run over all kinds of loads allows.
-    const MORE_MEMORY_MIB: u64 = 1_024;
+    const MORE_MEMORY_MIB: u64 = 768;
     let crowd = Crowd {
         usual: 4,
         giants: 40,

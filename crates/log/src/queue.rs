@@ -295,6 +295,23 @@ mod tests {
         taker.join().unwrap();
     }
 
+    /// What is packed to nothing is held unpacked all the same.
+    #[test]
+    fn attributes_take_room_however_well_they_compress() {
+        let extensions = (0..64).map(|number| (format!("x{number}"), "a".repeat(1_024)));
+        let event = Event::try_from(EventParts {
+            id: "id".to_owned(),
+            source: "source".to_owned(),
+            event_type: "type".to_owned(),
+            extensions: extensions.collect(),
+            ..EventParts::default()
+        });
+        let salt = Salt::from([0; 32]);
+        let event = PreparedEvent::new(Suite::Blake3, event.unwrap(), salt, &Submitter::anonymous());
+        assert!(event.record.len() < 4_096);
+        assert!(event.size_bytes() > 64 * 1_024);
+    }
+
     /// As a push would be answered, before anything is made ready.
     #[test]
     fn what_would_find_no_room_is_not_admitted() {
