@@ -17,11 +17,11 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 /// 4,096 events with 64 extensions each has about as many, and so has an answer with proofs of 63 hashes.
 const MAX_PARTS: usize = 4_096 * (2 + 64);
 
-/// The fields of a message that are parts, by number, and the parts of each.
-pub(crate) struct Parts(&'static [(u32, Self)]);
-
 /// The same for a message that is no list of others. An event has at most 64 extensions, a receipt 63 hashes.
 const MAX_PARTS_OF_ONE: usize = 2 + 64;
+
+/// The fields of a message that are parts, by number, and the parts of each.
+pub(crate) struct Parts(&'static [(u32, Self)]);
 
 /// A message whose parts are known.
 pub(crate) trait BoundedMessage: prost::Message + Default {
@@ -216,6 +216,8 @@ mod tests {
         let answer = [&[0x12, 6][..], &accepted].concat();
         let refused = decode::<v1::SubmitBatchResponse>(answer.into()).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Internal);
+        // The decoder's own words would say that it went there.
+        assert_eq!(refused.message(), "the message is malformed");
     }
 
     /// Fields that nobody knows, groups among them, hide nothing behind them.

@@ -107,7 +107,7 @@ impl Group {
     }
 
     /// So many events that the log did not take.
-    pub(crate) fn refused(count: usize, error: SubmitError) -> Self {
+    fn refused(count: usize, error: SubmitError) -> Self {
         Self {
             events: vec![Ok(()); count],
             submission: Box::pin(future::ready(Err(error))),

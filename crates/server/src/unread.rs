@@ -435,8 +435,10 @@ mod tests {
         let unread = unread();
         let whole = Bytes::from(vec![7; MIB]);
         let holds = whole.clone();
-        let frames =
-            stream::once(async move { Ok::<_, axum::Error>(holds.clone()) }).chain(stream::pending());
+        let later = stream::pending().map(move |()| holds.clone());
+        let frames = stream::iter([whole.clone()])
+            .chain(later)
+            .map(Ok::<_, axum::Error>);
         let mut answer = try_answer(&unread, Body::from_stream(frames)).await.unwrap();
         answer.frame().await.unwrap().unwrap();
         advance(SILENCE).await;
