@@ -15,7 +15,7 @@ use std::{
 };
 
 use counterfoil_event::{EventKey, Salt};
-use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, TileId};
+use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, Tile, TileId};
 use counterfoil_store::{Batch, StoreError, TreeState};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -64,7 +64,7 @@ struct PreparedBatch<'s> {
     writes: Option<Batch<'s>>,
     frontier: Frontier,
     time_unix_ns: NonZeroU64,
-    full_tiles: Vec<(TileId, FullTile)>,
+    filled: Vec<(TileId, Arc<Tile>)>,
     answers: Vec<Answer>,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
         }
         if recovered.frontier.size() > shared.commit().head.size {
             let time = NonZeroU64::new(recovered.last_time_unix_ns).unwrap_or(NonZeroU64::MIN);
-            show_commit(shared, recovered.frontier.clone(), time);
+            show_commit(shared, recovered.frontier.clone(), Vec::new(), time);
         }
         info!(log = %shared.name, size = %recovered.frontier.size(), "writing again");
     }
@@ -233,8 +233,12 @@ impl<'s> Sequencer<'s> {
         let known = self.known_events(&groups)?;
         let mut known = known.into_iter();
         let time_unix_ns = self.shared.clock.begin_batch();
-        let mut writes = self.shared.store.batch();
-        let mut full_tiles = Vec::new();
+        let rows_bytes = groups
+            .iter()
+            .flat_map(|group| &group.events)
+            .map(PreparedEvent::rows_bytes);
+        let mut writes = self.shared.store.batch_with_capacity(rows_bytes.sum());
+        let mut filled = Vec::new();
         let size_before = self.frontier.size();
 
         let mut answers = Vec::with_capacity(groups.len());
@@ -247,7 +251,7 @@ impl<'s> Sequencer<'s> {
                         index,
                         event: Box::new(event),
                     },
-                    None => PlacedEvent::New(self.append(event, time_unix_ns, &mut writes, &mut full_tiles)),
+                    None => PlacedEvent::New(self.append(event, time_unix_ns, &mut writes, &mut filled)),
                 });
             }
             answers.push((group.reply, placed));
@@ -255,8 +259,9 @@ impl<'s> Sequencer<'s> {
 
         self.shared.clock.end_batch(self.frontier.size());
         let writes = (self.frontier.size() > size_before).then(|| {
-            for (id, tile) in &full_tiles {
-                writes.put_tile(*id, tile.bytes());
+            filled.sort_unstable_by_key(|(id, _)| *id);
+            for (id, tile) in &filled {
+                writes.put_tile(*id, full(tile).bytes());
             }
             writes.put_tree_state(&TreeState {
                 size: self.frontier.size(),
@@ -269,7 +274,7 @@ impl<'s> Sequencer<'s> {
             writes,
             frontier: self.frontier.clone(),
             time_unix_ns,
-            full_tiles,
+            filled,
             answers,
         })
     }
@@ -279,14 +284,13 @@ impl<'s> Sequencer<'s> {
         event: PreparedEvent,
         time_unix_ns: NonZeroU64,
         writes: &mut Batch<'s>,
-        full_tiles: &mut Vec<(TileId, FullTile)>,
+        filled: &mut Vec<(TileId, Arc<Tile>)>,
     ) -> NewLeaf {
         let index = LeafIndex::new(self.frontier.size().get()).expect("a log can't grow to 2^63 entries");
         let entry = event.entry.stamp(time_unix_ns);
         let leaf_hash = self.suite.leaf_hash(&entry);
-        self.frontier.append(leaf_hash, &mut |id, tile| {
-            full_tiles.push((id, FullTile::of(&tile).expect("it was told as full")))
-        });
+        self.frontier
+            .append(leaf_hash, &mut |id, tile| filled.push((id, tile)));
         writes.put_leaf(index, &entry, &event.record, &leaf_hash, &event.key);
         writes.put_index_rows(index, &event.index_keys);
         self.in_flight_order.push_back((index, event.key));
@@ -324,7 +328,7 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             writes,
             frontier,
             time_unix_ns,
-            full_tiles,
+            filled,
             answers,
         } = batch;
         if let Some(writes) = writes {
@@ -335,10 +339,10 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
                 return Err(problem);
             }
             // A crash here: the events are in the tree for ever, unanswered. A retry finds them and gets a receipt.
-            for (id, tile) in full_tiles {
-                shared.tiles.insert(id, tile);
+            for (id, tile) in &filled {
+                shared.tiles.insert(*id, full(tile));
             }
-            show_commit(shared, frontier, time_unix_ns);
+            show_commit(shared, frontier, filled, time_unix_ns);
         }
         // A crash here: as before; the head was signed, and recovery finds a tree that is as large or larger.
         let commit = shared.commit();
@@ -352,11 +356,25 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
     Ok(())
 }
 
+/// What is kept of a tile that a leaf filled.
+fn full(tile: &Tile) -> FullTile {
+    FullTile::of(tile).expect("it was told as full")
+}
+
 /// Signs a tree that is on disk, at the time of its newest leaf, and has everything read from it.
-fn show_commit(shared: &Shared, frontier: Frontier, time_unix_ns: NonZeroU64) {
+fn show_commit(
+    shared: &Shared,
+    frontier: Frontier,
+    filled: Vec<(TileId, Arc<Tile>)>,
+    time_unix_ns: NonZeroU64,
+) {
     let (size, root) = (frontier.size(), frontier.root());
     let head = Arc::new(sign(&shared.keys, size, root, clock::millis(time_unix_ns)));
-    shared.commits.send_replace(Arc::new(Commit { head, frontier }));
+    shared.commits.send_replace(Arc::new(Commit {
+        head,
+        frontier,
+        filled,
+    }));
 }
 
 /// What a caller is told of a failed write.

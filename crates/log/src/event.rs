@@ -45,6 +45,11 @@ impl PreparedEvent {
         }
     }
 
+    /// Bytes of its rows in the database, about.
+    pub(crate) fn rows_bytes(&self) -> usize {
+        self.record.len() + 512 + 32 * self.index_keys.len()
+    }
+
     /// Memory that it holds on to, about.
     pub(crate) fn size_bytes(&self) -> usize {
         let normalised = self.event.normal_form().map_or(0, |(_, json)| json.len());

@@ -223,6 +223,7 @@ fn check_history(
     let nodes = Nodes {
         suite,
         frontier: &frontier,
+        filled: &[],
         tiles: &tiles,
         store,
         disk: Disk::Allowed,

@@ -184,6 +184,7 @@ impl Log {
         let commit = Commit {
             head,
             frontier: recovered.frontier.clone(),
+            filled: Vec::new(),
         };
         let (publisher, requests) = mpsc::channel();
         let shared = Arc::new(Shared {

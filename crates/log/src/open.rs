@@ -309,6 +309,7 @@ fn check_grown_from(
     let nodes = Nodes {
         suite: frontier.suite(),
         frontier,
+        filled: &[],
         tiles: &tiles,
         store,
         disk: Disk::Allowed,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use counterfoil_event::{EventKey, Salt};
 use counterfoil_merkle::{
-    Digest, Frontier, FullTile, LeafIndex, NodeId, ProveError, Suite, TileId, TileWidth, TreeSize,
-    consistency_proof, inclusion_proof, root_at,
+    Digest, Frontier, FullTile, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TileWidth, TreeSize,
+    consistency_proof, inclusion_proof, inclusion_proofs, root_at,
 };
 use counterfoil_store::{Disk, Store, StoredPayload};
 use quick_cache::sync::Cache;
@@ -63,10 +63,12 @@ pub struct ProvenLeaf {
     pub inclusion_proof: Vec<Digest>,
 }
 
-/// The nodes of a tree of one size: the right edge from memory, the rest from the cache and the store.
+/// The nodes of a tree of one size: what is new from memory, the rest from the cache and the store.
 pub(crate) struct Nodes<'a> {
     pub(crate) suite: Suite,
     pub(crate) frontier: &'a Frontier,
+    /// Tiles that were filled last, with every node, in order.
+    pub(crate) filled: &'a [(TileId, Arc<Tile>)],
     pub(crate) tiles: &'a TileCache,
     pub(crate) store: &'a Store,
     pub(crate) disk: Disk,
@@ -81,7 +83,12 @@ impl Nodes<'_> {
         if let Some(hash) = self.frontier.node(id) {
             return Ok(hash);
         }
-        Ok(self.tile(TileId::containing(id))?.node(self.suite, id))
+        let tile = TileId::containing(id);
+        if let Ok(place) = self.filled.binary_search_by_key(&tile, |(filled, _)| *filled) {
+            let (_, tile) = &self.filled[place];
+            return Ok(tile.lookup(id).expect("a full tile has every node"));
+        }
+        Ok(self.tile(tile)?.node(self.suite, id))
     }
 
     fn tile(&self, id: TileId) -> Result<Arc<FullTile>, ReadError> {
@@ -124,6 +131,14 @@ impl Nodes<'_> {
         }
         self.require(index, size)?;
         inclusion_proof(self.suite, index, size, |id| self.node(id)).map_err(read_failure)
+    }
+
+    /// Proofs that leaves which the tree has are in it.
+    pub(crate) fn inclusion_proofs(
+        &self,
+        indices: impl IntoIterator<Item = LeafIndex>,
+    ) -> Result<Vec<Vec<Digest>>, ReadError> {
+        inclusion_proofs(self.suite, indices, self.size(), |id| self.node(id)).map_err(read_failure)
     }
 
     /// Proof that the tree of `first` is a prefix of the tree of `second`.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use counterfoil_event::{Event, Salt, Submitter};
-use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
+use counterfoil_merkle::{Digest, Frontier, Suite, Tile, TileId, TreeSize};
 use counterfoil_note::{LogSigner, UnixMillis};
 use counterfoil_store::{Disk, Store, StoreError};
 use tokio::{sync::watch, task};
@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct Commit {
     pub(crate) head: Arc<TreeHead>,
     pub(crate) frontier: Frontier,
+    /// Tiles that the batch filled, in order: whoever sent it gets proofs from them, for which a stored tile lacks most nodes.
+    pub(crate) filled: Vec<(TileId, Arc<Tile>)>,
 }
 
 pub(crate) struct Shared {
@@ -53,6 +55,7 @@ impl Shared {
         Nodes {
             suite: self.suite,
             frontier: &commit.frontier,
+            filled: &commit.filled,
             tiles: &self.tiles,
             store: &self.store,
             disk,

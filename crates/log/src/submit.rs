@@ -114,13 +114,9 @@ async fn prove_new(
     leaves: Vec<NewLeaf>,
 ) -> Result<Vec<Outcome>, SubmitError> {
     let indices: Vec<LeafIndex> = leaves.iter().map(|leaf| leaf.index).collect();
-    let size = commit.head.size;
     let proofs = shared
         .with_nodes(commit.clone(), move |nodes| {
-            indices
-                .iter()
-                .map(|index| nodes.inclusion_proof(*index, size))
-                .collect::<Result<Vec<_>, _>>()
+            nodes.inclusion_proofs(indices.iter().copied())
         })
         .await
         .map_err(|problem| report(shared, &problem))?;

@@ -42,7 +42,7 @@ pub use digest::{Digest, DigestLength, ParseDigestError};
 pub use frontier::{Frontier, FrontierError};
 pub use full_tile::FullTile;
 pub use path::{InvalidTilePath, TilePath, TileWidth};
-pub use prove::{ProveError, consistency_proof, inclusion_proof, range_root, root_at};
+pub use prove::{ProveError, consistency_proof, inclusion_proof, inclusion_proofs, range_root, root_at};
 pub use suite::{Suite, UnknownSuite};
 pub use tile::{Tile, TileError};
 pub use verifier::InclusionVerifier;

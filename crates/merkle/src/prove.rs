@@ -15,9 +15,41 @@ pub fn inclusion_proof<E>(
     size: TreeSize,
     mut read: impl FnMut(NodeId) -> Result<Digest, E>,
 ) -> Result<Vec<Digest>, ProveError<E>> {
+    proof_of_leaf(suite, index, size, &mut read, &mut None)
+}
+
+/// Makes the inclusion proofs of many leaves in the tree of the given size, each as [`inclusion_proof`] makes it.
+///
+/// The subtree that the size cuts short is an element of most proofs. For neighbours it is computed once.
+///
+/// # Errors
+/// If the tree lacks one of the leaves, or a read fails.
+pub fn inclusion_proofs<E>(
+    suite: Suite,
+    indices: impl IntoIterator<Item = LeafIndex>,
+    size: TreeSize,
+    mut read: impl FnMut(NodeId) -> Result<Digest, E>,
+) -> Result<Vec<Vec<Digest>>, ProveError<E>> {
+    let mut cut_short = None;
+    indices
+        .into_iter()
+        .map(|index| proof_of_leaf(suite, index, size, &mut read, &mut cut_short))
+        .collect()
+}
+
+/// The subtree that a tree's size cuts short, as seen from some leaf: where it starts, and its hash.
+type CutShort = Option<(u64, Digest)>;
+
+fn proof_of_leaf<E>(
+    suite: Suite,
+    index: LeafIndex,
+    size: TreeSize,
+    read: &mut impl FnMut(NodeId) -> Result<Digest, E>,
+    cut_short: &mut CutShort,
+) -> Result<Vec<Digest>, ProveError<E>> {
     let path = Path::of_leaf(index, size).ok_or(ProveError::IndexOutOfRange { index, size })?;
     let mut proof = Vec::with_capacity(path.len());
-    siblings(suite, path, size, &mut read, &mut proof)?;
+    siblings(suite, path, size, read, cut_short, &mut proof)?;
     Ok(proof)
 }
 
@@ -45,7 +77,7 @@ pub fn consistency_proof<E>(
     if !first.get().is_power_of_two() {
         proof.push(read(path.start).map_err(ProveError::Read)?);
     }
-    siblings(suite, path, second, &mut read, &mut proof)?;
+    siblings(suite, path, second, &mut read, &mut None, &mut proof)?;
     Ok(proof)
 }
 
@@ -86,13 +118,22 @@ fn siblings<E>(
     path: Path,
     size: TreeSize,
     read: &mut impl FnMut(NodeId) -> Result<Digest, E>,
+    cut_short: &mut CutShort,
     proof: &mut Vec<Digest>,
 ) -> Result<(), ProveError<E>> {
-    for NodeId { level, index } in path.siblings() {
-        let start = index << level;
+    for node in path.siblings() {
+        let start = node.index << node.level;
         // Only the sibling that has the tree's last leaf can be cut short by the size.
-        let end = (start + (1 << level)).min(size.get());
-        proof.push(subtree_root(suite, start, end, read).map_err(ProveError::Read)?);
+        let hash = if start + (1 << node.level) <= size.get() {
+            read(node).map_err(ProveError::Read)?
+        } else if let Some((_, hash)) = cut_short.filter(|(first, _)| *first == start) {
+            hash
+        } else {
+            let hash = subtree_root(suite, start, size.get(), read).map_err(ProveError::Read)?;
+            *cut_short = Some((start, hash));
+            hash
+        };
+        proof.push(hash);
     }
     Ok(())
 }

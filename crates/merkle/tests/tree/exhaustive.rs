@@ -1,8 +1,8 @@
 //! Every tree of up to 130 leaves, every leaf of it, every pair of sizes.
 
 use counterfoil_merkle::{
-    CompactRange, Suite, consistency_proof, inclusion_proof, range_root, root_at, verify_consistency,
-    verify_inclusion,
+    CompactRange, Suite, consistency_proof, inclusion_proof, inclusion_proofs, range_root, root_at,
+    verify_consistency, verify_inclusion,
 };
 
 use crate::reference;
@@ -65,6 +65,25 @@ fn inclusion_of_every_leaf_in_every_tree() {
                 );
                 verify_inclusion(suite, leaf_hash, at, size(n), &proof, root).unwrap();
             }
+        }
+    }
+}
+
+/// In order, in reverse, and in an order that has neighbours far apart.
+#[test]
+fn proofs_made_together_are_those_made_one_by_one() {
+    for suite in Suite::ALL {
+        let tree = Tree::grow(suite, LEAVES);
+        for n in 1..=LEAVES {
+            let indices = (0..n)
+                .chain((0..n).rev())
+                .chain((0..n).map(|index| index * 7 % n));
+            let indices: Vec<_> = indices.map(leaf).collect();
+            let together = inclusion_proofs(suite, indices.iter().copied(), size(n), |node| tree.read(node));
+            let alone = indices
+                .iter()
+                .map(|&index| inclusion_proof(suite, index, size(n), |node| tree.read(node)));
+            assert_eq!(together, alone.collect(), "{suite}, {n} leaves");
         }
     }
 }
