@@ -23,7 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir_in(".")?;
     let store = Store::create(&directory.path().join("db"), &StoreOptions::default())?;
 
-    let (entry, payload) = ([7; 250], [7; 1024]);
+    let entry = [7; 250];
+    // Half of each is noise, as in the reports that the load generator sends.
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut payloads = [[7; 1024]; 64];
+    for payload in &mut payloads {
+        random.fill(&mut payload[..512]);
+    }
     let mut written = 0;
     let mut latencies = Vec::new();
     let started = Instant::now();
@@ -33,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for number in written..written + batch_size {
             let leaf_hash = Suite::Blake3.leaf_hash(&number.to_be_bytes());
             let event = EventKey::new("synced_rate", &number.to_string());
-            batch.put_leaf(LeafIndex::new(number)?, &entry, &payload, &leaf_hash, &event);
+            let payload = &payloads[usize::try_from(number)? % payloads.len()];
+            batch.put_leaf(LeafIndex::new(number)?, &entry, payload, &leaf_hash, &event);
         }
         batch.write()?;
         written += batch_size;

@@ -5,12 +5,12 @@ use rocksdb::{
     DBCompressionType, DBRecoveryMode, LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
-use crate::keys::Family;
+use crate::{keys::Family, payload::ZSTD_LEVEL};
 
 const MIB: usize = 1024 * 1024;
 
-/// Payloads from here on live in blob files, so that compaction does not copy them.
-const MIN_BLOB_BYTES: u64 = 1024;
+/// Payload records from here on live in blob files, so that compaction does not copy them.
+const MIN_BLOB_BYTES: u64 = 4096;
 
 /// RocksDB's log grows to about this before it is written to tables: what a start after a crash has to replay, at some
 /// hundred MB/s.
@@ -104,17 +104,12 @@ impl StoreOptions {
         let mut options = Options::default();
         options.set_write_buffer_size(self.write_buffer_bytes() / 2);
         match family {
-            // Ascending keys: files never overlap, so compaction moves them instead of rewriting them.
-            Family::Entries => {
-                table.set_block_size(16 * 1024);
-                options.set_compression_type(DBCompressionType::Zstd);
-            }
+            Family::Entries => compress_once(&mut options, &mut table),
             Family::Payloads => {
-                table.set_block_size(16 * 1024);
-                options.set_compression_type(DBCompressionType::None);
+                compress_once(&mut options, &mut table);
                 options.set_enable_blob_files(true);
                 options.set_min_blob_size(MIN_BLOB_BYTES);
-                // Records are compressed before they come here.
+                // Long records are compressed before they come here.
                 options.set_blob_compression_type(DBCompressionType::None);
                 options.set_enable_blob_gc(true);
             }
@@ -143,6 +138,15 @@ impl StoreOptions {
         options.set_block_based_table_factory(&table);
         options
     }
+}
+
+/// For ascending keys: tables never overlap, so compaction moves them instead of rewriting them, and what a flush compresses is done.
+fn compress_once(options: &mut Options, table: &mut BlockBasedOptions) {
+    table.set_block_size(16 * 1024);
+    options.set_compression_type(DBCompressionType::Zstd);
+    // RocksDB's own defaults but for the level: 3 takes half as long again, for a hundredth less.
+    let (window_bits, level, strategy, dictionary_bytes) = (-14, ZSTD_LEVEL, 0, 0);
+    options.set_compression_options(window_bits, level, strategy, dictionary_bytes);
 }
 
 /// Tables of random keys are merged until few are left, and each merge writes all that it merges. The more may lie side by side,

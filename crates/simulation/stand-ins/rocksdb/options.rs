@@ -61,6 +61,7 @@ ignored!(Options {
     set_bottommost_compression_type(DBCompressionType);
     set_bytes_per_sync(u64);
     set_compaction_style(DBCompactionStyle);
+    set_compression_options(i32, i32, i32, i32);
     set_compression_type(DBCompressionType);
     set_enable_blob_files(bool);
     set_enable_blob_gc(bool);
