@@ -9,9 +9,8 @@ use bytes::{Buf as _, Bytes};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::{ProstCodec, ProstEncoder};
 
 /// A message has at most so many parts: messages within it, and repeated strings and byte strings, at whatever depth. A batch of
 /// 4,096 events with 64 extensions each has about as many, and so has an answer with proofs of 63 hashes.
@@ -19,6 +18,12 @@ const MAX_PARTS: usize = 4_096 * (2 + 64);
 
 /// The same for a message that is no list of others. An event has at most 64 extensions, a receipt 63 hashes.
 const MAX_PARTS_OF_ONE: usize = 2 + 64;
+
+/// Room that a call begins with in each direction: enough for one event, or its receipt. There are four such buffers a call, and tonic's
+/// 8 KiB each are most of what a small call allocates.
+const BUFFER_BYTES: usize = 2 * 1024;
+/// A stream's messages are sent on once there are so many bytes of them; tonic's own figure.
+const YIELD_BYTES: usize = 32 * 1024;
 
 /// The fields of a message that are parts, by number, and the parts of each.
 pub(crate) struct Parts(&'static [(u32, Self)]);
@@ -55,11 +60,11 @@ impl Parts {
 }
 
 /// Protocol Buffers, as tonic has them, but for messages of too many parts.
-pub(crate) struct BoundedCodec<T, U>(ProstCodec<T, U>);
+pub(crate) struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for BoundedCodec<T, U> {
     fn default() -> Self {
-        Self(ProstCodec::default())
+        Self(PhantomData)
     }
 }
 
@@ -70,15 +75,38 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = ExactEncoder<T>;
     type Decoder = BoundedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        self.0.encoder()
+        ExactEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         BoundedDecoder(PhantomData)
+    }
+}
+
+fn buffer_settings() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+}
+
+/// Encodes messages into room of their size. A buffer that grows under a batch copies it several times.
+pub(crate) struct ExactEncoder<T>(PhantomData<T>);
+
+impl<T: prost::Message> Encoder for ExactEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message
+            .encode(buffer)
+            .map_err(|problem| Status::internal(problem.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffer_settings()
     }
 }
 
@@ -91,6 +119,10 @@ impl<U: BoundedMessage> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         decode(buffer.copy_to_bytes(buffer.remaining())).map(Some)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffer_settings()
     }
 }
 
