@@ -85,12 +85,15 @@ const IDLE_THREADS: usize = 32;
 /// The database keeps so many tables open, and a few files beside them.
 const DATABASE_FILES: usize = 1_024 + 32;
 
-/// How many payloads of a life are read to compute what it adds on disk.
-const SAMPLE: u64 = 2_000;
+/// How many payloads of a life are read to compute what it adds on disk: in so many places, so many neighbours, which are what the
+/// database compresses together.
+const SAMPLES: u64 = 125;
+const NEIGHBOURS: u64 = 16;
 /// See "Disk" in `docs/OPERATIONS.md`: what an entry takes beside its attributes, annotations and payload.
 pub const ENTRY_BYTES: u64 = 260;
-/// From here on these are kept as zstd makes them, at its fastest level.
-const COMPRESSED_FROM_BYTES: usize = 512;
+/// From here on these are compressed alone.
+const COMPRESSED_FROM_BYTES: usize = 4_096;
+const ZSTD_LEVEL: i32 = 1;
 /// What waits in the database's log for its place in tables: at most 40 MiB, and what was written while those are made.
 const WAITING_BYTES: f64 = 64.0 * 1_048_576.0;
 /// How far disk use may be from what is computed.
@@ -513,20 +516,25 @@ impl Subject {
             .build()?;
         let _entered = runtime.enter();
         let mut reader = self.server().reader();
-        let sample = SAMPLE.min(end - first);
-        ensure!(sample > 0, "nothing was added");
-        let mut bytes = 0;
-        for place in 0..sample {
-            let index = first + (end - first) * place / sample;
-            let entry = runtime.block_on(entry_at(&mut reader, &self.log, index))?;
-            let payload = entry.payload.context("an entry without its payload")?;
-            let body = [payload.attributes, payload.annotations, payload.data].concat();
-            bytes += match body.len() {
-                0..COMPRESSED_FROM_BYTES => body.len(),
-                length => zstd::bulk::compress(&body, 1)?.len().min(length),
-            };
+        ensure!(first < end, "nothing was added");
+        let (mut bytes, mut entries) = (0, 0);
+        for sample in 0..SAMPLES {
+            let start = first + (end - first) * sample / SAMPLES;
+            let mut together = Vec::new();
+            for index in start..end.min(start + NEIGHBOURS) {
+                let entry = runtime.block_on(entry_at(&mut reader, &self.log, index))?;
+                let payload = entry.payload.context("an entry without its payload")?;
+                let body = [payload.attributes, payload.annotations, payload.data].concat();
+                if body.len() < COMPRESSED_FROM_BYTES {
+                    together.extend(body);
+                } else {
+                    bytes += zstd::bulk::compress(&body, ZSTD_LEVEL)?.len().min(body.len());
+                }
+                entries += 1;
+            }
+            bytes += zstd::bulk::compress(&together, ZSTD_LEVEL)?.len();
         }
-        Ok(bytes as f64 / sample as f64)
+        Ok(bytes as f64 / f64::from(entries))
     }
 
     fn monitor(&self) -> Command {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use counterfoil_event::{EventKey, Salt};
-use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, Tile, TileId};
+use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, Tile};
 use counterfoil_store::{Batch, StoreError, TreeState};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -25,6 +25,7 @@ use crate::{
     event::PreparedEvent,
     open::{OpenError, Recovered, check_signed, recover},
     queue::{Capacity, Group},
+    read::FilledTile,
     shared::{Commit, Shared, sign},
 };
 
@@ -40,6 +41,8 @@ const SPACE_POLL: Duration = Duration::from_millis(500);
 /// Where the events of a group are, all of them durable and under the head of `commit`.
 pub(crate) struct Placed {
     pub(crate) commit: Arc<Commit>,
+    /// The tiles that their batch filled, by id.
+    pub(crate) filled: Arc<[FilledTile]>,
     pub(crate) events: Vec<PlacedEvent>,
 }
 
@@ -64,7 +67,7 @@ struct PreparedBatch<'s> {
     writes: Option<Batch<'s>>,
     frontier: Frontier,
     time_unix_ns: NonZeroU64,
-    filled: Vec<(TileId, Arc<Tile>)>,
+    filled: Vec<FilledTile>,
     answers: Vec<Answer>,
 }
 
@@ -91,7 +94,7 @@ pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
         }
         if recovered.frontier.size() > shared.commit().head.size {
             let time = NonZeroU64::new(recovered.last_time_unix_ns).unwrap_or(NonZeroU64::MIN);
-            show_commit(shared, recovered.frontier.clone(), Vec::new(), time);
+            show_commit(shared, recovered.frontier.clone(), time);
         }
         info!(log = %shared.name, size = %recovered.frontier.size(), "writing again");
     }
@@ -284,7 +287,7 @@ impl<'s> Sequencer<'s> {
         event: PreparedEvent,
         time_unix_ns: NonZeroU64,
         writes: &mut Batch<'s>,
-        filled: &mut Vec<(TileId, Arc<Tile>)>,
+        filled: &mut Vec<FilledTile>,
     ) -> NewLeaf {
         let index = LeafIndex::new(self.frontier.size().get()).expect("a log can't grow to 2^63 entries");
         let entry = event.entry.stamp(time_unix_ns);
@@ -342,13 +345,15 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             for (id, tile) in &filled {
                 shared.tiles.insert(*id, full(tile));
             }
-            show_commit(shared, frontier, filled, time_unix_ns);
+            show_commit(shared, frontier, time_unix_ns);
         }
         // A crash here: as before; the head was signed, and recovery finds a tree that is as large or larger.
         let commit = shared.commit();
+        let filled: Arc<[FilledTile]> = filled.into();
         for (reply, events) in answers {
             let _ = reply.send(Ok(Placed {
                 commit: commit.clone(),
+                filled: filled.clone(),
                 events,
             }));
         }
@@ -362,19 +367,10 @@ fn full(tile: &Tile) -> FullTile {
 }
 
 /// Signs a tree that is on disk, at the time of its newest leaf, and has everything read from it.
-fn show_commit(
-    shared: &Shared,
-    frontier: Frontier,
-    filled: Vec<(TileId, Arc<Tile>)>,
-    time_unix_ns: NonZeroU64,
-) {
+fn show_commit(shared: &Shared, frontier: Frontier, time_unix_ns: NonZeroU64) {
     let (size, root) = (frontier.size(), frontier.root());
     let head = Arc::new(sign(&shared.keys, size, root, clock::millis(time_unix_ns)));
-    shared.commits.send_replace(Arc::new(Commit {
-        head,
-        frontier,
-        filled,
-    }));
+    shared.commits.send_replace(Arc::new(Commit { head, frontier }));
 }
 
 /// What a caller is told of a failed write.

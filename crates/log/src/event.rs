@@ -9,6 +9,11 @@ use crate::search;
 /// The only retention class there is: kept for ever.
 const RETENTION_CLASS: &str = "default";
 
+/// An entry and the rows of both its hashes, with their keys.
+const OTHER_ROWS_BYTES: usize = 512;
+/// A row of the search index: its key is all there is of it.
+const INDEX_ROW_BYTES: usize = 32;
+
 /// An event ready for its place and time.
 pub struct PreparedEvent {
     pub(crate) event: Event,
@@ -24,8 +29,8 @@ pub struct PreparedEvent {
 }
 
 impl PreparedEvent {
-    /// Computes the commitments, encodes the entry but for its time, and compresses the payload: some microseconds of
-    /// work for each KiB.
+    /// Computes the commitments, encodes the entry but for its time, and compresses the payload if it is long: some
+    /// microseconds of work for each KiB.
     pub fn new(suite: Suite, event: Event, salt: Salt, submitter: &Submitter) -> Self {
         let attributes = event.attributes().encode();
         let annotations = Annotations::new(&event, submitter);
@@ -45,9 +50,9 @@ impl PreparedEvent {
         }
     }
 
-    /// Bytes of its rows in the database, about.
+    /// Bytes of its rows in a batch, about.
     pub(crate) fn rows_bytes(&self) -> usize {
-        self.record.len() + 512 + 32 * self.index_keys.len()
+        self.record.len() + OTHER_ROWS_BYTES + INDEX_ROW_BYTES * self.index_keys.len()
     }
 
     /// Memory that it holds on to, about.

@@ -184,7 +184,6 @@ impl Log {
         let commit = Commit {
             head,
             frontier: recovered.frontier.clone(),
-            filled: Vec::new(),
         };
         let (publisher, requests) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -227,7 +226,8 @@ impl Log {
         keys_of(&self.shared.keys)
     }
 
-    /// Prepares an event for [`submit`](Self::submit): hashing and compression, some microseconds for each KiB.
+    /// Prepares an event for [`submit`](Self::submit): hashing, and compression if it is long, some
+    /// microseconds for each KiB.
     ///
     /// # Panics
     /// If the system has no random bytes to give.

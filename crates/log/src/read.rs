@@ -28,6 +28,9 @@ impl TileCache {
     }
 }
 
+/// A tile that a leaf filled, with all its nodes, of which a stored one lacks most.
+pub(crate) type FilledTile = (TileId, Arc<Tile>);
+
 /// A leaf, by any of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeafName {
@@ -67,8 +70,8 @@ pub struct ProvenLeaf {
 pub(crate) struct Nodes<'a> {
     pub(crate) suite: Suite,
     pub(crate) frontier: &'a Frontier,
-    /// Tiles that were filled last, with every node, in order.
-    pub(crate) filled: &'a [(TileId, Arc<Tile>)],
+    /// Tiles that were filled last, by id.
+    pub(crate) filled: &'a [FilledTile],
     pub(crate) tiles: &'a TileCache,
     pub(crate) store: &'a Store,
     pub(crate) disk: Disk,
@@ -133,11 +136,12 @@ impl Nodes<'_> {
         inclusion_proof(self.suite, index, size, |id| self.node(id)).map_err(read_failure)
     }
 
-    /// Proofs that leaves which the tree has are in it.
-    pub(crate) fn inclusion_proofs(
-        &self,
-        indices: impl IntoIterator<Item = LeafIndex>,
-    ) -> Result<Vec<Vec<Digest>>, ReadError> {
+    /// Proofs that leaves are in the tree.
+    pub(crate) fn inclusion_proofs(&self, indices: &[LeafIndex]) -> Result<Vec<Vec<Digest>>, ReadError> {
+        for index in indices {
+            self.require(*index, self.size())?;
+        }
+        let indices = indices.iter().copied();
         inclusion_proofs(self.suite, indices, self.size(), |id| self.node(id)).map_err(read_failure)
     }
 

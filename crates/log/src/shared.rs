@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use counterfoil_event::{Event, Salt, Submitter};
-use counterfoil_merkle::{Digest, Frontier, Suite, Tile, TileId, TreeSize};
+use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
 use counterfoil_note::{LogSigner, UnixMillis};
 use counterfoil_store::{Disk, Store, StoreError};
 use tokio::{sync::watch, task};
@@ -13,15 +13,13 @@ use crate::{
     clock::LogClock,
     publish,
     queue::Queue,
-    read::{Nodes, TileCache},
+    read::{FilledTile, Nodes, TileCache},
 };
 
 /// The log as it stood after one batch: on disk, and signed.
 pub(crate) struct Commit {
     pub(crate) head: Arc<TreeHead>,
     pub(crate) frontier: Frontier,
-    /// Tiles that the batch filled, in order: whoever sent it gets proofs from them, for which a stored tile lacks most nodes.
-    pub(crate) filled: Vec<(TileId, Arc<Tile>)>,
 }
 
 pub(crate) struct Shared {
@@ -55,10 +53,18 @@ impl Shared {
         Nodes {
             suite: self.suite,
             frontier: &commit.frontier,
-            filled: &commit.filled,
+            filled: &[],
             tiles: &self.tiles,
             store: &self.store,
             disk,
+        }
+    }
+
+    /// The same for whoever has the tiles that the batch of `commit` filled: every node that a proof of its leaves needs.
+    pub(crate) fn new_nodes<'a>(&'a self, commit: &'a Commit, filled: &'a [FilledTile]) -> Nodes<'a> {
+        Nodes {
+            filled,
+            ..self.nodes(commit, Disk::Forbidden)
         }
     }
 

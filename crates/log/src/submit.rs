@@ -11,7 +11,7 @@ use crate::{
     Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
     commit::{NewLeaf, Placed, PlacedEvent},
     queue::{Capacity, Group},
-    read::read_entry,
+    read::{FilledTile, read_entry},
     shared::{Commit, Shared},
 };
 
@@ -83,7 +83,11 @@ fn place(
 
 /// Turns places into proofs.
 async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, SubmitError> {
-    let Placed { commit, events } = placed;
+    let Placed {
+        commit,
+        filled,
+        events,
+    } = placed;
     let kinds: Vec<bool> = events
         .iter()
         .map(|event| matches!(event, PlacedEvent::New(_)))
@@ -95,7 +99,7 @@ async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, Submi
             PlacedEvent::Known { index, event } => known.push((index, *event)),
         }
     }
-    let mut new = prove_new(shared, &commit, new).await?.into_iter();
+    let mut new = prove_new(shared, &commit, &filled, new)?.into_iter();
     let mut known = settle_known(shared, &commit, known).await?.into_iter();
     let outcomes = kinds
         .into_iter()
@@ -107,18 +111,17 @@ async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, Submi
     })
 }
 
-/// Proofs for leaves of a batch just committed, whose tiles are in memory as a rule.
-async fn prove_new(
-    shared: &Arc<Shared>,
-    commit: &Arc<Commit>,
+/// Proofs for leaves of a batch just committed, whose nodes are all in memory.
+fn prove_new(
+    shared: &Shared,
+    commit: &Commit,
+    filled: &[FilledTile],
     leaves: Vec<NewLeaf>,
 ) -> Result<Vec<Outcome>, SubmitError> {
     let indices: Vec<LeafIndex> = leaves.iter().map(|leaf| leaf.index).collect();
     let proofs = shared
-        .with_nodes(commit.clone(), move |nodes| {
-            nodes.inclusion_proofs(indices.iter().copied())
-        })
-        .await
+        .new_nodes(commit, filled)
+        .inclusion_proofs(&indices)
         .map_err(|problem| report(shared, &problem))?;
     Ok(leaves
         .into_iter()

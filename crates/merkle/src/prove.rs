@@ -20,7 +20,7 @@ pub fn inclusion_proof<E>(
 
 /// Makes the inclusion proofs of many leaves in the tree of the given size, each as [`inclusion_proof`] makes it.
 ///
-/// The subtree that the size cuts short is an element of most proofs. For neighbours it is computed once.
+/// The subtree that the size cuts short is an element of the proof of each leaf before it. For neighbours it is computed once.
 ///
 /// # Errors
 /// If the tree lacks one of the leaves, or a read fails.

@@ -19,10 +19,10 @@ const MAX_PARTS: usize = 4_096 * (2 + 64);
 /// The same for a message that is no list of others. An event has at most 64 extensions, a receipt 63 hashes.
 const MAX_PARTS_OF_ONE: usize = 2 + 64;
 
-/// Room that a call begins with in each direction: enough for one event, or its receipt. There are four such buffers a call, and tonic's
-/// 8 KiB each are most of what a small call allocates.
+/// Room that a message begins with: enough for an event with a payload of 1 KiB, or its receipt. A call has two at each end, and
+/// tonic's 8 KiB were most of what a small one allocated.
 const BUFFER_BYTES: usize = 2 * 1024;
-/// A stream's messages are sent on once there are so many bytes of them; tonic's own figure.
+/// A stream's messages are sent on once there are so many bytes of them: tonic's own figure.
 const YIELD_BYTES: usize = 32 * 1024;
 
 /// The fields of a message that are parts, by number, and the parts of each.
@@ -59,7 +59,7 @@ impl Parts {
     }
 }
 
-/// Protocol Buffers, as tonic has them, but for messages of too many parts.
+/// Protocol Buffers as tonic has them, but with buffers of the messages' size, and without messages of too many parts.
 pub(crate) struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for BoundedCodec<T, U> {
@@ -100,9 +100,8 @@ impl<T: prost::Message> Encoder for ExactEncoder<T> {
 
     fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.reserve(message.encoded_len());
-        message
-            .encode(buffer)
-            .map_err(|problem| Status::internal(problem.to_string()))
+        message.encode(buffer).expect("there is room for it");
+        Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -18,12 +18,12 @@ const ZSTD: u8 = 2;
 
 /// A shorter body is kept as it came. At 1 KiB a frame of its own takes three times as long as its share of a block, most of it for
 /// tables that a block's records have in common, and ends up twice as large.
-const MIN_COMPRESSED_BYTES: usize = 4096;
+pub(crate) const MIN_COMPRESSED_BYTES: usize = 4096;
 
 /// The fastest level: a submitter waits for it, and flushes share the cores with submitters.
 pub(crate) const ZSTD_LEVEL: i32 = 1;
 
-const HEADER_BYTES: usize = 1 + 32 + 3 * 4;
+pub(crate) const HEADER_BYTES: usize = 1 + 32 + 3 * 4;
 const MAX_BODY_BYTES: usize = MAX_ATTRIBUTES_BYTES + MAX_ANNOTATIONS_BYTES + MAX_DATA_BYTES;
 
 /// The longest record: a body that does not compress.
@@ -156,6 +156,31 @@ mod tests {
                 assert_eq!(decode_salt(&record), Some(salt));
             }
         }
+    }
+
+    #[test]
+    fn a_body_is_compressed_alone_from_4_kib_on() {
+        let salt = Salt::from([7; 32]);
+        for (data_bytes, format) in [(0, PLAIN), (4_095, PLAIN), (4_096, ZSTD), (100_000, ZSTD)] {
+            let record = encode_payload(&salt, b"", b"", &vec![b'a'; data_bytes]);
+            assert_eq!(record[0], format, "{data_bytes} bytes");
+        }
+    }
+
+    /// As logs have it that were written when bodies were compressed alone from 512 bytes on: the frame is of the `zstd` command.
+    #[test]
+    fn a_short_body_that_was_compressed_alone_is_read() {
+        let mut record = vec![ZSTD];
+        record.extend([7; 32]);
+        for length in [10_u32, 0, 600] {
+            record.extend(length.to_be_bytes());
+        }
+        record.extend(hex::decode("28b52ffd6062019d000060617474726962757465736162010053aa5c12").unwrap());
+        let stored = decode(&record).unwrap();
+        assert_eq!(stored.salt, Salt::from([7; 32]));
+        assert_eq!(stored.attributes, b"attributes");
+        assert_eq!(stored.annotations, b"");
+        assert_eq!(stored.data, b"ab".repeat(300));
     }
 
     #[test]

@@ -88,6 +88,19 @@ fn proofs_made_together_are_those_made_one_by_one() {
     }
 }
 
+/// The right half of this tree lacks one leaf: seven reads, and a sibling of every leaf of the left half.
+#[test]
+fn what_neighbours_have_in_common_is_read_once() {
+    let tree = Tree::grow(Suite::Blake3, 255);
+    let mut reads = 0;
+    let read = |node| {
+        reads += 1;
+        tree.read(node)
+    };
+    inclusion_proofs(Suite::Blake3, (0..128).map(leaf), size(255), read).unwrap();
+    assert_eq!(reads, 128 * 7 + 7);
+}
+
 #[test]
 fn consistency_of_every_pair_of_trees() {
     for suite in Suite::ALL {

@@ -1,8 +1,10 @@
 //! Tiles, the frontier of tiles, and resuming from what was stored.
 
+use std::collections::HashMap;
+
 use counterfoil_merkle::{
     CompactRange, Frontier, FrontierError, FullTile, LeafIndex, NodeId, OutOfRange, Suite, Tile, TileError,
-    TileId, TreeSize,
+    TileId, TreeSize, inclusion_proofs, verify_inclusion,
 };
 
 use crate::reference;
@@ -194,6 +196,41 @@ fn full_tiles_and_the_frontier_are_every_node_of_the_tree() {
                 tree.read(NodeId { level, index: nodes }).is_err(),
                 "an incomplete node was read"
             );
+        }
+    }
+}
+
+/// Also where the last leaf of a tile of the next level is among them.
+#[test]
+fn the_frontier_and_the_tiles_that_leaves_fill_prove_these_leaves() {
+    let suite = Suite::Blake3;
+    let leaf_hash = |index: u64| suite.leaf_hash(&entry(index));
+    for (before, after) in [(0, 1), (255, 257), (250, 850), (65_000, 65_536), (65_535, 65_793)] {
+        let mut frontier = Frontier::new(suite);
+        for index in 0..before {
+            frontier.append(leaf_hash(index), &mut |_, _| {});
+        }
+        let mut filled = HashMap::new();
+        for index in before..after {
+            frontier.append(leaf_hash(index), &mut |id, tile| {
+                filled.insert(id, tile);
+            });
+        }
+        let read = |node| {
+            let tile = filled.get(&TileId::containing(node));
+            frontier.node(node).or_else(|| tile?.lookup(node)).ok_or(node)
+        };
+        let proofs = inclusion_proofs(suite, (before..after).map(leaf), size(after), read).unwrap();
+        for (index, proof) in (before..after).zip(&proofs) {
+            verify_inclusion(
+                suite,
+                leaf_hash(index),
+                leaf(index),
+                size(after),
+                proof,
+                frontier.root(),
+            )
+            .unwrap();
         }
     }
 }
