@@ -223,7 +223,6 @@ fn check_history(
     let nodes = Nodes {
         suite,
         frontier: &frontier,
-        filled: &[],
         tiles: &tiles,
         store,
         disk: Disk::Allowed,

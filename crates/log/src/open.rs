@@ -309,7 +309,6 @@ fn check_grown_from(
     let nodes = Nodes {
         suite: frontier.suite(),
         frontier,
-        filled: &[],
         tiles: &tiles,
         store,
         disk: Disk::Allowed,

@@ -66,12 +66,10 @@ pub struct ProvenLeaf {
     pub inclusion_proof: Vec<Digest>,
 }
 
-/// The nodes of a tree of one size: what is new from memory, the rest from the cache and the store.
+/// The nodes of a tree of one size: the right edge from memory, the rest from the cache and the store.
 pub(crate) struct Nodes<'a> {
     pub(crate) suite: Suite,
     pub(crate) frontier: &'a Frontier,
-    /// Tiles that were filled last, by id.
-    pub(crate) filled: &'a [FilledTile],
     pub(crate) tiles: &'a TileCache,
     pub(crate) store: &'a Store,
     pub(crate) disk: Disk,
@@ -86,12 +84,7 @@ impl Nodes<'_> {
         if let Some(hash) = self.frontier.node(id) {
             return Ok(hash);
         }
-        let tile = TileId::containing(id);
-        if let Ok(place) = self.filled.binary_search_by_key(&tile, |(filled, _)| *filled) {
-            let (_, tile) = &self.filled[place];
-            return Ok(tile.lookup(id).expect("a full tile has every node"));
-        }
-        Ok(self.tile(tile)?.node(self.suite, id))
+        Ok(self.tile(TileId::containing(id))?.node(self.suite, id))
     }
 
     fn tile(&self, id: TileId) -> Result<Arc<FullTile>, ReadError> {
@@ -136,15 +129,6 @@ impl Nodes<'_> {
         inclusion_proof(self.suite, index, size, |id| self.node(id)).map_err(read_failure)
     }
 
-    /// Proofs that leaves are in the tree.
-    pub(crate) fn inclusion_proofs(&self, indices: &[LeafIndex]) -> Result<Vec<Vec<Digest>>, ReadError> {
-        for index in indices {
-            self.require(*index, self.size())?;
-        }
-        let indices = indices.iter().copied();
-        inclusion_proofs(self.suite, indices, self.size(), |id| self.node(id)).map_err(read_failure)
-    }
-
     /// Proof that the tree of `first` is a prefix of the tree of `second`.
     pub(crate) fn consistency_proof(
         &self,
@@ -180,6 +164,26 @@ impl Nodes<'_> {
             log_size: self.size(),
         }
     }
+}
+
+/// Proofs for leaves of a batch that was just committed, in the tree with it. All the nodes that they need are in its frontier and
+/// in the tiles that it filled, which are in order of id.
+pub(crate) fn prove_new(
+    frontier: &Frontier,
+    filled: &[FilledTile],
+    leaves: impl IntoIterator<Item = LeafIndex>,
+) -> Result<Vec<Vec<Digest>>, ReadError> {
+    let node = |node| {
+        frontier
+            .node(node)
+            .or_else(|| {
+                let tile = TileId::containing(node);
+                let place = filled.binary_search_by_key(&tile, |(id, _)| *id).ok()?;
+                filled[place].1.lookup(node)
+            })
+            .ok_or_else(|| ReadError::DataLoss(format!("{node:?} is not in the batch")))
+    };
+    inclusion_proofs(frontier.suite(), leaves, frontier.size(), node).map_err(read_failure)
 }
 
 /// Ranges are checked before a proof is made, so what fails is reading.

@@ -13,7 +13,7 @@ use crate::{
     clock::LogClock,
     publish,
     queue::Queue,
-    read::{FilledTile, Nodes, TileCache},
+    read::{Nodes, TileCache},
 };
 
 /// The log as it stood after one batch: on disk, and signed.
@@ -53,18 +53,9 @@ impl Shared {
         Nodes {
             suite: self.suite,
             frontier: &commit.frontier,
-            filled: &[],
             tiles: &self.tiles,
             store: &self.store,
             disk,
-        }
-    }
-
-    /// The same for whoever has the tiles that the batch of `commit` filled: every node that a proof of its leaves needs.
-    pub(crate) fn new_nodes<'a>(&'a self, commit: &'a Commit, filled: &'a [FilledTile]) -> Nodes<'a> {
-        Nodes {
-            filled,
-            ..self.nodes(commit, Disk::Forbidden)
         }
     }
 

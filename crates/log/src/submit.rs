@@ -11,7 +11,7 @@ use crate::{
     Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
     commit::{NewLeaf, Placed, PlacedEvent},
     queue::{Capacity, Group},
-    read::{FilledTile, read_entry},
+    read::{FilledTile, prove_new, read_entry},
     shared::{Commit, Shared},
 };
 
@@ -99,7 +99,7 @@ async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, Submi
             PlacedEvent::Known { index, event } => known.push((index, *event)),
         }
     }
-    let mut new = prove_new(shared, &commit, &filled, new)?.into_iter();
+    let mut new = settle_new(shared, &commit, &filled, new)?.into_iter();
     let mut known = settle_known(shared, &commit, known).await?.into_iter();
     let outcomes = kinds
         .into_iter()
@@ -111,18 +111,15 @@ async fn settle(shared: &Arc<Shared>, placed: Placed) -> Result<Submitted, Submi
     })
 }
 
-/// Proofs for leaves of a batch just committed, whose nodes are all in memory.
-fn prove_new(
+/// Gives the leaves of a batch just committed their proofs.
+fn settle_new(
     shared: &Shared,
     commit: &Commit,
     filled: &[FilledTile],
     leaves: Vec<NewLeaf>,
 ) -> Result<Vec<Outcome>, SubmitError> {
-    let indices: Vec<LeafIndex> = leaves.iter().map(|leaf| leaf.index).collect();
-    let proofs = shared
-        .new_nodes(commit, filled)
-        .inclusion_proofs(&indices)
-        .map_err(|problem| report(shared, &problem))?;
+    let indices = leaves.iter().map(|leaf| leaf.index);
+    let proofs = prove_new(&commit.frontier, filled, indices).map_err(|problem| report(shared, &problem))?;
     Ok(leaves
         .into_iter()
         .zip(proofs)

@@ -162,6 +162,19 @@ async fn payloads_of_every_size_come_back_as_they_were() {
     }
 }
 
+/// The last call fills tiles of level 0 on both sides of leaf 65,536, and the tile above those before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fills_tiles_of_two_levels_is_proved() {
+    let place = Place::new(Suite::Blake3);
+    let log = place.open();
+    for first in (0..61_440).step_by(4_096) {
+        submit(&log, &events(first..first + 4_096)).await.unwrap();
+    }
+    record(&log, &events(61_440..62_440)).await;
+    record(&log, &events(62_440..66_536)).await;
+    assert!(log.commit_head().size.get() > 65_536 + 3 * 256);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_entries_keep_their_limits() {
     let place = Place::new(Suite::Blake3);
