@@ -15,7 +15,7 @@ use std::{
 };
 
 use counterfoil_event::{EventKey, Salt};
-use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, Tile};
+use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, TileId};
 use counterfoil_store::{Batch, StoreError, TreeState};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -67,7 +67,9 @@ struct PreparedBatch<'s> {
     writes: Option<Batch<'s>>,
     frontier: Frontier,
     time_unix_ns: NonZeroU64,
+    /// Tiles that its leaves filled, by id, and what is kept of each.
     filled: Vec<FilledTile>,
+    full_tiles: Vec<(TileId, FullTile)>,
     answers: Vec<Answer>,
 }
 
@@ -236,11 +238,7 @@ impl<'s> Sequencer<'s> {
         let known = self.known_events(&groups)?;
         let mut known = known.into_iter();
         let time_unix_ns = self.shared.clock.begin_batch();
-        let rows_bytes = groups
-            .iter()
-            .flat_map(|group| &group.events)
-            .map(PreparedEvent::rows_bytes);
-        let mut writes = self.shared.store.batch_with_capacity(rows_bytes.sum());
+        let mut writes = self.shared.store.batch();
         let mut filled = Vec::new();
         let size_before = self.frontier.size();
 
@@ -261,10 +259,12 @@ impl<'s> Sequencer<'s> {
         }
 
         self.shared.clock.end_batch(self.frontier.size());
+        filled.sort_unstable_by_key(|(id, _)| *id);
+        let full = |tile| FullTile::of(tile).expect("it was told as full");
+        let full_tiles: Vec<_> = filled.iter().map(|(id, tile)| (*id, full(tile))).collect();
         let writes = (self.frontier.size() > size_before).then(|| {
-            filled.sort_unstable_by_key(|(id, _)| *id);
-            for (id, tile) in &filled {
-                writes.put_tile(*id, full(tile).bytes());
+            for (id, tile) in &full_tiles {
+                writes.put_tile(*id, tile.bytes());
             }
             writes.put_tree_state(&TreeState {
                 size: self.frontier.size(),
@@ -278,6 +278,7 @@ impl<'s> Sequencer<'s> {
             frontier: self.frontier.clone(),
             time_unix_ns,
             filled,
+            full_tiles,
             answers,
         })
     }
@@ -332,6 +333,7 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             frontier,
             time_unix_ns,
             filled,
+            full_tiles,
             answers,
         } = batch;
         if let Some(writes) = writes {
@@ -342,8 +344,8 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
                 return Err(problem);
             }
             // A crash here: the events are in the tree for ever, unanswered. A retry finds them and gets a receipt.
-            for (id, tile) in &filled {
-                shared.tiles.insert(*id, full(tile));
+            for (id, tile) in full_tiles {
+                shared.tiles.insert(id, tile);
             }
             show_commit(shared, frontier, time_unix_ns);
         }
@@ -359,11 +361,6 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
         }
     }
     Ok(())
-}
-
-/// What is kept of a tile that a leaf filled.
-fn full(tile: &Tile) -> FullTile {
-    FullTile::of(tile).expect("it was told as full")
 }
 
 /// Signs a tree that is on disk, at the time of its newest leaf, and has everything read from it.

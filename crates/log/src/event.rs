@@ -9,11 +9,6 @@ use crate::search;
 /// The only retention class there is: kept for ever.
 const RETENTION_CLASS: &str = "default";
 
-/// An entry and the rows of both its hashes, with their keys.
-const OTHER_ROWS_BYTES: usize = 512;
-/// A row of the search index: its key is all there is of it.
-const INDEX_ROW_BYTES: usize = 32;
-
 /// An event ready for its place and time.
 pub struct PreparedEvent {
     pub(crate) event: Event,
@@ -48,11 +43,6 @@ impl PreparedEvent {
             index_keys,
             attributes_bytes: attributes.len(),
         }
-    }
-
-    /// Bytes of its rows in a batch, about.
-    pub(crate) fn rows_bytes(&self) -> usize {
-        self.record.len() + OTHER_ROWS_BYTES + INDEX_ROW_BYTES * self.index_keys.len()
     }
 
     /// Memory that it holds on to, about.

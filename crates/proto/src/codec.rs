@@ -19,8 +19,8 @@ const MAX_PARTS: usize = 4_096 * (2 + 64);
 /// The same for a message that is no list of others. An event has at most 64 extensions, a receipt 63 hashes.
 const MAX_PARTS_OF_ONE: usize = 2 + 64;
 
-/// Room that a message begins with: enough for an event with a payload of 1 KiB, or its receipt. A call has two at each end, and
-/// tonic's 8 KiB were most of what a small one allocated.
+/// Room that a message begins with: enough for an event with a payload of 1 KiB, or its receipt. A call has two such buffers at each
+/// end; with tonic's 8 KiB a small one takes a twentieth more time.
 const BUFFER_BYTES: usize = 2 * 1024;
 /// A stream's messages are sent on once there are so many bytes of them: tonic's own figure.
 const YIELD_BYTES: usize = 32 * 1024;

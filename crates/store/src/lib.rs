@@ -142,14 +142,9 @@ impl Store {
 
     /// Starts a batch.
     pub fn batch(&self) -> Batch<'_> {
-        self.batch_with_capacity(0)
-    }
-
-    /// The same with room for so many bytes of rows: a batch that has to grow is copied each time.
-    pub fn batch_with_capacity(&self, bytes: usize) -> Batch<'_> {
         Batch {
             store: self,
-            writes: WriteBatch::with_capacity_bytes(bytes),
+            writes: WriteBatch::default(),
             leaf_hashes: Vec::new(),
             event_ids: Vec::new(),
             attributes: Vec::new(),

@@ -384,10 +384,6 @@ fn missing(error: io::Error, path: &Path) -> Error {
 pub struct WriteBatch(Vec<u8>);
 
 impl WriteBatch {
-    pub fn with_capacity_bytes(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
     pub fn from_data(data: &[u8]) -> Self {
         Self(data.to_vec())
     }
