@@ -1,5 +1,7 @@
 //! Entries: the leaves of the tree.
 
+mod read;
+
 use std::{fmt, num::NonZeroU64};
 
 use counterfoil_merkle::{Digest, Suite};
@@ -138,48 +140,35 @@ impl Entry {
                 actual_bytes: bytes.len(),
             });
         }
-        let message = Message::decode(bytes).map_err(|_| EntryError::Malformed)?;
-        let wire::Entry { format_version, .. } = message;
-        if format_version != FORMAT_VERSION {
-            return Err(EntryError::UnknownVersion {
-                found: format_version,
-            });
-        }
-        if message.encode_to_vec() != bytes {
-            return Err(EntryError::NotCanonical);
-        }
-        Self::from_message(message)
-    }
-
-    fn from_message(message: wire::Entry) -> Result<Self, EntryError> {
-        check_label("source_id", &message.source_id)?;
-        check_label("retention_class", &message.retention_class)?;
-        validate::event_type(&message.event_type).map_err(|problem| EntryError::Field {
+        let fields = read::fields(bytes).ok_or_else(|| why_not_read(bytes))?;
+        check_label("source_id", fields.source_id)?;
+        check_label("retention_class", fields.retention_class)?;
+        validate::event_type(fields.event_type).map_err(|problem| EntryError::Field {
             field: "event_type",
             problem,
         })?;
-        validate::media_type(&message.media_type).map_err(|problem| EntryError::Field {
+        validate::media_type(fields.media_type).map_err(|problem| EntryError::Field {
             field: "media_type",
             problem,
         })?;
         Ok(Self {
-            time_unix_ns: NonZeroU64::new(message.time_unix_ns).ok_or(EntryError::Field {
+            time_unix_ns: NonZeroU64::new(fields.time_unix_ns).ok_or(EntryError::Field {
                 field: "time_unix_ns",
                 problem: Problem::Missing,
             })?,
-            source_id: message.source_id,
-            event_type: message.event_type,
-            media_type: message.media_type,
-            payload_length: message.payload_length,
-            payload_commitment: commitment("payload_commitment", &message.payload_commitment)?,
-            attributes_commitment: commitment("attributes_commitment", &message.attributes_commitment)?,
-            authentication: Authentication::from_number(message.authentication).ok_or(
+            source_id: fields.source_id.to_owned(),
+            event_type: fields.event_type.to_owned(),
+            media_type: fields.media_type.to_owned(),
+            payload_length: fields.payload_length,
+            payload_commitment: commitment("payload_commitment", fields.payload_commitment)?,
+            attributes_commitment: commitment("attributes_commitment", fields.attributes_commitment)?,
+            authentication: Authentication::from_number(fields.authentication).ok_or(
                 EntryError::UnknownAuthentication {
-                    number: message.authentication,
+                    number: fields.authentication,
                 },
             )?,
-            retention_class: message.retention_class,
-            annotations_commitment: match message.annotations_commitment.as_slice() {
+            retention_class: fields.retention_class.to_owned(),
+            annotations_commitment: match fields.annotations_commitment {
                 [] => None,
                 bytes => Some(commitment("annotations_commitment", bytes)?),
             },
@@ -318,6 +307,17 @@ impl Entry {
             return Err(CommitmentError::Annotations);
         }
         Ok(())
+    }
+}
+
+/// What is wrong with bytes that are not in the one encoding.
+fn why_not_read(bytes: &[u8]) -> EntryError {
+    match wire::Entry::decode(bytes) {
+        Err(_) => EntryError::Malformed,
+        Ok(message) if message.format_version != FORMAT_VERSION => EntryError::UnknownVersion {
+            found: message.format_version,
+        },
+        Ok(_) => EntryError::NotCanonical,
     }
 }
 
