@@ -115,9 +115,13 @@ impl Queue {
         }
         waiting.events += group.events.len();
         waiting.bytes += group.bytes;
+        // Whoever takes waits only while there is nothing, and to wake nobody costs as much as to wake somebody.
+        let is_first = waiting.groups.is_empty();
         waiting.groups.push_back(group);
         drop(waiting);
-        self.changed.notify_one();
+        if is_first {
+            self.changed.notify_one();
+        }
     }
 
     /// Takes groups in order, as many as stay within `limit` but at least one. Waits for the first. `None` when the

@@ -4,7 +4,7 @@
 
 use std::{
     convert::Infallible,
-    future::ready,
+    future::{poll_fn, ready},
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::pin,
@@ -43,6 +43,7 @@ use tracing::{debug, warn};
 
 use crate::{
     access::{Certificate, CertificateError, PeerCertificate},
+    gathered::gathered,
     grpc::Refusal,
     http,
     metrics::Metrics,
@@ -398,12 +399,13 @@ async fn answer(
             Ok::<_, Infallible>(Answer::new(unread, response.await?, serving, put_off).await)
         }
     });
+    let (stream, sender) = gathered(stream);
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| sender.poll_after(connection.as_mut(), cx)) => ended,
         () = stop => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            poll_fn(|cx| sender.poll_after(connection.as_mut(), cx)).await
         }
     };
     if let Err(error) = ended {

@@ -11,6 +11,7 @@ mod export;
 mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathered;
 mod grpc;
 mod http;
 mod init;
