@@ -13,6 +13,7 @@ mod payload;
 mod wal;
 
 use std::{
+    iter,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -21,8 +22,8 @@ use std::{
 use counterfoil_event::{EventKey, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{
-    ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
-    WriteBatch, WriteOptions,
+    ColumnFamily, DB, DBRawIterator, DBRecoveryMode, ErrorKind, Options, ReadOptions, ReadTier, WriteBatch,
+    WriteOptions,
 };
 
 pub use error::StoreError;
@@ -221,17 +222,15 @@ impl Store {
 
     /// The stored head of the largest size, as a signed note: published, or signed to be.
     pub fn newest_head(&self) -> Result<Option<(TreeSize, Vec<u8>)>, StoreError> {
-        let family = self.family(Family::Heads);
-        match self.db.iterator_cf(family, IteratorMode::End).next() {
-            None => Ok(None),
-            Some(row) => {
-                let (key, note) = row?;
-                Ok(Some((
-                    decode(Family::Heads, &key, keys::decode_size)?,
-                    note.into_vec(),
-                )))
-            }
-        }
+        let mut rows = self
+            .db
+            .raw_iterator_cf_opt(self.family(Family::Heads), ReadOptions::default());
+        rows.seek_to_last();
+        in_order(rows, Family::Heads, |key, note| {
+            Some((keys::decode_size(key)?, note.to_vec()))
+        })
+        .next()
+        .transpose()
     }
 
     /// The head that was published last, as a signed note. `None` if there never was one.
@@ -280,7 +279,9 @@ impl Store {
         &self,
         first: LeafIndex,
     ) -> impl Iterator<Item = Result<(LeafIndex, Box<[u8]>), StoreError>> {
-        self.scan(Family::Entries, keys::index(first), keys::decode_index)
+        self.scan(Family::Entries, keys::index(first), |key, entry| {
+            Some((keys::decode_index(key)?, entry.into()))
+        })
     }
 
     /// What is kept beside entries, from `first` on, in order of index. A gap shows as a jump of the index.
@@ -288,40 +289,33 @@ impl Store {
         &self,
         first: LeafIndex,
     ) -> impl Iterator<Item = Result<(LeafIndex, StoredPayload), StoreError>> {
-        self.scan(Family::Payloads, keys::index(first), keys::decode_index)
-            .map(|row| {
-                row.and_then(|(index, record)| {
-                    Ok((index, decode(Family::Payloads, &record, payload::decode)?))
-                })
-            })
+        self.scan(Family::Payloads, keys::index(first), |key, record| {
+            Some((keys::decode_index(key)?, payload::decode(record)?))
+        })
     }
 
     /// Full tiles in order of level, then index.
     pub fn tiles(&self) -> impl Iterator<Item = Result<(TileId, Box<[u8]>), StoreError>> {
-        self.scan(Family::Tiles, [], keys::decode_tile)
+        self.scan(Family::Tiles, [], |key, tile| {
+            Some((keys::decode_tile(key)?, tile.into()))
+        })
     }
 
     /// Heads in order of size, as signed notes: published, or signed to be.
     pub fn heads(&self) -> impl Iterator<Item = Result<(TreeSize, Box<[u8]>), StoreError>> {
-        self.scan(Family::Heads, [], keys::decode_size)
+        self.scan(Family::Heads, [], |key, note| {
+            Some((keys::decode_size(key)?, note.into()))
+        })
     }
 
     /// The index from leaf hashes to entries, in order of hash.
     pub fn leaf_hashes(&self) -> impl Iterator<Item = Result<(Digest, LeafIndex), StoreError>> {
-        self.scan(Family::LeafHashes, [], |key| Digest::try_from(key).ok())
-            .map(|row| {
-                row.and_then(|(hash, value)| {
-                    Ok((hash, decode(Family::LeafHashes, &value, keys::decode_index)?))
-                })
-            })
+        self.scan(Family::LeafHashes, [], digest_row)
     }
 
     /// The index from events to entries, in order of key.
     pub fn event_ids(&self) -> impl Iterator<Item = Result<(Digest, LeafIndex), StoreError>> {
-        self.scan(Family::EventIds, [], |key| Digest::try_from(key).ok())
-            .map(|row| {
-                row.and_then(|(key, value)| Ok((key, decode(Family::EventIds, &value, keys::decode_index)?)))
-            })
+        self.scan(Family::EventIds, [], digest_row)
     }
 
     /// The entries that the search index has under `key`, from `first` on, in order of index.
@@ -375,13 +369,11 @@ impl Store {
         first: impl AsRef<[u8]>,
     ) -> impl Iterator<Item = Result<(IndexKey, LeafIndex), StoreError>> {
         let rows = self.search_index().map(|family| {
-            self.db
-                .iterator_cf(family, IteratorMode::From(first.as_ref(), Direction::Forward))
+            let mut rows = self.db.raw_iterator_cf_opt(family, ReadOptions::default());
+            rows.seek(first);
+            in_order(rows, Family::Attributes, |key, _| keys::decode_index_row(key))
         });
-        rows.into_iter().flatten().map(|row| {
-            let (key, _) = row?;
-            decode(Family::Attributes, &key, keys::decode_index_row)
-        })
+        rows.into_iter().flatten()
     }
 
     /// `None` in a database that was only read since before there was one.
@@ -435,27 +427,47 @@ impl Store {
             .transpose()
     }
 
-    fn scan<K>(
+    fn scan<T>(
         &self,
         family: Family,
         first: impl AsRef<[u8]>,
-        parse_key: impl Fn(&[u8]) -> Option<K>,
-    ) -> impl Iterator<Item = Result<(K, Box<[u8]>), StoreError>> {
+        read: impl Fn(&[u8], &[u8]) -> Option<T>,
+    ) -> impl Iterator<Item = Result<T, StoreError>> {
         // A scan reads each block once; it would only push out of the cache what lookups need.
-        let mut read = ReadOptions::default();
-        read.fill_cache(false);
-        read.set_async_io(false);
-        self.db
-            .iterator_cf_opt(
-                self.family(family),
-                read,
-                IteratorMode::From(first.as_ref(), Direction::Forward),
-            )
-            .map(move |row| {
-                let (key, value) = row?;
-                Ok((decode(family, &key, &parse_key)?, value))
-            })
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_async_io(false);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(family), options);
+        rows.seek(first);
+        in_order(rows, family, read)
     }
+}
+
+/// Rows of a family from where `rows` stands on, each read in place, key and value. What can't be read off the disk ends them.
+fn in_order<T>(
+    mut rows: DBRawIterator<'_>,
+    family: Family,
+    read: impl Fn(&[u8], &[u8]) -> Option<T>,
+) -> impl Iterator<Item = Result<T, StoreError>> {
+    let mut is_over = false;
+    iter::from_fn(move || {
+        if is_over {
+            return None;
+        }
+        let Some((key, value)) = rows.item() else {
+            is_over = true;
+            return rows.status().err().map(|problem| Err(problem.into()));
+        };
+        let row = read(key, value).ok_or(StoreError::Malformed {
+            family: family.name(),
+        });
+        rows.next();
+        Some(row)
+    })
+}
+
+fn digest_row(key: &[u8], index: &[u8]) -> Option<(Digest, LeafIndex)> {
+    Some((Digest::try_from(key).ok()?, keys::decode_index(index)?))
 }
 
 /// Leaves, tiles and the state of the tree, written together or not at all.

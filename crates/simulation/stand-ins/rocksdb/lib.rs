@@ -7,10 +7,10 @@
 
 mod options;
 
-use std::{fmt, io, path::Path};
+use std::{fmt, io, mem, path::Path};
 
 use counterfoil_simulated_machine::{
-    Call, Database, Fault, Inode, Machine, Node, Write, machine, perform, perform_or,
+    Call, Database, Fault, Inode, Machine, Node, Row, Write, machine, perform, perform_or,
 };
 pub use options::*;
 use shuttle::sync::{Mutex, PoisonError};
@@ -68,15 +68,6 @@ impl From<io::Error> for Error {
 #[derive(Debug)]
 pub struct ColumnFamily(String);
 
-pub enum Direction {
-    Forward,
-}
-
-pub enum IteratorMode<'a> {
-    End,
-    From(&'a [u8], Direction),
-}
-
 /// An open database.
 pub struct DB {
     inode: Inode,
@@ -87,7 +78,6 @@ pub struct DB {
 }
 
 type Found = Result<Option<Vec<u8>>, Error>;
-type FoundRow = Result<(Box<[u8]>, Box<[u8]>), Error>;
 
 impl DB {
     pub fn open_cf_descriptors(
@@ -299,59 +289,60 @@ impl DB {
             .collect()
     }
 
-    pub fn iterator_cf<'a>(
-        &'a self,
-        family: &'a ColumnFamily,
-        mode: IteratorMode<'_>,
-    ) -> impl Iterator<Item = FoundRow> + use<'a> {
-        self.iterator_cf_opt(family, ReadOptions::default(), mode)
-    }
-
     /// Unlike RocksDB's it sees what is written meanwhile.
-    pub fn iterator_cf_opt<'a>(
+    pub fn raw_iterator_cf_opt<'a>(
         &'a self,
         family: &'a ColumnFamily,
         _options: ReadOptions,
-        mode: IteratorMode<'_>,
-    ) -> impl Iterator<Item = FoundRow> + use<'a> {
-        let mut next = match mode {
-            IteratorMode::End => Next::Last,
-            IteratorMode::From(first, Direction::Forward) => Next::From(first.to_vec()),
-        };
-        std::iter::from_fn(move || {
-            let found = perform(Call::ReadRow, &family.0, |machine| {
-                let database = database(machine, self.inode);
-                Ok(match &next {
-                    Next::Last => database.last(&family.0),
-                    Next::From(first) => database.at_or_after(&family.0, first, true),
-                    Next::After(key) => database.at_or_after(&family.0, key, false),
-                    Next::None => None,
-                })
-            });
-            match found {
-                Ok(Some((key, value))) => {
-                    next = match next {
-                        Next::Last => Next::None,
-                        _ => Next::After(key.clone()),
-                    };
-                    Some(Ok((key.into(), value.into())))
-                }
-                Ok(None) => None,
-                Err(error) => {
-                    next = Next::None;
-                    Some(Err(error.into()))
-                }
-            }
-        })
+    ) -> DBRawIterator<'a> {
+        DBRawIterator {
+            database: self,
+            family,
+            found: Ok(None),
+        }
     }
 }
 
-/// Where an iterator goes on.
-enum Next {
-    Last,
-    From(Vec<u8>),
-    After(Vec<u8>),
-    None,
+/// Stands at a row, at none, or at what kept it from reading one.
+pub struct DBRawIterator<'a> {
+    database: &'a DB,
+    family: &'a ColumnFamily,
+    found: Result<Option<Row>, Error>,
+}
+
+impl DBRawIterator<'_> {
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) {
+        self.read(|database, family| database.at_or_after(family, key.as_ref(), true));
+    }
+
+    pub fn seek_to_last(&mut self) {
+        self.read(|database, family| database.last(family));
+    }
+
+    pub fn next(&mut self) {
+        if let Ok(Some((key, _))) = mem::replace(&mut self.found, Ok(None)) {
+            self.read(|database, family| database.at_or_after(family, &key, false));
+        }
+    }
+
+    pub fn item(&self) -> Option<(&[u8], &[u8])> {
+        match &self.found {
+            Ok(Some((key, value))) => Some((key, value)),
+            _ => None,
+        }
+    }
+
+    pub fn status(&self) -> Result<(), Error> {
+        self.found.clone().map(drop)
+    }
+
+    fn read(&mut self, find: impl FnOnce(&Database, &str) -> Option<Row>) {
+        let family = &self.family.0;
+        let found = perform(Call::ReadRow, family, |machine| {
+            Ok(find(database(machine, self.database.inode), family))
+        });
+        self.found = found.map_err(Error::from);
+    }
 }
 
 impl Drop for DB {
