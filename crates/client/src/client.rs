@@ -19,6 +19,7 @@ use tonic::{Response, Status};
 
 use crate::{
     Error, InvalidAnswer, Leaf, Misbehaviour, Options, StateDir, Timeouts, Unavailable, Unverified,
+    channel::connect,
     credential::{Authorization, Connection},
     error::with_causes,
     heads::Heads,
@@ -57,7 +58,7 @@ impl Client {
         let endpoint = options.endpoint()?;
         let mut connections = Vec::with_capacity(options.connections.get());
         for _ in 0..options.connections.get() {
-            let channel = endpoint.connect().await.map_err(|error| {
+            let channel = connect(&endpoint).await.map_err(|error| {
                 Unavailable::new(format!(
                     "can't connect to {}: {}",
                     options.server,

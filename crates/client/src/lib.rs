@@ -39,6 +39,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod channel;
 mod client;
 mod credential;
 mod entries;

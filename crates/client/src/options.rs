@@ -8,7 +8,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 use crate::{BearerToken, ClientCertificate, Error, StateDir, Timeouts};
 
 /// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for an answer to begin.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent connection is asked for a sign of life, and how long the answer to that may take.

@@ -4,7 +4,7 @@
 
 use std::{
     convert::Infallible,
-    future::{poll_fn, ready},
+    future::ready,
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::pin,
@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use axum::{Router, http::Request, middleware};
+use counterfoil_gathered::gathered;
 use counterfoil_seats::{Seat, Seats};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -43,7 +44,6 @@ use tracing::{debug, warn};
 
 use crate::{
     access::{Certificate, CertificateError, PeerCertificate},
-    gathered::gathered,
     grpc::Refusal,
     http,
     metrics::Metrics,
@@ -399,13 +399,13 @@ async fn answer(
             Ok::<_, Infallible>(Answer::new(unread, response.await?, serving, put_off).await)
         }
     });
-    let (stream, sender) = gathered(stream);
-    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(gathered(stream));
+    let mut connection = pin!(protocol.serve_connection(stream, service));
     let ended = tokio::select! {
-        ended = poll_fn(|cx| sender.poll_after(connection.as_mut(), cx)) => ended,
+        ended = connection.as_mut() => ended,
         () = stop => {
             connection.as_mut().graceful_shutdown();
-            poll_fn(|cx| sender.poll_after(connection.as_mut(), cx)).await
+            connection.await
         }
     };
     if let Err(error) = ended {

@@ -11,7 +11,6 @@ mod export;
 mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
-mod gathered;
 mod grpc;
 mod http;
 mod init;
