@@ -5,6 +5,7 @@
 //! other families are walked, each once.
 
 mod indexes;
+mod tiles;
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +15,11 @@ use std::{
 };
 
 use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry};
-use counterfoil_merkle::{Digest, Frontier, FullTile, LeafIndex, Suite, TileId, TreeSize};
+use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TreeSize};
 use counterfoil_note::{HeadError, LogSigner, SignedHead};
-use counterfoil_store::{Disk, Store, StoreError, StoreOptions, StoredPayload, TreeState};
+use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
-use self::indexes::RowSums;
+use self::{indexes::RowSums, tiles::TileRows};
 use crate::{DataDirectory, KeyFileError, LogName, keys::read_key_file};
 
 /// Findings beyond this many are counted, not kept: a log whose every row is wrong must not fill the memory.
@@ -185,6 +186,7 @@ struct Check<'a> {
     last_time_unix_ns: u64,
     /// Published heads whose size the pass has yet to reach.
     heads: BTreeMap<u64, Digest>,
+    tiles: TileRows<'a>,
     /// What the indexes must hold.
     rows: RowSums,
     report: FsckReport,
@@ -201,6 +203,7 @@ impl<'a> Check<'a> {
             frontier: Frontier::new(suite),
             last_time_unix_ns: 0,
             heads: BTreeMap::new(),
+            tiles: TileRows::default(),
             rows: RowSums::default(),
             report: FsckReport {
                 origin: keys.origin().to_string(),
@@ -226,7 +229,7 @@ impl<'a> Check<'a> {
         self.read_heads(beside_database);
         self.walk_entries(&mut progress);
         self.check_state();
-        self.walk_tiles();
+        self.find_stray_tiles();
         self.check_leaf_hashes();
         if self.depth == FsckDepth::Payloads {
             self.check_event_ids();
@@ -421,18 +424,7 @@ impl<'a> Check<'a> {
         self.frontier
             .append(leaf_hash, &mut |id, tile| full.push((id, tile)));
         for (id, tile) in full {
-            self.report.tiles += 1;
-            let place = format!("level {}, tile {}", id.level, id.index);
-            match self.store.tile(id, Disk::Allowed) {
-                Ok(Some(stored)) => {
-                    let expected = FullTile::of(&tile).expect("it was told as full");
-                    if let Some(problem) = difference(id, &stored, expected.bytes()) {
-                        self.find("tiles", place, problem);
-                    }
-                }
-                Ok(None) => self.find("tiles", place, "is missing"),
-                Err(problem) => self.find("tiles", place, problem),
-            }
+            self.check_tile(id, &tile);
         }
         let size = index.size_after();
         if let Some(signed) = self.heads.remove(&size.get()) {
@@ -466,38 +458,4 @@ impl<'a> Check<'a> {
             );
         }
     }
-
-    /// Finds tiles past the log's size. Those within it were compared on the way.
-    fn walk_tiles(&mut self) {
-        for row in self.store.tiles() {
-            match row {
-                Ok((id, _)) if id.width_at(self.state.size) == TileId::FULL_WIDTH => {}
-                Ok((id, _)) => self.find(
-                    "tiles",
-                    format_args!("level {}, tile {}", id.level, id.index),
-                    "the tree has no such full tile",
-                ),
-                Err(problem) => return self.find("tiles", "scan", problem),
-            }
-        }
-    }
-}
-
-/// How a stored tile differs from what it must be, if it does.
-fn difference(tile: TileId, stored: &[u8], expected: &[u8]) -> Option<String> {
-    let mut pairs = stored.chunks(Digest::LEN).zip(expected.chunks(Digest::LEN));
-    if let Some(hash) = pairs.position(|(stored, expected)| stored != expected) {
-        let full = usize::from(TileId::FULL_WIDTH);
-        return Some(if hash < full {
-            let node = tile.index * u64::from(TileId::FULL_WIDTH) + hash as u64;
-            format!("hash {hash} (node {node} of its level) is not what the entries make")
-        } else {
-            format!(
-                "node {} four levels above its hashes is not what the entries make",
-                hash - full
-            )
-        });
-    }
-    (stored.len() != expected.len())
-        .then(|| format!("is {} bytes long instead of {}", stored.len(), expected.len()))
 }

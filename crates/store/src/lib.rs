@@ -31,6 +31,9 @@ use keys::{FORMAT_VERSION, Family, META_FORMAT, META_PUBLISHED, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
 
+/// RocksDB by itself begins each table with 8 KiB and never goes beyond 256.
+const SCAN_AHEAD_BYTES: usize = 1024 * 1024;
+
 /// How often a write is tried again that has to wait for memory to be written out.
 const STALL_POLL: Duration = Duration::from_millis(1);
 
@@ -62,6 +65,8 @@ pub struct Store {
     lookups: [ReadOptions; 2],
     /// For tiles on disk: who reads them keeps them, so RocksDB's cache is left to others.
     passing: ReadOptions,
+    /// How far scans read ahead, in bytes; 0 leaves it to RocksDB.
+    scan_ahead: usize,
 }
 
 impl Store {
@@ -88,14 +93,14 @@ impl Store {
         Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?.of_known_format()
     }
 
-    /// Opens a database for reading. It changes nothing on disk and sees nothing that is written later.
+    /// Opens a database for reading, most of all to walk whole families. It changes nothing on disk and sees nothing that is
+    /// written later.
     pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let (database, families) = options.build(&families_in(path), wal::recovery_mode(path));
-        Self::from_opened(
-            DB::open_cf_descriptors_read_only(&database, path, families, false),
-            path,
-        )?
-        .of_known_format()
+        let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
+        let mut store = Self::from_opened(opened, path)?;
+        store.scan_ahead = SCAN_AHEAD_BYTES;
+        store.of_known_format()
     }
 
     /// Opens a database for reading that another process may have open for writing. It sees what was written before it was
@@ -122,6 +127,7 @@ impl Store {
             path: path.to_owned(),
             lookups: [ReadOptions::default(), in_memory],
             passing,
+            scan_ahead: 0,
         })
     }
 
@@ -294,9 +300,16 @@ impl Store {
         })
     }
 
-    /// Full tiles in order of level, then index.
-    pub fn tiles(&self) -> impl Iterator<Item = Result<(TileId, Box<[u8]>), StoreError>> {
-        self.scan(Family::Tiles, [], |key, tile| {
+    /// Full tiles from `first` on, in order of level, then index.
+    pub fn tiles(&self, first: TileId) -> impl Iterator<Item = Result<(TileId, Box<[u8]>), StoreError>> {
+        let first = keys::tile(first);
+        // What lies before the first tile of all is no tile, and shows as such.
+        let first = if first == [0; 9] {
+            Vec::new()
+        } else {
+            first.to_vec()
+        };
+        self.scan(Family::Tiles, first, |key, tile| {
             Some((keys::decode_tile(key)?, tile.into()))
         })
     }
@@ -437,6 +450,7 @@ impl Store {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         options.set_async_io(false);
+        options.set_readahead_size(self.scan_ahead);
         let mut rows = self.db.raw_iterator_cf_opt(self.family(family), options);
         rows.seek(first);
         in_order(rows, family, read)

@@ -412,6 +412,17 @@ async fn changed_tiles() {
             let places = sound.places(|rows| rows.put("tiles", tile(level, index), [7; 8192]));
             assert_eq!(places, [format!("tiles level {level}, tile {index}")]);
         }
+        // No tile's key: before all others, between two of them, and behind.
+        for key in [vec![0], [tile(0, 0), vec![0]].concat(), vec![0xff; 9 + 1]] {
+            let places = sound.places(|rows| rows.put("tiles", &key, [7; 8192]));
+            assert_eq!(places, ["tiles scan"], "{key:02x?}");
+        }
+        // One is missing and another has no sound key.
+        let places = sound.places(|rows| {
+            rows.delete("tiles", tile(0, 0));
+            rows.put("tiles", [tile(0, 0), vec![0]].concat(), [7; 8192]);
+        });
+        assert_eq!(places, ["tiles scan", "tiles level 0, tile 0"]);
     }
 }
 

@@ -104,9 +104,14 @@ fn check(store: &Store, state: &TreeState) {
         .map(|row| row.unwrap().0.get())
         .collect();
     assert_eq!(between, INDICES[5..]);
-    let tiles: Vec<_> = store.tiles().map(|row| row.unwrap().0).collect();
+    let first = TileId { level: 0, index: 0 };
+    let tiles: Vec<_> = store.tiles(first).map(|row| row.unwrap().0).collect();
     assert!(tiles.is_sorted());
     assert_eq!(tiles.len(), 3 * INDICES.len());
+    for (place, &first) in tiles.iter().enumerate() {
+        let from: Vec<_> = store.tiles(first).map(|row| row.unwrap().0).collect();
+        assert_eq!(from, tiles[place..]);
+    }
     for rows in [
         store.leaf_hashes().map(Result::unwrap).collect::<Vec<_>>(),
         store.event_ids().map(Result::unwrap).collect(),

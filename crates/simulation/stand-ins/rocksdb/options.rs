@@ -152,6 +152,7 @@ impl ReadOptions {
 ignored!(ReadOptions {
     fill_cache(bool);
     set_async_io(bool);
+    set_readahead_size(usize);
 });
 
 #[derive(Default)]
