@@ -22,14 +22,14 @@ pub const CAPACITY_BYTES: usize = 16 * 1024;
 
 /// A stream whose flushes wait until the task that asks for them has nothing more to say. What was written is on its way
 /// when that task next waits, or after [`CAPACITY_BYTES`] more; a flush says nothing of whether it arrived there, as with any
-/// socket. What is dropped without being shut down may lose that much.
+/// socket. What is dropped without being shut down loses what the stream has no room for at that moment.
 #[derive(Debug)]
 pub struct Gathered<S>(Arc<Mutex<Shared<S>>>);
 
 #[derive(Debug)]
 struct Shared<S> {
     stream: BufWriter<S>,
-    /// Since the last flush that was asked for.
+    /// Whether anything was written since a flush was last asked for.
     is_written: bool,
     is_flush_due: bool,
     is_dropped: bool,
@@ -55,7 +55,8 @@ pub fn gathered<S: AsyncWrite + Unpin + Send + 'static>(stream: S) -> Gathered<S
         sender: None,
     }));
     let sent = shared.clone();
-    // Whoever is woken while a task runs runs after it: by then, all that it has to say has been written.
+    // Whoever is woken while a task runs most often runs after it, when all that it has to say has been written. Where another
+    // thread is quicker, it is one write more.
     task::spawn(poll_fn(move |cx| lock(&sent).poll_send(cx)));
     Gathered(shared)
 }
@@ -65,10 +66,21 @@ fn lock<S>(shared: &Mutex<Shared<S>>) -> MutexGuard<'_, Shared<S>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl<S> Shared<S> {
+    /// It does what is due when it runs for the first time, too.
+    fn wake_sender(&self) {
+        if let Some(sender) = &self.sender {
+            sender.wake_by_ref();
+        }
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Shared<S> {
     /// Sends what is due, and is ready when there will be no more.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_dropped {
+            // What there is room for goes, as what was written to a socket would.
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
             return Poll::Ready(());
         }
         self.sender.get_or_insert_with(|| cx.waker().clone());
@@ -95,6 +107,10 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         }
         let written = write(Pin::new(&mut self.stream), cx);
         self.writer = written.is_pending().then(|| cx.waker().clone());
+        if written.is_pending() && self.is_flush_due {
+            // The sender may have waited for the same room, and whoever writes may give up.
+            self.wake_sender();
+        }
         self.is_written = true;
         written
     }
@@ -135,9 +151,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         // HTTP/2 flushes whenever it was woken, be it for nothing.
         if mem::take(&mut shared.is_written) {
             shared.is_flush_due = true;
-            if let Some(sender) = &shared.sender {
-                sender.wake_by_ref();
-            }
+            shared.wake_sender();
         }
         Poll::Ready(Ok(()))
     }
@@ -151,9 +165,7 @@ impl<S> Drop for Gathered<S> {
     fn drop(&mut self) {
         let mut shared = lock(&self.0);
         shared.is_dropped = true;
-        if let Some(sender) = shared.sender.take() {
-            sender.wake();
-        }
+        shared.wake_sender();
     }
 }
 
@@ -264,6 +276,36 @@ mod tests {
             };
             assert_eq!(told.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_the_stream_was_dropped_arrives() {
+        for is_flushed in [true, false] {
+            let (ours, mut theirs) = duplex(10_000);
+            let mut stream = gathered(ours);
+            stream.write_all(&[7; 5_000]).await.unwrap();
+            if is_flushed {
+                stream.flush().await.unwrap();
+            }
+            drop(stream);
+            let mut received = Vec::new();
+            theirs.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, [7; 5_000]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_given_up_does_not_hold_up_what_was_flushed() {
+        let (ours, mut theirs) = duplex(1_000);
+        let mut stream = gathered(ours);
+        say(&mut stream, 1, 5_000).await.unwrap();
+        task::yield_now().await;
+        let given_up = timeout(Duration::from_millis(10), stream.write_all(&[1; 50_000])).await;
+        assert!(given_up.is_err(), "there is no room");
+        let mut received = vec![0; 5_000];
+        let read = timeout(Duration::from_secs(10), theirs.read_exact(&mut received));
+        read.await.unwrap().unwrap();
+        assert_eq!(received, said(1, 5_000));
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! Checking a whole log offline: everything that is derived is derived anew and compared, everything that is committed to
 //! is opened.
 //!
-//! One pass over the entries, in order, rebuilds the tree, opens the payloads, and adds up what the indexes must hold. Then the
-//! other families are walked, each once.
+//! One pass over the entries, in order, rebuilds the tree, compares its tiles, opens the payloads, and adds up what the indexes
+//! must hold. Then the indexes are walked, each once.
 
 mod indexes;
 mod tiles;

@@ -115,7 +115,7 @@ impl Queue {
         }
         waiting.events += group.events.len();
         waiting.bytes += group.bytes;
-        // Whoever takes waits only while there is nothing, and to wake nobody costs as much as to wake somebody.
+        // The one that takes waits only while there is nothing, and to wake nobody costs as much as to wake somebody.
         let is_first = waiting.groups.is_empty();
         waiting.groups.push_back(group);
         drop(waiting);

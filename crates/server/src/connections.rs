@@ -39,6 +39,7 @@ use tokio_rustls::{
         server::WebPkiClientVerifier,
     },
 };
+use tokio_util::either::Either;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
@@ -268,7 +269,11 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-type Protocol = auto::Builder<TokioExecutor>;
+/// One of the two, as it is served.
+struct Protocol {
+    server: auto::Builder<TokioExecutor>,
+    is_http2: bool,
+}
 
 /// What every connection needs.
 struct Server {
@@ -289,13 +294,13 @@ impl Server {
         metrics: Metrics,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let mut http1 = Protocol::new(TokioExecutor::new()).http1_only();
+        let mut http1 = auto::Builder::new(TokioExecutor::new()).http1_only();
         http1
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(MAX_HEAD_BYTES);
-        let mut http2 = Protocol::new(TokioExecutor::new()).http2_only();
+        let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
         http2
             .http2()
             .timer(TokioTimer::new())
@@ -307,8 +312,14 @@ impl Server {
             .keep_alive_timeout(KEEPALIVE_PATIENCE);
         Self {
             tls,
-            http1,
-            http2,
+            http1: Protocol {
+                server: http1,
+                is_http2: false,
+            },
+            http2: Protocol {
+                server: http2,
+                is_http2: true,
+            },
             put_off: router.clone().layer(middleware::from_fn(http::put_off)),
             router,
             unread: Unread::new(metrics),
@@ -399,8 +410,14 @@ async fn answer(
             Ok::<_, Infallible>(Answer::new(unread, response.await?, serving, put_off).await)
         }
     });
-    let stream = TokioIo::new(gathered(stream));
-    let mut connection = pin!(protocol.serve_connection(stream, service));
+    let stream = if protocol.is_http2 {
+        Either::Left(gathered(stream))
+    } else {
+        // An answer is one write as it is. And what was written counts as sent: a client that does not take it in time would lose
+        // what is kept back here.
+        Either::Right(stream)
+    };
+    let mut connection = pin!(protocol.server.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop => {

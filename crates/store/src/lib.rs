@@ -31,7 +31,8 @@ use keys::{FORMAT_VERSION, Family, META_FORMAT, META_PUBLISHED, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
 
-/// RocksDB by itself begins each table with 8 KiB and never goes beyond 256.
+/// RocksDB by itself begins each table with 8 KiB and never goes beyond 256. What the disk can't read is told up to so much too
+/// early.
 const SCAN_AHEAD_BYTES: usize = 1024 * 1024;
 
 /// How often a write is tried again that has to wait for memory to be written out.
@@ -303,7 +304,7 @@ impl Store {
     /// Full tiles from `first` on, in order of level, then index.
     pub fn tiles(&self, first: TileId) -> impl Iterator<Item = Result<(TileId, Box<[u8]>), StoreError>> {
         let first = keys::tile(first);
-        // What lies before the first tile of all is no tile, and shows as such.
+        // From the very start, so that keys of no tile that sort before the first are met too.
         let first = if first == [0; 9] {
             Vec::new()
         } else {

@@ -55,14 +55,14 @@ struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
     fn varint(&mut self, number: u8) -> Option<u64> {
-        if !self.has(number, VARINT) {
+        if !self.take_tag(number, VARINT) {
             return Some(0);
         }
         self.take_varint().filter(|&value| value != 0)
     }
 
     fn fixed64(&mut self, number: u8) -> Option<u64> {
-        if !self.has(number, FIXED64) {
+        if !self.take_tag(number, FIXED64) {
             return Some(0);
         }
         let (value, rest) = self.0.split_first_chunk()?;
@@ -75,7 +75,7 @@ impl<'a> Message<'a> {
     }
 
     fn bytes(&mut self, number: u8) -> Option<&'a [u8]> {
-        if !self.has(number, LENGTH_DELIMITED) {
+        if !self.take_tag(number, LENGTH_DELIMITED) {
             return Some(&[]);
         }
         let length = usize::try_from(self.take_varint()?).ok()?;
@@ -84,8 +84,8 @@ impl<'a> Message<'a> {
         (!value.is_empty()).then_some(value)
     }
 
-    /// Passes the tag of a field, of one byte for numbers up to 15, if it is next.
-    fn has(&mut self, number: u8, wire_type: u8) -> bool {
+    /// Whether the tag of a field is next, and past it if so. Numbers up to 15 have tags of one byte.
+    fn take_tag(&mut self, number: u8, wire_type: u8) -> bool {
         match self.0.split_first() {
             Some((&tag, rest)) if tag == number << 3 | wire_type => {
                 self.0 = rest;

@@ -9,7 +9,8 @@ use super::Check;
 
 type Rows<'a> = Peekable<Box<dyn Iterator<Item = Result<(TileId, Box<[u8]>), StoreError>> + 'a>>;
 
-/// Stored tiles, for each level from its next one on, level 0 first: in order, as entries fill them. Looking each one up would be a read at random.
+/// For each level, level 0 first, its stored tiles that are still to be compared, in order: as entries fill them. Looking each
+/// one up would be a read at random.
 #[derive(Default)]
 pub(super) struct TileRows<'a>(Vec<Rows<'a>>);
 

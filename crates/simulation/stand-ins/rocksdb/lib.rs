@@ -7,7 +7,7 @@
 
 mod options;
 
-use std::{fmt, io, mem, path::Path};
+use std::{fmt, io, path::Path};
 
 use counterfoil_simulated_machine::{
     Call, Database, Fault, Inode, Machine, Node, Row, Write, machine, perform, perform_or,
@@ -320,7 +320,8 @@ impl DBRawIterator<'_> {
     }
 
     pub fn next(&mut self) {
-        if let Ok(Some((key, _))) = mem::replace(&mut self.found, Ok(None)) {
+        if let Ok(Some((key, _))) = &self.found {
+            let key = key.clone();
             self.read(|database, family| database.at_or_after(family, &key, false));
         }
     }
