@@ -18,6 +18,7 @@ const MEMORY_SHARE: f64 = 0.10;
 const MEMORY_BYTES: f64 = 16.0 * 1_048_576.0;
 const LATENCY_SHARE: f64 = 0.25;
 const LATENCY_MS: f64 = 0.25;
+
 /// What came of a life.
 pub struct Life {
     /// The log's size at its end.
