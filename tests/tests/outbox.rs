@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
@@ -38,11 +39,14 @@ impl Machine {
     }
 
     fn counterfoil(&self, arguments: &[&str]) -> Command {
+        self.counterfoil_at(&format!("http://{}", self.address), arguments)
+    }
+
+    fn counterfoil_at(&self, server: &str, arguments: &[&str]) -> Command {
         let mut command = counterfoil();
         command
             .args(arguments)
-            .arg("--server")
-            .arg(format!("http://{}", self.address))
+            .args(["--server", server])
             .args(["--log-key", &self.log.key().to_string(), "--json", "--state-dir"])
             .arg(self.data.beside("state"))
             .env_remove("COUNTERFOIL_OUTBOX")
@@ -116,6 +120,51 @@ fn json(output: &Output, code: i32) -> Value {
     let text = if code == 0 { &output.stdout } else { &output.stderr };
     let text = str::from_utf8(text).unwrap();
     serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+/// No log said anything: that neither costs an event nor speaks against a log.
+#[test]
+fn who_answers_and_is_no_log_is_as_good_as_away() {
+    let machine = Machine::new();
+    let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (
+        machine.data.beside("server.pem"),
+        machine.data.beside("server.key"),
+    );
+    fs::write(&certificate, identity.cert.pem()).unwrap();
+    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let listen = machine.address.to_string();
+    let tls = ["--listen", &listen, "--tls-cert", certificate, "--tls-key", key];
+    let server = Server::start(&machine.data, &tls);
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let web_server = format!("http://{}", web.local_addr().unwrap());
+    thread::spawn(move || {
+        for visit in web.incoming() {
+            let mut visit = visit.unwrap();
+            let _ = visit.read(&mut [0; 1_024]);
+            let _ = visit.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+
+    let submission = ["submit", "--type", "deploy.succeeded", "--source", "s"];
+    for (address, hint) in [
+        (format!("http://{listen}"), "is it http, or https?"),
+        (web_server, "is it http, or https?"),
+        (format!("https://{listen}"), "--tls-ca"),
+    ] {
+        let failed = machine.counterfoil_at(&address, &["head"]).output().unwrap();
+        let failed = &json(&failed, 3)["error"];
+        assert_eq!(failed["kind"], "unavailable", "{failed}");
+        assert!(failed["hints"].to_string().contains(hint), "{failed}");
+        let submitted = machine.counterfoil_at(&address, &submission).output().unwrap();
+        assert_eq!(json(&submitted, 0)["queued"], true, "{address}");
+    }
+    let trusting = [&submission[..], &["--tls-ca", certificate]].concat();
+    let mut submitting = machine.counterfoil_at(&format!("https://{listen}"), &trusting);
+    // Behind the one that waited for this address.
+    assert_eq!(json(&submitting.output().unwrap(), 0)["leaf_index"], 2);
+    server.stop();
 }
 
 #[test]

@@ -467,7 +467,7 @@ fn nothing_that_comes_is_told_too() {
         |url: &str| Setup::start(&data, &["github", "--url", url, "--org", "acme", "--wait", "5s"]).end();
     let (code, _, errors) = run(&url(&server));
     assert_eq!(code, Some(3), "{errors}");
-    assert!(errors.contains("Nothing came at all, good or bad"), "{errors}");
+    assert!(errors.contains("Nothing came meanwhile, good or bad"), "{errors}");
     assert!(errors.contains("Recent Deliveries"), "{errors}");
     let (_, _, errors) = run(&url(&other));
     assert!(

@@ -213,8 +213,12 @@ impl Failure {
             .iter()
             .map(|field| json!({"field": field.name, "problem": field.problem}))
             .collect();
+        let kind = match exit {
+            Exit::NotFound => "not_found",
+            _ => "refused",
+        };
         let mut failure = Self::new(exit, format!("the log refused: {refusal}"))
-            .detail("kind", "refused")
+            .detail("kind", kind)
             .detail("reason", refusal.reason_name())
             .detail("fields", fields);
         if let Some(index) = refusal.existing_leaf_index {
@@ -267,9 +271,17 @@ fn seen(head: &SignedHead) -> String {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
-            Error::Unavailable(unavailable) => Self::new(Exit::Unavailable, error.to_string())
-                .hint("check --server, or try again")
-                .with_retry(unavailable.retry_after),
+            Error::Unavailable(unavailable) => {
+                let failure = Self::new(Exit::Unavailable, error.to_string())
+                    .hint("check --server (is it http, or https?), or try again");
+                // Only a hint: what libraries say of TLS has no type that gets here.
+                let failure = if unavailable.message.contains("certificate") {
+                    failure.hint("a certificate that this machine does not trust is named with --tls-ca FILE")
+                } else {
+                    failure
+                };
+                failure.with_retry(unavailable.retry_after)
+            }
             Error::Refused(refusal) => Self::refusal(refusal),
             Error::Denied(denied) => Self::denied(denied),
             Error::Misbehaviour(misbehaviour) => Self::misbehaviour(misbehaviour),

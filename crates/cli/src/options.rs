@@ -147,16 +147,18 @@ pub(crate) fn read_policy(path: &Path) -> Result<Policy, Failure> {
 }
 
 /// Reads a vkey, or `@` and a file of which the first line is one.
-fn log_key(text: &str) -> Result<VerifierKey, String> {
-    let text = match text.strip_prefix('@') {
+fn log_key(given: &str) -> Result<VerifierKey, String> {
+    let text = match given.strip_prefix('@') {
         Some(path) => fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"))?,
-        None => text.to_owned(),
+        None => given.to_owned(),
     };
     // A sha256 log has two keys, the second for other software.
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .parse()
-        .map_err(|error| format!("{error}"))
+    let key = text.lines().next().unwrap_or_default().trim().parse();
+    key.map_err(|error| {
+        if Path::new(given).is_file() {
+            format!("{error}. To read it from a file, write @{given}")
+        } else {
+            format!("{error}")
+        }
+    })
 }

@@ -292,6 +292,11 @@ impl From<Status> for Error {
 
 /// What to make of a status that something between us and the log made, or the transport itself.
 fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reason, Error> {
+    // What has a cause was made here: the connection failed, or what is at its other end does not speak HTTP/2. No log said it.
+    if let Some(cause) = status.source() {
+        let message = with_causes(cause);
+        return Err(Unavailable { message, retry_after }.into());
+    }
     match status.code() {
         Code::InvalidArgument | Code::FailedPrecondition => Ok(Reason::InvalidRequest),
         Code::NotFound => Ok(Reason::NotFound),
@@ -309,10 +314,7 @@ fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reas
         | Code::Aborted
         | Code::Cancelled
         | Code::Unknown => {
-            let message = match status.source() {
-                Some(cause) => with_causes(cause),
-                None => status.message().to_owned(),
-            };
+            let message = status.message().to_owned();
             Err(Unavailable { message, retry_after }.into())
         }
     }

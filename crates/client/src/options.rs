@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use counterfoil_note::Policy;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::{BearerToken, ClientCertificate, Error, StateDir, Timeouts};
@@ -63,6 +64,7 @@ impl Options {
 
     pub(crate) fn endpoint(&self) -> Result<Endpoint, Error> {
         self.check_credentials()?;
+        self.check_authorities()?;
         let endpoint = Endpoint::from(self.server.0.clone())
             .user_agent(concat!("counterfoil/", env!("CARGO_PKG_VERSION")))
             .and_then(|endpoint| match self.tls() {
@@ -95,6 +97,20 @@ impl Options {
             return Err(Error::Options(problem));
         }
         Ok(())
+    }
+
+    /// With nobody to trust, every server would be called unknown.
+    fn check_authorities(&self) -> Result<(), Error> {
+        let Some(pem) = &self.tls_ca else { return Ok(()) };
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let problem = match certificates {
+            Ok(certificates) if !certificates.is_empty() => return Ok(()),
+            Ok(_) => "there is none".to_owned(),
+            Err(problem) => problem.to_string(),
+        };
+        Err(Error::Options(format!(
+            "the certificates to trust have to be PEM: {problem}"
+        )))
     }
 
     fn tls(&self) -> Option<ClientTlsConfig> {
@@ -208,6 +224,26 @@ mod tests {
         }
         with("https://log.example", None, true).unwrap();
         assert!(with("http://127.0.0.1:1", None, true).is_err());
+    }
+
+    #[test]
+    fn certificates_to_trust_are_there_and_in_pem() {
+        let with = |pem: &str| {
+            let mut options = Options::new(
+                "https://log.example".parse().unwrap(),
+                Policy::parse(b"quorum none\n").unwrap(),
+            );
+            options.tls_ca = Some(pem.as_bytes().to_vec());
+            options.endpoint()
+        };
+        let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        assert!(with(&pem("CERTIFICATE")).is_ok());
+        for useless in ["", "log.example/builds+87131018+/2Nv", &pem("PRIVATE KEY")] {
+            let refused = with(useless).unwrap_err().to_string();
+            assert!(refused.contains("PEM: there is none"), "{refused}");
+        }
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        assert!(with(broken).unwrap_err().to_string().contains("PEM"));
     }
 
     #[test]

@@ -289,7 +289,8 @@ mod tests {
             }
             drop(stream);
             let mut received = Vec::new();
-            theirs.read_to_end(&mut received).await.unwrap();
+            let read = timeout(Duration::from_secs(10), theirs.read_to_end(&mut received));
+            read.await.unwrap().unwrap();
             assert_eq!(received, [7; 5_000]);
         }
     }

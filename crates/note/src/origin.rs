@@ -36,6 +36,12 @@ pub enum OriginError {
         /// The first such character.
         character: char,
     },
+    /// It is an address: see [`Origin::for_new`].
+    #[error("the name has a scheme; write it from the host on, without `{scheme}://`")]
+    HasScheme {
+        /// What stands before `://`.
+        scheme: &'static str,
+    },
     /// It begins like a message that keys sign.
     #[error("the name begins with {prefix:?}, which is reserved")]
     ReservedPrefix {
@@ -44,7 +50,26 @@ pub enum OriginError {
     },
 }
 
+/// Schemes that people copy along with a name.
+const SCHEMES: [&str; 2] = ["https", "http"];
+
 impl Origin {
+    /// A name for a log or witness that is to be made, which should have no scheme (C2SP tlog-checkpoint, note text). Those of
+    /// others are taken as they are.
+    ///
+    /// # Errors
+    /// If it is no name, or has a scheme.
+    pub fn for_new(text: &str) -> Result<Self, OriginError> {
+        let has = |scheme: &&str| {
+            let rest = text.get(..scheme.len()).zip(text.get(scheme.len()..));
+            rest.is_some_and(|(start, rest)| start.eq_ignore_ascii_case(scheme) && rest.starts_with("://"))
+        };
+        match SCHEMES.into_iter().find(has) {
+            Some(scheme) => Err(OriginError::HasScheme { scheme }),
+            None => text.parse(),
+        }
+    }
+
     /// The name as it is written in checkpoints and keys.
     pub fn as_str(&self) -> &str {
         &self.0

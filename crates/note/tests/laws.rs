@@ -304,6 +304,18 @@ fn origins_have_their_limits() {
             );
         }
     }
+    // A new name has no scheme; that of somebody else may.
+    for name in ["https://log.example/builds", "HTTP://log.example"] {
+        assert!(matches!(
+            Origin::for_new(name),
+            Err(OriginError::HasScheme { .. })
+        ));
+        assert_eq!(refusal(name), None);
+    }
+    for name in ["log.example/builds", "https", "https.example/a://b", "ähttps://x"] {
+        assert_eq!(Origin::for_new(name).unwrap().as_str(), name);
+    }
+    assert_eq!(Origin::for_new("").err(), Some(OriginError::Empty));
     for prefix in ["cosignature/v1", "counterfoil/timestamped-head/v1"] {
         for name in [prefix.to_owned(), format!("{prefix}/x"), format!("{prefix}1")] {
             assert_eq!(refusal(&name), Some(OriginError::ReservedPrefix { prefix }));

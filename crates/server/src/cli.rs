@@ -142,7 +142,7 @@ pub(crate) struct Init {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// The log's name for the world, for ever: a host and path of yours, without a scheme
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = Origin::for_new)]
     pub(crate) origin: Origin,
     /// The hash suite, for ever: `sha256` for C2SP witnesses and mirrors, `blake3` for speed
     #[arg(long, value_name = "blake3|sha256", default_value_t = Suite::Blake3)]

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use counterfoil_event::SourceId;
 use counterfoil_hooks::{Fingerprint, Provider, Secret, Source, SourcesDirectory};
@@ -163,6 +163,7 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
 }
 
 fn list(data: &Path) -> anyhow::Result<()> {
+    ensure!(data.is_dir(), "there is no directory {}", data.display());
     let directory = SourcesDirectory::of(data);
     for id in directory.list()? {
         // One that is broken should not hide the others.

@@ -127,6 +127,7 @@ fn check_logs(data: &Path, wanted: &[LogName]) -> anyhow::Result<()> {
 }
 
 fn list(data: &Path) -> anyhow::Result<()> {
+    ensure!(data.is_dir(), "there is no directory {}", data.display());
     let directory = tokens_directory(data);
     let files = match fs::read_dir(&directory) {
         Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(()),

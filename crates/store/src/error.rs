@@ -78,6 +78,10 @@ impl StoreError {
                 path: path.to_owned(),
             };
         }
-        error.into()
+        match Self::from(error) {
+            // A database is there, so this is one of its files.
+            Self::Io(text) if text.contains("No such file or directory") => Self::Corrupt(text),
+            other => other,
+        }
     }
 }

@@ -88,6 +88,7 @@ impl Store {
 
     /// Opens a database for reading and writing. At most one process has it open so.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        families_in(path)?;
         let (mut database, families) = options.build(&Family::ALL, wal::recovery_mode(path));
         // The search index came later than the first logs. Their entries have no terms, so it is complete when it is made.
         database.create_missing_column_families(true);
@@ -97,7 +98,7 @@ impl Store {
     /// Opens a database for reading, most of all to walk whole families. It changes nothing on disk and sees nothing that is
     /// written later.
     pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (database, families) = options.build(&families_in(path), wal::recovery_mode(path));
+        let (database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
         let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
         let mut store = Self::from_opened(opened, path)?;
         store.scan_ahead = SCAN_AHEAD_BYTES;
@@ -107,7 +108,7 @@ impl Store {
     /// Opens a database for reading that another process may have open for writing. It sees what was written before it was
     /// opened, and changes nothing in `path`; RocksDB's own notes go to `scratch`, a directory.
     pub fn open_beside(path: &Path, scratch: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build(&families_in(path), wal::recovery_mode(path));
+        let (mut database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
         // The writer deletes files that it has merged into others. Those that are open stay readable.
         database.set_max_open_files(-1);
         Self::from_opened(
@@ -567,14 +568,23 @@ impl Batch<'_> {
 }
 
 /// The families to open for reading: all but the search index, where that is not made yet.
-fn families_in(path: &Path) -> Vec<Family> {
-    // Where the list can't be read, the open will say why.
-    let found = DB::list_cf(&Options::default(), path).unwrap_or_default();
+///
+/// Asked before each opening: where there is no database, RocksDB would leave a directory with a lock and a log of its own, in the way
+/// of a backup that is put there.
+fn families_in(path: &Path) -> Result<Vec<Family>, StoreError> {
+    let found = match DB::list_cf(&Options::default(), path) {
+        Ok(found) => found,
+        Err(error) => match StoreError::from_open(error, path) {
+            missing @ StoreError::Missing { .. } => return Err(missing),
+            // The opening will say why.
+            _ => Vec::new(),
+        },
+    };
     let has_index = found.iter().any(|name| name == Family::Attributes.name());
-    Family::ALL
+    Ok(Family::ALL
         .into_iter()
         .filter(|family| has_index || *family != Family::Attributes)
-        .collect()
+        .collect())
 }
 
 fn synced() -> WriteOptions {

@@ -190,6 +190,7 @@ fn what_can_not_be_opened_says_why() {
     ] {
         let refused = opened.err();
         assert!(matches!(refused, Some(StoreError::Missing { .. })), "{refused:?}");
+        assert!(!path.exists(), "something was left where a backup has to go");
     }
     let store = Store::create(&path, &options).unwrap();
     let locked = Store::open(&path, &options).err();
@@ -215,10 +216,7 @@ fn what_can_not_be_opened_says_why() {
         .unwrap();
     std::fs::remove_file(manifest).unwrap();
     let refused = Store::open(&path, &options).err();
-    assert!(
-        matches!(refused, Some(StoreError::Corrupt(_) | StoreError::Io(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Some(StoreError::Corrupt(_))), "{refused:?}");
 }
 
 #[test]

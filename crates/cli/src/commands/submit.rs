@@ -167,7 +167,7 @@ fn print_queued(outbox: &Outbox, queued: Queued, why: &str, event: &Event, outpu
         .add("because", output::printable(why))
         .add(
             "delivery",
-            "with the next `counterfoil submit`, or `counterfoil outbox flush`",
+            "with the next `counterfoil submit` to the same server and log, or `counterfoil outbox flush` with the same --server and --log",
         );
     let json = json!({
         "queued": true,

@@ -38,7 +38,7 @@ pub(crate) struct Init {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// The witness's name for the world: a host and path of yours, without a scheme
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = Origin::for_new)]
     name: Origin,
 }
 

@@ -32,6 +32,8 @@ use axum::{
 use counterfoil_log::LogName;
 use counterfoil_note::Origin;
 use jiff::Timestamp;
+use tokio::task;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 pub(crate) use self::{
@@ -82,6 +84,7 @@ impl Settings {
         let watched = Watched::start(&config_path(data), move |file| {
             Config::parse(file.text, &directory)
         })?;
+        task::spawn(warn_when_gone(watched.clone(), config_path(data)));
         Ok(Self {
             last: Mutex::new(Arc::new(Config::open())),
             watched,
@@ -105,6 +108,17 @@ impl Settings {
             *last = config;
         }
         last.clone()
+    }
+}
+
+async fn warn_when_gone(mut watched: Watched<Config>, path: PathBuf) {
+    while watched.changed().await {
+        if watched.get(CONFIG_NAME).is_none() {
+            warn!(
+                path = %path.display(),
+                "the file is gone: what it said stays in force until the server stops. One that is started without it lets everyone do everything"
+            );
+        }
     }
 }
 

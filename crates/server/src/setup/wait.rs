@@ -33,6 +33,7 @@ pub(super) fn for_delivery(form: &Form, data: &Path, patience: SignedDuration) -
         data,
         local: Local::new(data)?,
         seen: None,
+        last: None,
         told: Vec::new(),
     };
     runtime
@@ -46,6 +47,8 @@ struct Waiting<'a> {
     local: Local,
     /// What was there before anybody could have entered anything. None until the server was reached.
     seen: Option<Seen>,
+    /// The last delivery that was on record when the server was reached, in words.
+    last: Option<String>,
     /// What was said already.
     told: Vec<String>,
 }
@@ -107,6 +110,10 @@ impl Waiting<'_> {
     /// The server was reached for the first time.
     async fn begin(&mut self, report: &Report) {
         let before = Seen::from(report);
+        self.last = report.taken.as_ref().map(|taken| {
+            let answer: Value = serde_json::from_str(&taken.answer).unwrap_or_default();
+            format!("`{}`, leaf {}", taken.event, answer["leaf_index"])
+        });
         tokio::time::sleep(UPTAKE).await;
         let said = probe(&self.form.url).await;
         // What we sent was refused, as it has to be: that is how we know that it came here.
@@ -204,12 +211,17 @@ impl Waiting<'_> {
             provider, url, id, ..
         } = self.form;
         let title = provider.title();
-        eprintln!("no delivery is on record yet. The source `{id}` stays; the same command waits again.");
+        eprintln!(
+            "no delivery came since this command began. The source `{id}` stays; the same command waits again."
+        );
+        if let Some(last) = &self.last {
+            eprintln!("- One was on record before, so the way is open: {last}.");
+        }
         if self.seen.is_none() {
             eprintln!("- No server ran on {} all the time.", self.data.display());
-        } else if self.told.is_empty() {
+        } else if self.told.is_empty() && self.last.is_none() {
             eprintln!(
-                "- Nothing came at all, good or bad: {title} does not reach {url}, or has not sent anything."
+                "- Nothing came meanwhile, good or bad: {title} does not reach {url}, or has not sent anything."
             );
             eprintln!("  Is the name right, is the port open to it, does the certificate hold?");
         }
