@@ -66,6 +66,8 @@ const MIB: usize = 1024 * 1024;
 pub struct LogOptions {
     /// Memory for the database and cached tiles together, in bytes.
     pub memory_bytes: usize,
+    /// Files of the database that may be open at a time.
+    pub open_files: usize,
     /// Events that may wait for the commit path.
     pub queue_events: usize,
     /// Bytes of events that may wait for the commit path.
@@ -86,6 +88,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             memory_bytes: 320 * MIB,
+            open_files: StoreOptions::default().open_files,
             queue_events: 65_536,
             queue_bytes: 64 * MIB,
             publish_interval: Duration::from_secs(1),
@@ -160,6 +163,7 @@ impl Log {
             &directory.database(),
             &StoreOptions {
                 memory_bytes: options.memory_bytes / 4 * 3,
+                open_files: options.open_files,
             },
         )?;
 

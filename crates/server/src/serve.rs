@@ -17,7 +17,7 @@ use counterfoil_proto::{
     DESCRIPTORS,
     v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
 };
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
@@ -49,6 +49,11 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Threads that may wait for the disk at a time. More would not have it answer sooner, and each holds on to memory.
 const DISK_THREADS: usize = 32;
 
+/// Files that a database may have open, however few the system allows.
+const MIN_OPEN_FILES: usize = 1_024;
+/// As many tables as a log of 100 million entries has, and as many again.
+const MAX_OPEN_FILES: usize = 8_192;
+
 pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
@@ -65,9 +70,9 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         Settings::start(&arguments.data)?
     };
     let tls = tls_acceptor(arguments, &settings)?;
-    raise_file_limit();
+    let file_limit = raise_file_limit();
     let witnesses = Witnesses::from_arguments(arguments)?.map(Arc::new);
-    let logs = open_logs(arguments, witnesses.as_deref(), &runtime)?;
+    let logs = open_logs(arguments, witnesses.as_deref(), file_limit, &runtime)?;
     for (log, witnesses) in logs.values().zip(witnesses.iter().cycle()) {
         runtime.spawn(gather(log.clone(), witnesses.clone()));
     }
@@ -82,13 +87,28 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
 }
 
 /// Databases and connections take file descriptors, and the limit that a process starts with is often low for the sake of
-/// programs from long ago. A database that runs out of them can't write.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(problem) = setrlimit(Resource::Nofile, limit) {
-        warn!(%problem, "can't raise the limit of open files");
-    }
+/// programs from long ago. A database that runs out of them can't write. Returns the limit now.
+fn raise_file_limit() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        ..before.clone()
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => before.maximum,
+        Err(problem) => {
+            warn!(%problem, "can't raise the limit of open files");
+            before.current
+        }
+    };
+    // There is none.
+    limit.unwrap_or(u64::MAX)
+}
+
+/// How many files each of so many databases may have open: half of the limit is theirs, the other for connections.
+fn open_files(limit: u64, databases: usize) -> usize {
+    let share = usize::try_from(limit / 2).unwrap_or(usize::MAX) / databases.max(1);
+    share.clamp(MIN_OPEN_FILES, MAX_OPEN_FILES)
 }
 
 fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<TlsAcceptor>> {
@@ -121,7 +141,12 @@ fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option
     Ok(Some(acceptor))
 }
 
-fn open_logs(arguments: &Serve, witnesses: Option<&Witnesses>, runtime: &Runtime) -> anyhow::Result<Logs> {
+fn open_logs(
+    arguments: &Serve,
+    witnesses: Option<&Witnesses>,
+    file_limit: u64,
+    runtime: &Runtime,
+) -> anyhow::Result<Logs> {
     let data = DataDirectory::new(&arguments.data);
     let names = data.logs().with_context(|| {
         format!(
@@ -144,6 +169,7 @@ fn open_logs(arguments: &Serve, witnesses: Option<&Witnesses>, runtime: &Runtime
     }
     let options = LogOptions {
         memory_bytes: mebibytes(arguments.memory_mib),
+        open_files: open_files(file_limit, names.len()),
         publish_interval: Duration::from_millis(arguments.publish_interval_ms.into()),
         min_free_bytes: mebibytes(arguments.min_free_mib) as u64,
         anchor: arguments.anchor.clone(),
@@ -297,4 +323,18 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_share_half_of_what_may_be_open() {
+        assert_eq!(open_files(u64::MAX, 1), MAX_OPEN_FILES);
+        assert_eq!(open_files(1 << 19, 100), (1 << 18) / 100);
+        assert_eq!(open_files(8_192, 2), 2_048);
+        // With fewer, too many tables would have to be opened again and again.
+        assert_eq!(open_files(1_024, 3), MIN_OPEN_FILES);
+    }
 }

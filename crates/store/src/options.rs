@@ -32,12 +32,16 @@ pub struct StoreOptions {
     /// Memory for blocks, indexes, filters and write buffers together, in bytes. What does not fit is read
     /// again, and writes wait for a flush; what is in use at a moment may lie a little above.
     pub memory_bytes: usize,
+    /// Files that may be open at a time. A look at a table that is not open reads where its parts are before it reads what is
+    /// sought; an open one holds some KiB. There are 40 tables to a million entries.
+    pub open_files: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             memory_bytes: 256 * MIB,
+            open_files: 1_024,
         }
     }
 }
@@ -83,7 +87,7 @@ impl StoreOptions {
             false,
         ));
         options.set_max_background_jobs(2);
-        options.set_max_open_files(1024);
+        options.set_max_open_files(i32::try_from(self.open_files).unwrap_or(i32::MAX));
         options.set_bytes_per_sync(MIB as u64);
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(4);
