@@ -292,11 +292,6 @@ impl From<Status> for Error {
 
 /// What to make of a status that something between us and the log made, or the transport itself.
 fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reason, Error> {
-    // What has a cause was made here: the connection failed, or what is at its other end does not speak HTTP/2. No log said it.
-    if let Some(cause) = status.source() {
-        let message = with_causes(cause);
-        return Err(Unavailable { message, retry_after }.into());
-    }
     match status.code() {
         Code::InvalidArgument | Code::FailedPrecondition => Ok(Reason::InvalidRequest),
         Code::NotFound => Ok(Reason::NotFound),
@@ -304,6 +299,8 @@ fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reas
         Code::Unimplemented => {
             Err(InvalidAnswer::new("it does not know this call; is it a Counterfoil server?").into())
         }
+        // What has a cause was made here: what is at the other end does not speak HTTP/2. No log said it.
+        Code::Internal if status.source().is_some() => Err(unavailable(status, retry_after)),
         // Out of range is also what the decoder says of a message longer than allowed.
         Code::Internal | Code::DataLoss | Code::OutOfRange | Code::Ok => {
             Err(InvalidAnswer::new(status.message()).into())
@@ -313,11 +310,16 @@ fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reas
         | Code::ResourceExhausted
         | Code::Aborted
         | Code::Cancelled
-        | Code::Unknown => {
-            let message = status.message().to_owned();
-            Err(Unavailable { message, retry_after }.into())
-        }
+        | Code::Unknown => Err(unavailable(status, retry_after)),
     }
+}
+
+fn unavailable(status: &Status, retry_after: Option<Duration>) -> Error {
+    let message = match status.source() {
+        Some(cause) => with_causes(cause),
+        None => status.message().to_owned(),
+    };
+    Unavailable { message, retry_after }.into()
 }
 
 /// An error's message with those of its causes that it does not repeat.

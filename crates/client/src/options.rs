@@ -99,7 +99,7 @@ impl Options {
         Ok(())
     }
 
-    /// With nobody to trust, every server would be called unknown.
+    /// With no certificate at all, such as in a log's key, nobody would be trusted, and every server called unknown.
     fn check_authorities(&self) -> Result<(), Error> {
         let Some(pem) = &self.tls_ca else { return Ok(()) };
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();

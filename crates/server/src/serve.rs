@@ -92,7 +92,7 @@ fn raise_file_limit() -> u64 {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: before.maximum,
-        ..before.clone()
+        ..before
     };
     let limit = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => before.maximum,

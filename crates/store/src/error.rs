@@ -78,8 +78,12 @@ impl StoreError {
                 path: path.to_owned(),
             };
         }
-        match Self::from(error) {
-            // A database is there, so this is one of its files.
+        error.into()
+    }
+
+    /// The same, where a database is there that nobody else writes: what is not found is one of its files.
+    pub(crate) fn of_its_files(self) -> Self {
+        match self {
             Self::Io(text) if text.contains("No such file or directory") => Self::Corrupt(text),
             other => other,
         }

@@ -92,7 +92,10 @@ impl Store {
         let (mut database, families) = options.build(&Family::ALL, wal::recovery_mode(path));
         // The search index came later than the first logs. Their entries have no terms, so it is complete when it is made.
         database.create_missing_column_families(true);
-        Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?.of_known_format()
+        let opened = DB::open_cf_descriptors(&database, path, families);
+        Self::from_opened(opened, path)
+            .map_err(StoreError::of_its_files)?
+            .of_known_format()
     }
 
     /// Opens a database for reading, most of all to walk whole families. It changes nothing on disk and sees nothing that is

@@ -24,7 +24,11 @@ fn large(directory: &Path, memory_bytes: usize) -> Store {
         store.flush().unwrap();
     }
     drop(store);
-    Store::open(directory, &StoreOptions { memory_bytes }).unwrap()
+    let options = StoreOptions {
+        memory_bytes,
+        ..StoreOptions::default()
+    };
+    Store::open(directory, &options).unwrap()
 }
 
 fn index(number: u64) -> LeafIndex {

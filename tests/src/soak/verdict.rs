@@ -7,8 +7,8 @@ use crate::Held;
 /// Threads that wait for the disk, at most. The runtime keeps one for 10 s after it was last needed, and the server's own upkeep
 /// needs one a few times a second, now this and now that: all may be left.
 pub(super) const IDLE_THREADS: usize = 32;
-/// The database keeps so many tables open, and a few files beside them.
-const DATABASE_FILES: usize = 8_192 + 32;
+/// So many tables a soak's log may make, at most, and a few files beside them.
+const DATABASE_FILES: usize = 1_024 + 32;
 /// What waits in the database's log for its place in tables: at most 40 MiB, and what was written while those are made.
 const WAITING_BYTES: f64 = 64.0 * 1_048_576.0;
 /// How far disk use may be from what is computed.

@@ -67,11 +67,12 @@ pub(crate) fn config_path(data: &Path) -> PathBuf {
     data.join(CONFIG_FILE)
 }
 
-/// `access.toml`, as it is now.
+/// `access.toml`, as it is now. Clones are the same.
+#[derive(Clone)]
 pub(crate) struct Settings {
     watched: Watched<Config>,
     /// As it was last. A file that goes away must not open the port to everyone.
-    last: Mutex<Arc<Config>>,
+    last: Arc<Mutex<Arc<Config>>>,
 }
 
 impl Settings {
@@ -84,11 +85,28 @@ impl Settings {
         let watched = Watched::start(&config_path(data), move |file| {
             Config::parse(file.text, &directory)
         })?;
-        task::spawn(warn_when_gone(watched.clone(), config_path(data)));
-        Ok(Self {
-            last: Mutex::new(Arc::new(Config::open())),
+        let settings = Self {
+            last: Arc::new(Mutex::new(Arc::new(Config::open()))),
             watched,
-        })
+        };
+        task::spawn(settings.clone().keep_last(config_path(data)));
+        Ok(settings)
+    }
+
+    /// Keeps what the file says, for when it goes away before anybody asked.
+    async fn keep_last(mut self, path: PathBuf) {
+        loop {
+            self.current();
+            if !self.watched.changed().await {
+                return;
+            }
+            if !self.are_given() {
+                warn!(
+                    path = %path.display(),
+                    "the file is gone: what it said stays in force until the server stops. One that is started without it lets everyone do everything"
+                );
+            }
+        }
     }
 
     /// Whether there is a file, and so someone who decided.
@@ -108,17 +126,6 @@ impl Settings {
             *last = config;
         }
         last.clone()
-    }
-}
-
-async fn warn_when_gone(mut watched: Watched<Config>, path: PathBuf) {
-    while watched.changed().await {
-        if watched.get(CONFIG_NAME).is_none() {
-            warn!(
-                path = %path.display(),
-                "the file is gone: what it said stays in force until the server stops. One that is started without it lets everyone do everything"
-            );
-        }
     }
 }
 

@@ -212,14 +212,14 @@ impl Waiting<'_> {
         } = self.form;
         let title = provider.title();
         eprintln!(
-            "no delivery came since this command began. The source `{id}` stays; the same command waits again."
+            "no delivery was recorded since this command began. The source `{id}` stays; the same command waits again."
         );
         if let Some(last) = &self.last {
-            eprintln!("- One was on record before, so the way is open: {last}.");
+            eprintln!("- The last one before is on record: {last}.");
         }
         if self.seen.is_none() {
             eprintln!("- No server ran on {} all the time.", self.data.display());
-        } else if self.told.is_empty() && self.last.is_none() {
+        } else if self.told.is_empty() {
             eprintln!(
                 "- Nothing came meanwhile, good or bad: {title} does not reach {url}, or has not sent anything."
             );

@@ -163,10 +163,11 @@ impl DB {
     }
 
     pub fn list_cf(_options: &Options, path: &Path) -> Result<Vec<String>, Error> {
-        Ok(perform(Call::Look, subject(path), |machine| {
+        let found = perform(Call::Look, subject(path), |machine| {
             let inode = machine.files().find(path)?;
             Ok(database(machine, inode).families().map(str::to_owned).collect())
-        })?)
+        });
+        found.map_err(|error| missing(error, path))
     }
 
     pub fn cf_handle(&self, name: &str) -> Option<&ColumnFamily> {

@@ -90,7 +90,7 @@ pub struct BlockBasedOptions(());
 ignored!(BlockBasedOptions {
     set_block_cache(&Cache);
     set_block_size(usize);
-    set_bloom_filter(f64, bool);
+    set_hybrid_ribbon_filter(f64, i32);
     set_cache_index_and_filter_blocks(bool);
     set_checksum_type(ChecksumType);
     set_format_version(i32);
