@@ -275,8 +275,8 @@ impl From<Error> for Failure {
                 let failure = Self::new(Exit::Unavailable, error.to_string())
                     .hint("check --server (is it http, or https?), or try again");
                 // Only a hint: what libraries say of TLS has no type that gets here.
-                let failure = if unavailable.message.contains("UnknownIssuer") {
-                    failure.hint("a certificate that this machine does not trust is named with --tls-ca FILE")
+                let failure = if unavailable.message.contains("invalid peer certificate") {
+                    failure.hint("if only its authority is not known to this machine, name that with --tls-ca FILE")
                 } else {
                     failure
                 };
