@@ -26,9 +26,9 @@ const INDEX_BUFFER_BYTES: usize = 8 * MIB;
 /// At 100 million entries this takes a third more events than RocksDB's 4; 16 and 24 are no better.
 const MAX_TABLES_SIDE_BY_SIDE: i32 = 10;
 
-/// A filter errs for one key in a thousand, where 10 bits of a Bloom filter err for ten: each error is a read in vain, with ten
-/// tables for each event in ten. A ribbon filter tells as much as a Bloom filter of so many bits with 10. It takes longer to make, so what a
-/// flush writes, which is merged soon, has a Bloom filter.
+/// A look for a new event asks the filters of some ten tables, and one that errs costs a read in vain. A Bloom filter of so many bits
+/// a key errs for one key in a thousand; a ribbon filter errs as seldom with 10 bits. It takes longer to make, so what a flush writes,
+/// which is merged soon, has a Bloom filter.
 const FILTER_BITS: f64 = 15.0;
 
 /// What a log may choose about its database.
