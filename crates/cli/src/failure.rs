@@ -276,7 +276,9 @@ impl From<Error> for Failure {
                     .hint("check --server (is it http, or https?), or try again");
                 // Only a hint: what libraries say of TLS has no type that gets here.
                 let failure = if unavailable.message.contains("invalid peer certificate") {
-                    failure.hint("if only its authority is not known to this machine, name that with --tls-ca FILE")
+                    failure.hint(
+                        "if only its authority is not known to this machine, name that with --tls-ca FILE",
+                    )
                 } else {
                     failure
                 };

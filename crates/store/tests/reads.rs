@@ -63,6 +63,25 @@ fn a_lookup_reads_little_where_the_filter_does_not_fit_into_memory() {
     assert!(bytes < 32 << 10, "{bytes} bytes were read for a lookup");
 }
 
+/// Each event that is new asks the filters of all tables, and each that errs costs reads in vain. Some are of what was flushed, some of
+/// what was merged.
+#[test]
+fn a_filter_takes_few_keys_that_are_not_there_for_some_that_may_be() {
+    const LOOKUPS: u64 = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let store = large(directory.path(), 64 << 20);
+    set_perf_stats(PerfStatsLevel::EnableCount);
+    let mut counts = PerfContext::default();
+    counts.reset();
+    for number in ENTRIES..ENTRIES + LOOKUPS {
+        assert_eq!(store.index_of_event(&event(number), Disk::Allowed).unwrap(), None);
+    }
+    let erred = counts.metric(PerfMetric::BloomSstHitCount);
+    let asked = erred + counts.metric(PerfMetric::BloomSstMissCount);
+    assert!(asked >= LOOKUPS, "{asked} filters were asked");
+    assert!(erred * 300 < asked, "{erred} of {asked} filters erred");
+}
+
 /// Where only a part of a table is in memory, a lookup without the disk never takes what is there for missing.
 #[test]
 fn without_the_disk_nothing_that_is_there_is_missing() {

@@ -156,7 +156,7 @@ async fn a_normal_form_that_no_adapter_makes_is_caught_by_making_it_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_is_withheld_is_missed_by_who_has_a_receipt() {
     let (log, said) = attacked(Attack::Withhold, 0, &["get", "7"]).await;
-    assert_eq!((said.code, &said.name[..]), (5, "refused"));
+    assert_eq!((said.code, &said.name[..]), (5, "not_found"));
 
     let scratch = tempfile::tempdir().unwrap();
     let receipt = scratch.path().join("seven.tlog-proof");
