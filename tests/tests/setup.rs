@@ -183,6 +183,17 @@ fn a_ping_shows_its_receipt() {
         assert!(out.contains(&line), "no {line:?} in {out}");
     }
 
+    // Who waits again is told of it, if nothing comes.
+    let url = url(&server);
+    let again = ["github", "--url", &url, "--repo", "acme/widgets", "--wait", "5s"];
+    let (code, _, errors) = Setup::start(&data, &again).end();
+    assert_eq!(code, Some(3), "{errors}");
+    let last = format!(
+        "The last one before is on record: `ping`, leaf {}.",
+        answer["leaf_index"]
+    );
+    assert!(errors.contains(&last), "{errors}");
+
     // What it says to run does what it says.
     let receipt = command_after(&out, "This fetches its receipt, and checks it:");
     assert_eq!(receipt[0], "counterfoil");

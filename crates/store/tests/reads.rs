@@ -66,7 +66,7 @@ fn a_lookup_reads_little_where_the_filter_does_not_fit_into_memory() {
 /// Each event that is new asks the filters of all tables, and each that errs costs reads in vain. Some are of what was flushed, some of
 /// what was merged.
 #[test]
-fn a_filter_takes_few_keys_that_are_not_there_for_some_that_may_be() {
+fn a_filter_seldom_errs() {
     const LOOKUPS: u64 = 20_000;
     let directory = tempfile::tempdir().unwrap();
     let store = large(directory.path(), 64 << 20);

@@ -175,8 +175,19 @@ async fn the_file_is_followed_and_its_loss_opens_nothing() {
     eventually(async || server.errors().contains("access.toml").then_some(())).await;
     assert!(submit_as(&server, None, "d").await.is_err());
     fs::remove_file(data.path().join("access.toml")).unwrap();
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    eventually(async || server.errors().contains("the file is gone").then_some(())).await;
     assert!(submit_as(&server, None, "e").await.is_err());
+    server.stop();
+
+    // Also where nobody asked for as long as it was there.
+    let server = Server::start(&data, &[]);
+    let read = || server.errors().matches("read changed files").count();
+    let before = read();
+    set_access(&data, "");
+    eventually(async || (read() == before + 1).then_some(())).await;
+    fs::remove_file(data.path().join("access.toml")).unwrap();
+    eventually(async || (read() == before + 2).then_some(())).await;
+    assert!(submit_as(&server, None, "f").await.is_err());
     server.stop();
 
     set_access(&data, "anonymous = [\"everything\"]");
