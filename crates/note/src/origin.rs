@@ -60,11 +60,11 @@ impl Origin {
     /// # Errors
     /// If it is no name, or has a scheme.
     pub fn for_new(text: &str) -> Result<Self, OriginError> {
-        let has = |scheme: &&str| {
-            let rest = text.get(..scheme.len()).zip(text.get(scheme.len()..));
-            rest.is_some_and(|(start, rest)| start.eq_ignore_ascii_case(scheme) && rest.starts_with("://"))
-        };
-        match SCHEMES.into_iter().find(has) {
+        let start = text.split_once("://").map_or("", |(start, _)| start);
+        match SCHEMES
+            .into_iter()
+            .find(|scheme| start.eq_ignore_ascii_case(scheme))
+        {
             Some(scheme) => Err(OriginError::HasScheme { scheme }),
             None => text.parse(),
         }
