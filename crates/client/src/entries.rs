@@ -2,15 +2,13 @@
 
 use bytes::Bytes;
 use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry, Salt};
-use counterfoil_merkle::{Digest, LeafIndex, ProofError, verify_inclusion};
+use counterfoil_merkle::{Digest, LeafIndex, ProofError, root_of_range, verify_inclusion};
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
 use counterfoil_verify::{EntryProof, LeafProof};
 use tonic::Streaming;
 
-use crate::{
-    Client, Error, InvalidAnswer, Leaf, Misbehaviour, limits::within, range::root_of_range, read::unproven,
-};
+use crate::{Client, Error, InvalidAnswer, Leaf, Misbehaviour, limits::within, read::unproven};
 
 /// Most entries that are gathered before they are checked together.
 const MAX_PAGE_ENTRIES: usize = 1024;

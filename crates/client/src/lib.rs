@@ -52,7 +52,6 @@ mod limits;
 mod misbehaviour;
 mod options;
 mod outbox;
-mod range;
 mod read;
 mod state;
 mod stream;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use counterfoil_merkle::{Digest, LeafIndex, ProofError, TreeSize, verify_consistency, verify_inclusion};
+use counterfoil_merkle::{
+    Digest, LeafIndex, ProofError, TreeSize, root_of_range, verify_consistency, verify_inclusion,
+};
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1::{self, leaf_selector};
 use counterfoil_verify::{Receipt, ReceiptVerifier, VerifiedReceipt};
 use tonic::Streaming;
 
-use crate::{
-    Client, Error, InvalidAnswer, Misbehaviour, limits::within, range::root_of_range, submit::check_receipt,
-};
+use crate::{Client, Error, InvalidAnswer, Misbehaviour, limits::within, submit::check_receipt};
 
 /// A leaf by any of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,6 +31,7 @@ mod frontier;
 mod full_tile;
 mod path;
 mod prove;
+mod range;
 mod suite;
 mod tile;
 mod verifier;
@@ -43,7 +44,10 @@ pub use frontier::{Frontier, FrontierError};
 pub use full_tile::FullTile;
 pub use path::{InvalidTilePath, TilePath, TileWidth};
 pub use prove::{ProveError, consistency_proof, inclusion_proof, inclusion_proofs, range_root, root_at};
+pub use range::root_of_range;
 pub use suite::{Suite, UnknownSuite};
 pub use tile::{Tile, TileError};
 pub use verifier::InclusionVerifier;
-pub use verify::{ProofError, consistency_roots, verify_consistency, verify_inclusion};
+pub use verify::{
+    ProofError, consistency_from_inclusion, consistency_roots, verify_consistency, verify_inclusion,
+};

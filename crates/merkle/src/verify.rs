@@ -205,6 +205,24 @@ fn bits(count: u32) -> u8 {
     u8::try_from(count).expect("a u64 has at most 64 bits")
 }
 
+/// Seed and siblings for [`consistency_roots`], from the inclusion proof, in the larger tree, of the last leaf that the first tree has:
+/// what of the first tree lies on that leaf's path lies to the left, so the one proof has all that both roots take. None if it is
+/// too short, or the first tree is empty.
+pub fn consistency_from_inclusion(
+    suite: Suite,
+    first: TreeSize,
+    leaf_hash: Digest,
+    proof: &[Digest],
+) -> Option<(Digest, &[Digest])> {
+    // Those within the last perfect subtree of the first tree. Size 0 would have 64.
+    let levels = first.get().trailing_zeros() as usize;
+    let (within, siblings) = proof.split_at_checked(levels)?;
+    let seed = within
+        .iter()
+        .fold(leaf_hash, |node, sibling| suite.node_hash(sibling, &node));
+    Some((seed, siblings))
+}
+
 /// The rule that a proof breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ProofError {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use counterfoil_merkle::{Digest, TreeSize, consistency_roots};
+use counterfoil_merkle::{Digest, TreeSize, consistency_from_inclusion, consistency_roots};
 use counterfoil_note::SignedHead;
 
 use crate::source::{Source, SourceError, within};
@@ -84,16 +84,12 @@ pub(crate) async fn beginning(
     let suite = head.suite();
     let wrong = || Unproved::Wrong(head.size());
     let (seed, siblings) = if size.get().is_power_of_two() {
-        // A consistency proof leaves the seed out here. It is the root over the last leaf's path inside of the smaller
-        // tree, in which all siblings lie to the left.
+        // A consistency proof leaves the seed out here.
         let last = size.last().ok_or_else(wrong)?;
         let (leaf_hash, proof) = source.inclusion(suite, last, head.size()).await?;
-        let levels = size.get().trailing_zeros() as usize;
-        let (below, above) = proof.split_at_checked(levels).ok_or_else(wrong)?;
-        let seed = below
-            .iter()
-            .fold(leaf_hash, |node, sibling| suite.node_hash(sibling, &node));
-        (seed, above.to_vec())
+        let (seed, siblings) =
+            consistency_from_inclusion(suite, size, leaf_hash, &proof).ok_or_else(wrong)?;
+        (seed, siblings.to_vec())
     } else {
         let proof = source.consistency(suite, size, head.size()).await?;
         let (seed, siblings) = proof.split_first().ok_or_else(wrong)?;

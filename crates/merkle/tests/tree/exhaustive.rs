@@ -1,8 +1,8 @@
 //! Every tree of up to 130 leaves, every leaf of it, every pair of sizes.
 
 use counterfoil_merkle::{
-    CompactRange, Suite, consistency_proof, inclusion_proof, inclusion_proofs, range_root, root_at,
-    verify_consistency, verify_inclusion,
+    CompactRange, Suite, consistency_from_inclusion, consistency_proof, consistency_roots, inclusion_proof,
+    inclusion_proofs, range_root, root_at, verify_consistency, verify_inclusion,
 };
 
 use crate::reference;
@@ -119,5 +119,35 @@ fn consistency_of_every_pair_of_trees() {
                 verify_consistency(suite, size(m), first_root, size(n), second_root, &proof).unwrap();
             }
         }
+    }
+}
+
+/// One proof, of the first tree's last leaf in the second, has all that the roots of both take.
+#[test]
+fn consistency_of_every_pair_of_sizes_from_an_inclusion_proof() {
+    for suite in Suite::ALL {
+        let tree = Tree::grow(suite, LEAVES);
+        let root = |n: u64| reference::root(suite, &tree.leaf_hashes[..n as usize]);
+        for second in 2..=LEAVES {
+            for first in 1..second {
+                let last = leaf(first - 1);
+                let proof = inclusion_proof(suite, last, size(second), |node| tree.read(node)).unwrap();
+                let leaf_hash = tree.leaf_hashes[first as usize - 1];
+                let (seed, siblings) =
+                    consistency_from_inclusion(suite, size(first), leaf_hash, &proof).unwrap();
+                assert_eq!(
+                    consistency_roots(suite, size(first), size(second), seed, siblings).unwrap(),
+                    (root(first), root(second)),
+                    "{suite}, {first} in {second}"
+                );
+            }
+        }
+        let too_short =
+            consistency_from_inclusion(suite, size(4), tree.leaf_hashes[3], &tree.leaf_hashes[..1]);
+        assert_eq!(too_short, None);
+        assert_eq!(
+            consistency_from_inclusion(suite, size(0), tree.leaf_hashes[0], &[]),
+            None
+        );
     }
 }

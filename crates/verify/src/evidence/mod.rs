@@ -4,7 +4,7 @@
 mod check;
 mod text;
 
-use counterfoil_merkle::{Digest, LeafIndex};
+use counterfoil_merkle::{Digest, LeafIndex, consistency_from_inclusion};
 use counterfoil_note::{Origin, SignedHead, UnixMillis};
 
 pub use check::EvidenceError;
@@ -146,23 +146,18 @@ impl Inconsistency {
         })
     }
 
-    /// From the inclusion proof, in the newer tree, of the older tree's last leaf: all of the older tree that the path
-    /// passes lies to its left, so the one proof has everything that both roots take. None if it is too short.
+    /// From the inclusion proof, in the newer tree, of the older tree's last leaf. None if it is too short.
     pub fn from_inclusion(
         older: &SignedHead,
         newer: &SignedHead,
         leaf_hash: Digest,
         proof: &[Digest],
     ) -> Option<Self> {
-        let levels = older.size().get().trailing_zeros() as usize;
-        let (below, siblings) = proof.split_at_checked(levels)?;
-        let suite = newer.suite();
+        let (seed, siblings) = consistency_from_inclusion(newer.suite(), older.size(), leaf_hash, proof)?;
         Some(Self {
             older: older.note_bytes().to_vec(),
             newer: newer.note_bytes().to_vec(),
-            seed: below
-                .iter()
-                .fold(leaf_hash, |node, sibling| suite.node_hash(sibling, &node)),
+            seed,
             siblings: siblings.to_vec(),
         })
     }

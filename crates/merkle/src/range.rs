@@ -2,14 +2,17 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use counterfoil_merkle::{Digest, LeafIndex, ProofError, Suite, TreeSize};
+use crate::{Digest, LeafIndex, ProofError, Suite, TreeSize};
 
 /// Recomputes the root of the tree of `size` whose leaves from `first` on are `leaves`.
 ///
 /// `first_proof` and `last_proof` are inclusion proofs (RFC 9162 section 2.1.3) of the first and the last of them. Of
 /// these only the siblings that cover other leaves are used; all else comes from the leaves. So if the result is the
 /// root of a signed head, every leaf is where it claims to be.
-pub(crate) fn root_of_range(
+///
+/// # Errors
+/// If the tree does not have all of these leaves, or there is none; or if a proof is of another length.
+pub fn root_of_range(
     suite: Suite,
     first: LeafIndex,
     leaves: &[Digest],
@@ -17,8 +20,10 @@ pub(crate) fn root_of_range(
     first_proof: &[Digest],
     last_proof: &[Digest],
 ) -> Result<Digest, ProofError> {
+    let no_such_leaves = ProofError::IndexOutOfRange { index: first, size };
     let first = first.get();
-    let last = first + leaves.len() as u64 - 1;
+    let beyond = first.checked_add(leaves.len() as u64);
+    let last = beyond.filter(|beyond| *beyond > first).ok_or(no_such_leaves)? - 1;
     let mut outside = HashMap::new();
     for (leaf, proof) in [(first, first_proof), (last, last_proof)] {
         let places = siblings(leaf, size)?;
@@ -100,9 +105,8 @@ impl Tree<'_> {
 
 #[cfg(test)]
 mod tests {
-    use counterfoil_merkle::{Frontier, inclusion_proof, range_root};
-
     use super::*;
+    use crate::{Frontier, inclusion_proof, range_root};
 
     /// Every range of every tree of up to 20 leaves, in both suites; and each with one leaf or hash changed.
     #[test]
@@ -162,7 +166,9 @@ mod tests {
         let suite = Suite::Blake3;
         let leaf = suite.leaf_hash(b"leaf");
         let size = TreeSize::new(1).unwrap();
-        let refused = root_of_range(suite, LeafIndex::ZERO, &[leaf, leaf], size, &[], &[]);
-        assert!(matches!(refused, Err(ProofError::IndexOutOfRange { .. })));
+        for leaves in [&[leaf, leaf][..], &[]] {
+            let refused = root_of_range(suite, LeafIndex::ZERO, leaves, size, &[], &[]);
+            assert!(matches!(refused, Err(ProofError::IndexOutOfRange { .. })));
+        }
     }
 }
