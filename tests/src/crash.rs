@@ -537,19 +537,10 @@ pub fn lose_power_while_a_log_is_made(crashes: usize, random: &mut Rng) -> Count
     let data = Data::temporary();
     fs::create_dir(data.path()).unwrap();
     let mut disk = Disk::load(data.path());
-    let file = data.beside("calls");
-    let tracer = recorder(&file);
-    let mut init = Command::new(&tracer[0]);
-    let program = counterfoild();
-    init.args(&tracer[1..])
-        .arg(program.get_program())
-        .args(["init", "--origin", "test.example/main", "--data"])
-        .arg(data.path())
-        .stdout(Stdio::null());
-    let mut init = init.spawn().unwrap();
-    let pid = init.id();
-    assert!(init.wait().unwrap().success());
-    let recording = Recording::read(&file, pid, data.path());
+    let mut init = counterfoild();
+    init.args(["init", "--origin", "test.example/main", "--data"])
+        .arg(data.path());
+    let recording = Recording::of(&init, &data.beside("calls"), data.path());
     let mut counts = Counts::new();
     let mut places: Vec<_> = (0..crashes).map(|_| random.usize(..recording.calls())).collect();
     places.sort_unstable();

@@ -7,6 +7,7 @@ mod audit;
 mod command;
 mod connection;
 pub mod crash;
+pub mod cut_short;
 mod data;
 mod disk;
 pub mod frames;

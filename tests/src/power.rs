@@ -112,6 +112,21 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Runs a command until it ends well, its calls written down in a file.
+    pub fn of(command: &Command, file: &Path, root: &Path) -> Self {
+        let tracer = recorder(file);
+        let mut traced = Command::new(&tracer[0])
+            .args(&tracer[1..])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ended = traced.wait().unwrap();
+        assert!(ended.success(), "{command:?} ended with {ended}");
+        Self::read(file, traced.id(), root)
+    }
+
     /// Reads what the recorder wrote, once the process `id` has ended.
     pub fn read(file: &Path, id: u32, root: &Path) -> Self {
         let started = Instant::now();

@@ -7,6 +7,7 @@ use std::{env, time::SystemTime};
 
 use counterfoil_tests::{
     crash::{self, Fault, Outcome, Subject},
+    cut_short,
     power::can_trace,
 };
 use fastrand::Rng;
@@ -75,6 +76,20 @@ async fn what_was_acknowledged_survives_lost_power() {
 fn a_log_is_made_whole_or_not_at_all() {
     if can_trace() {
         crash::lose_power_while_a_log_is_made(6, &mut random());
+    }
+}
+
+#[test]
+fn a_token_is_made_whole_or_not_at_all() {
+    if can_trace() {
+        cut_short::lose_power_while_a_token_is_made(&mut random());
+    }
+}
+
+#[test]
+fn a_witness_is_made_whole_or_not_at_all() {
+    if can_trace() {
+        cut_short::lose_power_while_a_witness_is_made(&mut random());
     }
 }
 

@@ -5,12 +5,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 /// What the file system refused.
@@ -36,7 +37,7 @@ impl FileError {
     }
 }
 
-/// Who may read a file.
+/// Who may read a file, or look into a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readers {
     /// Whoever the process's umask lets.
@@ -46,10 +47,17 @@ pub enum Readers {
 }
 
 impl Readers {
-    fn mode(self) -> u32 {
+    fn file_mode(self) -> u32 {
         match self {
             Self::Umask => 0o666,
             Self::Owner => 0o600,
+        }
+    }
+
+    fn directory_mode(self) -> u32 {
+        match self {
+            Self::Umask => 0o777,
+            Self::Owner => 0o700,
         }
     }
 }
@@ -57,43 +65,62 @@ impl Readers {
 /// Writes a file, or replaces it. After a crash at any point it holds what it held before or `bytes`, whole; when this
 /// returns, it holds `bytes` on disk. A crash may leave a file behind whose name starts with `.new-`.
 pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), FileError> {
+    write_beside(path, bytes, readers)?
+        .persist(path)
+        .map_err(|refused| FileError::at("replace", path)(refused.error))?;
+    sync_directory(directory_of(path))
+}
+
+/// Writes a file that only its owner can read, and that must not exist yet: a key is never overwritten. After a crash at any
+/// point it is there whole or not at all, and whoever reads meanwhile finds it so too. A crash may leave a file behind whose
+/// name starts with `.new-`.
+pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
+    write_beside(path, secret, Readers::Owner)?
+        // It fails where the name is taken, even since a moment ago.
+        .persist_noclobber(path)
+        .map_err(|refused| FileError::at("create", path)(refused.error))?;
+    sync_directory(directory_of(path))
+}
+
+/// Writes and syncs a file that is to get the name `path`, under a name of its own: two that write at once don't meet.
+fn write_beside(path: &Path, bytes: &[u8], readers: Readers) -> Result<NamedTempFile, FileError> {
     let directory = directory_of(path);
     let mut new = tempfile::Builder::new()
         .prefix(".new-")
-        .permissions(Permissions::from_mode(readers.mode()))
+        .permissions(Permissions::from_mode(readers.file_mode()))
         .tempfile_in(directory)
         .map_err(FileError::at("write in", directory))?;
     new.write_all(bytes).map_err(FileError::at("write", path))?;
     new.as_file().sync_all().map_err(FileError::at("sync", path))?;
-    new.persist(path)
-        .map_err(|refused| FileError::at("replace", path)(refused.error))?;
-    sync_directory(directory)
-}
-
-/// Writes a file that only its owner can read, and that must not exist yet: a key is never overwritten.
-pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(Readers::Owner.mode())
-        .open(path)
-        .map_err(FileError::at("create", path))?;
-    file.write_all(secret).map_err(FileError::at("write", path))?;
-    file.sync_all().map_err(FileError::at("sync", path))?;
-    sync_directory(directory_of(path))
+    Ok(new)
 }
 
 /// Makes a directory and those above it, unless it is there, and has their names last: also that of one which is there, for
 /// whoever made it may have been cut short.
 pub fn create_directory(path: &Path) -> Result<(), FileError> {
+    create_directory_for(path, Readers::Umask)
+}
+
+/// The same for directories that only their owner can look into, from the moment that they are made. One that is there keeps
+/// its mode.
+pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
+    create_directory_for(path, Readers::Owner)
+}
+
+fn create_directory_for(path: &Path, readers: Readers) -> Result<(), FileError> {
     let above = directory_of(path);
-    if !fs::metadata(path).is_ok_and(|found| found.is_dir()) {
+    if !is_directory(path) {
         if above != path {
-            create_directory(above)?;
+            create_directory_for(above, readers)?;
         }
-        match fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(FileError::at("create", path)(error));
+        match DirBuilder::new().mode(readers.directory_mode()).create(path) {
+            // Somebody else may just have made it.
+            Err(error) if !is_directory(path) => {
+                let what_is_wrong = match error.kind() {
+                    io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+                    _ => error,
+                };
+                return Err(FileError::at("create", path)(what_is_wrong));
             }
             _ => {}
         }
@@ -103,6 +130,10 @@ pub fn create_directory(path: &Path) -> Result<(), FileError> {
         Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced,
     }
+}
+
+fn is_directory(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_dir())
 }
 
 /// Makes the names in a directory durable.
@@ -160,6 +191,8 @@ pub fn read_secret(path: &Path, limit_bytes: usize) -> Result<Zeroizing<String>,
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -194,6 +227,25 @@ mod tests {
         let refused = create_secret(&path, b"second").unwrap_err();
         assert_eq!(refused.source.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_whole_as_soon_as_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        // Long, so that there is time to look.
+        let secret = vec![b'k'; 16 << 20];
+        thread::scope(|scope| {
+            let written = scope.spawn(|| create_secret(&path, &secret));
+            while !written.is_finished() {
+                if let Ok(found) = fs::read(&path) {
+                    assert_eq!(found.len(), secret.len());
+                }
+            }
+            written.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read(&path).unwrap(), secret);
     }
 
     #[test]
@@ -219,5 +271,26 @@ mod tests {
         create_directory(&path).unwrap();
         create_directory(&path).unwrap();
         assert!(path.is_dir());
+
+        let file = path.join("file");
+        fs::write(&file, "").unwrap();
+        for path in [&file, &file.join("d")] {
+            let refused = create_directory(path).unwrap_err();
+            assert_eq!((refused.action, &refused.path), ("create", &file));
+            assert_eq!(refused.source.kind(), io::ErrorKind::NotADirectory);
+        }
+    }
+
+    #[test]
+    fn private_directories_are_their_owners_with_those_made_above_them() {
+        let root = tempfile::tempdir().unwrap();
+        let there = root.path().join("there");
+        fs::create_dir(&there).unwrap();
+        fs::set_permissions(&there, Permissions::from_mode(0o755)).unwrap();
+        let path = there.join("a/b");
+        create_private_directory(&path).unwrap();
+        create_private_directory(&path).unwrap();
+        let modes = [&there, &there.join("a"), &path].map(|path| mode(path));
+        assert_eq!(modes, [0o755, 0o700, 0o700]);
     }
 }

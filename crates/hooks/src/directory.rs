@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -105,21 +104,13 @@ impl SourcesDirectory {
     /// # Errors
     /// If there is one of that name already.
     pub fn create(&self, id: &SourceId, source: &Source) -> Result<(), DirectoryError> {
-        files::create_directory(&self.0)?;
-        fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700))
-            .map_err(FileError::at("protect", &self.0))?;
-        let (path, whole) = (self.file(id), self.0.join(format!(".new-{id}")));
-        files::replace(&whole, source.to_toml().as_bytes(), Readers::Owner)?;
-        // A link, unlike a rename, takes nobody else's place.
-        let linked = fs::hard_link(&whole, &path);
-        fs::remove_file(&whole).map_err(FileError::at("remove", &whole))?;
-        match linked {
-            Err(problem) if problem.kind() == ErrorKind::AlreadyExists => {
-                return Err(DirectoryError::Exists(id.clone()));
+        files::create_private_directory(&self.0)?;
+        match files::create_secret(&self.file(id), source.to_toml().as_bytes()) {
+            Err(problem) if problem.source.kind() == ErrorKind::AlreadyExists => {
+                Err(DirectoryError::Exists(id.clone()))
             }
-            linked => linked.map_err(FileError::at("create", &path))?,
+            created => Ok(created?),
         }
-        Ok(files::sync_directory(&self.0)?)
     }
 
     /// Writes a source that is there already. A crash leaves the old file or the new one.
@@ -149,6 +140,8 @@ impl SourcesDirectory {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::fs::PermissionsExt as _, thread};
+
     use super::*;
     use crate::{Provider, Secret};
 
@@ -185,6 +178,29 @@ mod tests {
 
         directory.remove(&id).unwrap();
         assert_eq!(directory.list().unwrap(), []);
+    }
+
+    #[test]
+    fn of_those_who_make_one_at_once_one_does() {
+        let data = tempfile::tempdir().unwrap();
+        let directory = SourcesDirectory::of(data.path());
+        for round in 0..50 {
+            let id: SourceId = format!("github-{round}").parse().unwrap();
+            let sources = [(); 4].map(|()| source());
+            let made = thread::scope(|scope| {
+                let makers = sources
+                    .each_ref()
+                    .map(|source| scope.spawn(|| directory.create(&id, source)));
+                makers.map(|maker| maker.join().unwrap())
+            });
+            let file = directory.read(&id).unwrap().to_toml();
+            for (source, made) in sources.iter().zip(made) {
+                match made {
+                    Ok(()) => assert_eq!(*source.to_toml(), *file, "it is the one that was made"),
+                    Err(refused) => assert!(matches!(refused, DirectoryError::Exists(_)), "{refused}"),
+                }
+            }
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn create_log(
     }
 
     // A name that starts with a dot is no log's; one that a crash leaves behind is dead weight, nothing more.
-    let scaffold = tempfile::Builder::new()
+    let mut scaffold = tempfile::Builder::new()
         .prefix(&format!(".{name}-"))
         // Payloads are for those whom the server lets read them.
         .permissions(Permissions::from_mode(0o700))
@@ -70,7 +70,14 @@ pub fn create_log(
     write_genesis(&directory, origin, suite, &keys)?;
     sync_directory(directory.path())?;
 
-    fs::rename(scaffold.keep(), place.path())?;
+    match fs::rename(scaffold.path(), place.path()) {
+        // Somebody else was faster. The scaffold goes, with its keys.
+        Err(problem) if problem.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            return Err(CreateError::Exists(name.clone()));
+        }
+        renamed => renamed?,
+    }
+    scaffold.disable_cleanup(true);
     // A crash here may take the name back. Nobody was told of the log, and each start makes the name last.
     sync_directory(&logs)?;
     Ok(keys)

@@ -1,12 +1,10 @@
 //! A witness on disk: `<data>/witness.key`, its secret key, and `<data>/state.redb`, what it cosigned.
 
-use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use counterfoil_files::{FileError, SecretError, create_secret, read_secret, sync_directory};
+use counterfoil_files::{
+    FileError, SecretError, create_private_directory, create_secret, read_secret, sync_directory,
+};
 use counterfoil_note::{CosignerKey, CosignerSigner, KeyError, MAX_KEY_TEXT_BYTES, Origin};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -104,18 +102,12 @@ impl DataDirectory {
         getrandom::fill(seed.as_mut()).map_err(DirectoryError::Random)?;
         let signer = CosignerSigner::generate(name, *seed);
 
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(FileError::at("create", directory))?;
+        create_private_directory(directory)?;
         self.create_state(signer.verifier_key())?;
-        // The key last: a directory in which a crash left one is whole.
+        // The key last, once the state's name is on disk: a directory in which a crash left a key is whole.
+        sync_directory(directory)?;
         let text = Zeroizing::new(format!("{}\n", *signer.to_secret_text()));
         create_secret(&path, text.as_bytes())?;
-        if let Some(parent) = directory.parent().filter(|parent| parent != &Path::new("")) {
-            sync_directory(parent)?;
-        }
         Ok(signer.verifier_key().clone())
     }
 

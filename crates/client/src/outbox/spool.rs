@@ -1,15 +1,15 @@
 //! The files of an outbox. What a crash leaves behind at each point stands beside the step.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use counterfoil_event::{Event, EventKey};
-use counterfoil_files::{FileError, Readers, replace, sync_directory};
+use counterfoil_files::{FileError, Readers, create_private_directory, replace, sync_directory};
 use counterfoil_note::UnixMillis;
 use tokio::time::{Instant, sleep};
 
@@ -18,9 +18,7 @@ use super::{
     record::{self, Damage, MAX_RECORD_BYTES},
 };
 
-/// Events and what they say are their user's own.
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
+const LOCK_FILE_MODE: u32 = 0o600;
 /// The digits of a number in a file's name: names sort as numbers do.
 const NUMBER_DIGITS: usize = 12;
 const KEY_DIGITS: usize = 64;
@@ -132,8 +130,7 @@ impl Spool {
     pub(super) fn put_aside(&self, stored: &Stored, reason: &str) -> Result<(), OutboxError> {
         let _lock = self.lock()?;
         let aside = self.aside();
-        create_directory(&aside)?;
-        sync_directory(&self.directory)?;
+        create_private_directory(&aside)?;
         remove_unfinished(&aside)?;
         replace(
             &aside.join(stored.reason_name()),
@@ -218,22 +215,8 @@ impl Spool {
         if target.is_file() {
             return Ok(());
         }
-        // The directory must be found again after a crash: whatever is new on the way to it is synced in its parent.
-        let missing = self
-            .directory
-            .ancestors()
-            .skip(1)
-            .take_while(|above| !above.is_dir())
-            .count();
-        create_directory(&self.directory)?;
-        for above in self.directory.ancestors().skip(1).take(missing + 1) {
-            let above = if above.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                above
-            };
-            sync_directory(above)?;
-        }
+        // Events and what they say are their user's own.
+        create_private_directory(&self.directory)?;
         // Last: it says that all of the above is done.
         let _lock = self.lock()?;
         Ok(replace(&target, self.target.as_bytes(), Readers::Owner)?)
@@ -345,17 +328,9 @@ fn open_lock(path: &Path) -> Result<File, OutboxError> {
         .create(true)
         .truncate(false)
         .write(true)
-        .mode(FILE_MODE)
+        .mode(LOCK_FILE_MODE)
         .open(path);
     Ok(opened.map_err(FileError::at("open", path))?)
-}
-
-fn create_directory(path: &Path) -> Result<(), OutboxError> {
-    let created = DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path);
-    Ok(created.map_err(FileError::at("create", path))?)
 }
 
 /// Under the lock nobody writes: whatever is unfinished will never be finished, and must not take room for ever.

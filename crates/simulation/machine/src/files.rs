@@ -193,6 +193,14 @@ impl Files {
         Ok(())
     }
 
+    /// Gives something another name, unless that is taken.
+    pub fn rename_to_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.find(to) {
+            Ok(_) => Err(error(io::ErrorKind::AlreadyExists)),
+            Err(_) => self.rename(from, to),
+        }
+    }
+
     /// Takes a name away, and all that lies below it.
     pub fn remove(&mut self, path: &Path) -> io::Result<()> {
         let (directory, name) = self.parent(path)?;

@@ -9,6 +9,9 @@ use std::{
 use counterfoil_simulated_machine::{Call, Inode, Machine, Node, machine, perform};
 pub use std::fs::TryLockError;
 
+/// What others than a directory's owner do not get.
+const UMASK: u32 = 0o022;
+
 fn subject(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
@@ -144,6 +147,37 @@ impl OpenOptionsExt for OpenOptions {
     }
 }
 
+#[derive(Debug)]
+pub struct DirBuilder {
+    mode: u32,
+}
+
+#[expect(clippy::new_without_default, reason = "std has none")]
+impl DirBuilder {
+    pub fn new() -> Self {
+        Self { mode: 0o777 }
+    }
+
+    pub fn create(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        let node = Node::directory(self.mode & !UMASK);
+        perform(Call::Create, subject(path), |machine| {
+            machine.files().create(path, node).map(|_| ())
+        })
+    }
+}
+
+pub trait DirBuilderExt {
+    fn mode(&mut self, mode: u32) -> &mut Self;
+}
+
+impl DirBuilderExt for DirBuilder {
+    fn mode(&mut self, mode: u32) -> &mut Self {
+        self.mode = mode;
+        self
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions(u32);
 
@@ -217,10 +251,7 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 }
 
 pub fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    let path = path.as_ref();
-    perform(Call::Create, subject(path), |machine| {
-        machine.files().create(path, Node::directory(0o755)).map(|_| ())
-    })
+    DirBuilder::new().create(path)
 }
 
 pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {

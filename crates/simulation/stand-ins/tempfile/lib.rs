@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use counterfoil_simulated_machine::machine;
+use counterfoil_simulated_machine::{Call, machine, perform};
 
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -53,7 +53,7 @@ impl Builder {
     pub fn tempdir_in(&self, directory: impl AsRef<Path>) -> io::Result<TempDir> {
         let path = self.path_in(directory.as_ref());
         fs::create_dir(&path)?;
-        Ok(TempDir { path, kept: false })
+        Ok(TempDir { path, is_kept: false })
     }
 }
 
@@ -75,8 +75,21 @@ impl NamedTempFile {
         self.file.as_ref().expect("it is there until it is persisted")
     }
 
-    pub fn persist(mut self, path: impl AsRef<Path>) -> Result<File, PersistError> {
-        match fs::rename(&self.path, path) {
+    pub fn persist(self, path: impl AsRef<Path>) -> Result<File, PersistError> {
+        let renamed = fs::rename(&self.path, path);
+        self.persisted(renamed)
+    }
+
+    pub fn persist_noclobber(self, path: impl AsRef<Path>) -> Result<File, PersistError> {
+        let path = path.as_ref();
+        let renamed = perform(Call::Rename, path.as_os_str().as_encoded_bytes(), |machine| {
+            machine.files().rename_to_new(&self.path, path)
+        });
+        self.persisted(renamed)
+    }
+
+    fn persisted(mut self, renamed: io::Result<()>) -> Result<File, PersistError> {
+        match renamed {
             Ok(()) => Ok(self.file.take().expect("it is there until it is persisted")),
             Err(error) => Err(PersistError { error, file: self }),
         }
@@ -105,7 +118,7 @@ impl Drop for NamedTempFile {
 #[derive(Debug)]
 pub struct TempDir {
     path: PathBuf,
-    kept: bool,
+    is_kept: bool,
 }
 
 impl TempDir {
@@ -113,15 +126,14 @@ impl TempDir {
         &self.path
     }
 
-    pub fn keep(mut self) -> PathBuf {
-        self.kept = true;
-        self.path.clone()
+    pub fn disable_cleanup(&mut self, disable_cleanup: bool) {
+        self.is_kept = disable_cleanup;
     }
 }
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.is_kept {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
