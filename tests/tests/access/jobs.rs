@@ -11,7 +11,10 @@ use counterfoil_tests::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{assert_denied, make_token, on_record, reader, set_access, shown, submit_as, submitter};
+use super::{
+    assert_denied, make_token, on_record, reader, set_access, shown, streams::SubmitStream, submit_as,
+    submitter,
+};
 
 /// The log's origin: what tokens are for, if nothing else was agreed on.
 const AUDIENCE: &str = "test.example/main";
@@ -545,20 +548,7 @@ async fn a_token_may_be_used_again_where_the_file_says_so() {
         "lives for too long",
     );
     // A stream that goes on is asked again.
-    let (requests, received) = tokio::sync::mpsc::channel(1);
-    let message = |sequence: u64| v1::SubmitStreamRequest {
-        log: String::new(),
-        sequence,
-        event: Some(event(format!("stream-{sequence}"), "")),
-    };
-    requests.send(message(0)).await.unwrap();
-    let received = tokio_stream::wrappers::ReceiverStream::new(received);
-    let answers = submitter(&guarded.server, Some(&token))
-        .submit_stream(received)
-        .await;
-    let mut answers = answers.unwrap().into_inner();
-    assert!(answers.message().await.unwrap().is_some());
+    let (mut stream, _) = SubmitStream::start(submitter(&guarded.server, Some(&token)), "stream").await;
     tokio::time::sleep(Duration::from_secs((now + 12).saturating_sub(now_unix_s()))).await;
-    requests.send(message(1)).await.unwrap();
-    assert_denied(answers.message().await, Code::Unauthenticated, "has expired");
+    assert_denied(stream.submit().await, Code::Unauthenticated, "has expired");
 }

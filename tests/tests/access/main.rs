@@ -4,6 +4,8 @@
 mod issuers;
 mod jobs;
 mod mtls;
+mod spending;
+mod streams;
 mod table;
 mod tokens;
 

@@ -17,7 +17,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{assert_denied, make_token, set_access};
+use super::{Authorized, Bearer, assert_denied, make_token, set_access, streams::SubmitStream};
 
 const RUNNER: &str = "spiffe://example.com/ci/runner";
 const HOST: &str = "log.test.example";
@@ -354,4 +354,44 @@ async fn rules_that_go_away_leave_a_certificate_without_any_right() {
         submitter.submit(submission(event("d", ""))).await.ok()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_as_the_rules_for_its_certificate_say_now() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let runner = authority.issue(&[uri(RUNNER)], |_| {});
+    let channel = guarded.connect(Some(&runner)).await.unwrap();
+    let source = async |leaf: u64| {
+        let answer = entry_at(&mut ReadServiceClient::new(channel.clone()), &guarded.log, leaf).await;
+        let entry = counterfoil_event::Entry::decode(&answer.unwrap().entry).unwrap();
+        entry.source_id().to_owned()
+    };
+    let submitter = SubmitServiceClient::new(Authorized::new(channel.clone(), Bearer(None)));
+    let (mut stream, leaf) = SubmitStream::start(submitter, "stream").await;
+    assert_eq!(source(leaf).await, "runners");
+
+    // Another source. Each try submits another event: one that is on record keeps its source.
+    set_access(&guarded.data, &rules().replace("\"runners\"", "\"old-runners\""));
+    super::eventually(async || {
+        let leaf = guarded
+            .submit(Some(&runner), &format!("probe-{}", fastrand::u64(..)))
+            .await;
+        (source(leaf.unwrap()).await == "old-runners").then_some(())
+    })
+    .await;
+    let leaf = stream.submit().await.unwrap();
+    assert_eq!(source(leaf).await, "old-runners");
+
+    // None.
+    set_access(
+        &guarded.data,
+        &rules().replace(RUNNER, "spiffe://example.com/ci/other"),
+    );
+    super::eventually(async || guarded.submit(Some(&runner), "b").await.err()).await;
+    assert_denied(
+        stream.submit().await,
+        Code::PermissionDenied,
+        "no rule of this server is for its names",
+    );
 }

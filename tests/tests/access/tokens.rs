@@ -4,18 +4,17 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    time::Duration,
 };
 
 use counterfoil_event::Authentication;
 use counterfoil_proto::v1;
 use counterfoil_tests::{Data, Server, counterfoild, event};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use super::{
-    assert_denied, eventually, make_token, on_record, reader, set_access, shown, submit_as, submitter,
+    assert_denied, eventually, make_token, on_record, reader, set_access, shown,
+    streams::{SubmitStream, end_of},
+    submit_as, submitter,
 };
 
 fn id(token: &str) -> &str {
@@ -117,18 +116,7 @@ async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
     set_access(&data, "");
     let token = make_token(&data, &["--role", "admin", "--source", "ci"]);
     let server = Server::start(&data, &[]);
-    let (requests, received) = mpsc::channel(1);
-    let submission = |sequence: u64| v1::SubmitStreamRequest {
-        log: String::new(),
-        sequence,
-        event: Some(event(format!("s{sequence}"), "")),
-    };
-    requests.send(submission(0)).await.unwrap();
-    let answers = submitter(&server, Some(&token))
-        .submit_stream(ReceiverStream::new(received))
-        .await;
-    let mut answers = answers.unwrap().into_inner();
-    assert!(answers.message().await.unwrap().is_some());
+    let (mut stream, _) = SubmitStream::start(submitter(&server, Some(&token)), "stream").await;
     let heads = reader(&server, Some(&token))
         .watch_tree_heads(v1::WatchTreeHeadsRequest::default())
         .await;
@@ -145,22 +133,11 @@ async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
         denied.message().contains("unknown, revoked or expired"),
         "{denied:?}"
     );
-    requests.send(submission(1)).await.unwrap();
-    assert_denied(answers.message().await, Code::Unauthenticated, "revoked");
+    assert_denied(stream.submit().await, Code::Unauthenticated, "revoked");
     // Heads come each minute if nothing is recorded: let something be.
     let other = make_token(&data, &["--role", "submit", "--source", "other"]);
     eventually(async || submit_as(&server, Some(&other), "y").await.ok()).await;
-    let ended = async {
-        loop {
-            if let Err(status) = heads.message().await {
-                return status;
-            }
-        }
-    };
-    let status = tokio::time::timeout(Duration::from_secs(30), ended)
-        .await
-        .unwrap();
-    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(end_of(heads).await.code(), Code::Unauthenticated);
 
     // A file that is put back is a token again; who can write it could also make one.
     let listed = token_command(&data, &["list"]);

@@ -7,8 +7,9 @@ use counterfoil_log::{Log, LogName};
 use jiff::Timestamp;
 
 use super::{
-    Denied, Grant, Right,
+    Denied, Grant,
     dsse::{Signers, Submitting},
+    granted::Granted,
     mtls::Certified,
     oidc::JobIdentity,
     table::Needs,
@@ -25,9 +26,10 @@ pub(crate) struct Caller {
     signers: Signers,
 }
 
+#[expect(clippy::large_enum_variant, reason = "each lies behind an Arc, alone")]
 pub(super) enum Credential {
     /// None was sent.
-    None(Grant),
+    None(Granted),
     Token(TokenHolder),
     Certificate(Certified),
     Job(JobIdentity),
@@ -49,25 +51,26 @@ impl Caller {
         Self { private, ..self }
     }
 
-    /// Checks that the caller may make this call on this log, now: a token may have been revoked and a certificate have expired
-    /// since the call began.
+    /// Checks that the caller may make this call on this log, now: since the call began a token may have been revoked, a certificate
+    /// have expired, a rule have gone.
     pub(crate) fn require(&self, log: &LogName) -> Result<(), Denied> {
+        self.allowed(log).map(drop)
+    }
+
+    /// The same, and by what the caller may.
+    fn allowed(&self, log: &LogName) -> Result<Arc<Grant>, Denied> {
         let right = self
             .needs
             .right(self.private)
             .ok_or_else(|| Denied::Forbidden("nobody may make this call".to_owned()))?;
-        let now = Timestamp::now();
-        match &*self.credential {
+        let grant = self.credential.grant(Timestamp::now())?;
+        match grant.lacks(right, log) {
+            None => Ok(grant),
             // A credential may help, which is what this answer says.
-            Credential::None(grant) => match grant.lacks(right, log) {
-                Some(lacking) => Err(Denied::Unauthenticated(format!(
-                    "{lacking}, and no credential was sent"
-                ))),
-                None => Ok(()),
-            },
-            Credential::Token(holder) => allow(&holder.record(now)?.grant, right, log),
-            Credential::Certificate(certified) => allow(certified.grant(now)?, right, log),
-            Credential::Job(identity) => allow(identity.grant(now)?, right, log),
+            Some(lacking) if self.is_anonymous() => Err(Denied::Unauthenticated(format!(
+                "{lacking}, and no credential was sent"
+            ))),
+            Some(lacking) => Err(Denied::Forbidden(lacking)),
         }
     }
 
@@ -78,56 +81,50 @@ impl Caller {
 
     /// The log that the credential is for, if it is for one alone.
     pub(crate) fn only_log(&self) -> Option<LogName> {
-        let record;
-        let now = Timestamp::now();
-        let grant = match &*self.credential {
-            Credential::None(grant) => grant,
-            Credential::Token(holder) => {
-                record = holder.record(now).ok()?;
-                &record.grant
-            }
-            Credential::Certificate(certified) => certified.grant(now).ok()?,
-            Credential::Job(identity) => identity.grant(now).ok()?,
-        };
+        let grant = self.credential.grant(Timestamp::now()).ok()?;
         let mut logs = grant.logs()?.iter();
         logs.next().filter(|_| logs.next().is_none()).cloned()
     }
 
     /// Lets the caller hand events to `log` in this one call, and says in whose name they are recorded.
     ///
-    /// A job's token is spent by this, and the log has its issuer's keys on record afterwards. A call that goes on for long
-    /// asks [`require`](Self::require) again in between.
+    /// A job's token is spent by this, and the log has its issuer's keys on record by then. A call that goes on for long
+    /// [renews](Self::renew) it in between.
     pub(crate) async fn submitter(&self, log: &Log) -> Result<Submitting, Denied> {
         self.require(log.name())?;
-        let sender = self.sender(log).await?;
+        let (authentication, evidence) = match &*self.credential {
+            Credential::None(_) => (Authentication::None, String::new()),
+            Credential::Token(holder) => (Authentication::Token, holder.evidence()),
+            Credential::Certificate(certified) => (Authentication::Mtls, certified.evidence()),
+            Credential::Job(identity) => (Authentication::Oidc, identity.spend(log).await?),
+        };
+        // Spending may have taken a while.
+        let grant = self.allowed(log.name())?;
+        let sender = submitter(&grant, authentication, evidence)?;
         Ok(Submitting::sender_or_signer(sender, self.signers.clone()))
     }
 
-    async fn sender(&self, log: &Log) -> Result<Submitter, Denied> {
-        let (grant, authentication, evidence) = match &*self.credential {
-            Credential::None(_) => return Ok(Submitter::anonymous()),
-            Credential::Token(holder) => {
-                let record = holder.record(Timestamp::now())?;
-                return submitter(&record.grant, Authentication::Token, holder.evidence());
-            }
-            Credential::Certificate(certified) => (
-                certified.grant(Timestamp::now())?,
-                Authentication::Mtls,
-                certified.evidence(),
-            ),
-            Credential::Job(identity) => {
-                let evidence = identity.spend(log).await?;
-                (identity.grant(Timestamp::now())?, Authentication::Oidc, evidence)
-            }
-        };
-        submitter(grant, authentication, evidence)
+    /// Checks that the caller may still hand events to `log`. From now on they bear the source that is the caller's now.
+    pub(crate) fn renew(&self, submitting: &mut Submitting, log: &LogName) -> Result<(), Denied> {
+        let grant = self.allowed(log)?;
+        let sender = submitting.sender_mut();
+        if grant.source() != Some(sender.source_id()) {
+            *sender = submitter(&grant, sender.authentication(), sender.evidence().to_owned())?;
+        }
+        Ok(())
     }
 }
 
-fn allow(grant: &Grant, right: Right, log: &LogName) -> Result<(), Denied> {
-    grant
-        .lacks(right, log)
-        .map_or(Ok(()), |lacking| Err(Denied::Forbidden(lacking)))
+impl Credential {
+    /// What it is good for now.
+    fn grant(&self, now: Timestamp) -> Result<Arc<Grant>, Denied> {
+        match self {
+            Self::None(granted) => granted.now(|config| Ok(config.anonymous.clone())),
+            Self::Token(holder) => holder.grant(now),
+            Self::Certificate(certified) => certified.grant(now),
+            Self::Job(identity) => identity.grant(now),
+        }
+    }
 }
 
 fn submitter(grant: &Grant, authentication: Authentication, evidence: String) -> Result<Submitter, Denied> {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -25,7 +26,7 @@ const PUBLIC_ISSUERS: [(&str, &[&str]); 2] = [
 #[derive(Debug)]
 pub(crate) struct Config {
     /// What callers without a credential may do.
-    pub(super) anonymous: Grant,
+    pub(super) anonymous: Arc<Grant>,
     /// By the URL that tokens bear as `iss`.
     pub(super) issuers: BTreeMap<String, Issuer>,
     pub(super) mtls: Option<Mtls>,
@@ -58,7 +59,7 @@ pub(super) enum Reuse {
 pub(super) struct OidcRule {
     /// All of these, each as text.
     pub(super) claims: BTreeMap<String, String>,
-    pub(super) grant: Grant,
+    pub(super) grant: Arc<Grant>,
 }
 
 /// Client certificates.
@@ -74,7 +75,7 @@ pub(crate) struct Mtls {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MtlsRule {
     pub(super) name: CertificateName,
-    pub(super) grant: Grant,
+    pub(super) grant: Arc<Grant>,
 }
 
 /// A subject alternative name.
@@ -135,7 +136,7 @@ impl Config {
     /// Where there is no file: whoever reaches the port may submit, read and audit.
     pub(super) fn open() -> Self {
         Self {
-            anonymous: Grant::anonymous([Role::Submit, Role::Audit]),
+            anonymous: Arc::new(Grant::anonymous([Role::Submit, Role::Audit])),
             issuers: BTreeMap::new(),
             mtls: None,
         }
@@ -158,7 +159,7 @@ impl Config {
             );
         }
         Ok(Self {
-            anonymous: Grant::anonymous(file.anonymous),
+            anonymous: Arc::new(Grant::anonymous(file.anonymous)),
             issuers,
             mtls: file.mtls.map(|toml| mtls(toml, data)).transpose()?,
         })
@@ -190,7 +191,10 @@ fn issuer(toml: IssuerToml) -> anyhow::Result<Issuer> {
                 ids.join(", ")
             );
         }
-        rules.push(OidcRule { claims, grant });
+        rules.push(OidcRule {
+            claims,
+            grant: Arc::new(grant),
+        });
     }
     Ok(Issuer {
         url: toml.issuer,
@@ -242,7 +246,10 @@ fn mtls(toml: MtlsToml, data: &Path) -> anyhow::Result<Mtls> {
             at()
         );
         let grant = grant(rule.roles, rule.source, rule.logs).with_context(at)?;
-        rules.push(MtlsRule { name, grant });
+        rules.push(MtlsRule {
+            name,
+            grant: Arc::new(grant),
+        });
     }
     ensure!(
         !rules.is_empty(),

@@ -179,6 +179,11 @@ impl Submitting {
         self.sender.source_id()
     }
 
+    /// As whose the events that come from now on are recorded.
+    pub(super) fn sender_mut(&mut self) -> &mut Submitter {
+        &mut self.sender
+    }
+
     /// In whose name an event is recorded.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod config;
 mod denied;
 mod dsse;
 pub(crate) mod fuzzing;
+mod granted;
 mod mtls;
 mod oidc;
 mod rights;
@@ -19,7 +20,7 @@ mod tokens;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use axum::{
@@ -32,7 +33,7 @@ use axum::{
 use counterfoil_log::LogName;
 use counterfoil_note::Origin;
 use jiff::Timestamp;
-use tokio::task;
+use tokio::{sync::watch, task};
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -45,8 +46,8 @@ pub(crate) use self::{
     token::{MAX_NOTE_BYTES, Token, TokenId, TokenRecord},
 };
 use self::{
-    caller::Credential, config::Config, dsse::Signers, mtls::Certified, oidc::Oidc, rights::Right,
-    table::Needs, tokens::Tokens,
+    caller::Credential, config::Config, dsse::Signers, granted::Granted, mtls::Certified, oidc::Oidc,
+    rights::Right, table::Needs, tokens::Tokens,
 };
 use crate::{grpc::Logs, http, watched::Watched};
 
@@ -67,12 +68,11 @@ pub(crate) fn config_path(data: &Path) -> PathBuf {
     data.join(CONFIG_FILE)
 }
 
-/// `access.toml`, as it is now. Clones are the same.
-#[derive(Clone)]
+/// `access.toml`, as it is now.
 pub(crate) struct Settings {
     watched: Watched<Config>,
     /// As it was last. A file that goes away must not open the port to everyone.
-    last: Arc<Mutex<Arc<Config>>>,
+    current: watch::Receiver<Arc<Config>>,
 }
 
 impl Settings {
@@ -85,28 +85,12 @@ impl Settings {
         let watched = Watched::start(&config_path(data), move |file| {
             Config::parse(file.text, &directory)
         })?;
-        let settings = Self {
-            last: Arc::new(Mutex::new(Arc::new(Config::open()))),
-            watched,
-        };
-        task::spawn(settings.clone().keep_last(config_path(data)));
-        Ok(settings)
-    }
-
-    /// Keeps what the file says, for when it goes away before anybody asked.
-    async fn keep_last(mut self, path: PathBuf) {
-        loop {
-            self.current();
-            if !self.watched.changed().await {
-                return;
-            }
-            if !self.are_given() {
-                warn!(
-                    path = %path.display(),
-                    "the file is gone: what it said stays in force until the server stops. One that is started without it lets everyone do everything"
-                );
-            }
-        }
+        let now = watched
+            .get(CONFIG_NAME)
+            .unwrap_or_else(|| Arc::new(Config::open()));
+        let (sender, current) = watch::channel(now);
+        task::spawn(follow(watched.clone(), sender, config_path(data)));
+        Ok(Self { watched, current })
     }
 
     /// Whether there is a file, and so someone who decided.
@@ -120,18 +104,26 @@ impl Settings {
     }
 
     fn current(&self) -> Arc<Config> {
-        // It changes in one step.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = self.watched.get(CONFIG_NAME) {
-            *last = config;
+        self.current.borrow().clone()
+    }
+}
+
+/// Hands on what the file says, and nothing when it is gone.
+async fn follow(mut watched: Watched<Config>, sender: watch::Sender<Arc<Config>>, path: PathBuf) {
+    while watched.changed().await {
+        match watched.get(CONFIG_NAME) {
+            Some(config) => drop(sender.send_replace(config)),
+            None => warn!(
+                path = %path.display(),
+                "the file is gone: what it said stays in force until the server stops. One that is started without it lets everyone do everything"
+            ),
         }
-        last.clone()
     }
 }
 
 /// Finds out who calls.
 pub(crate) struct Access {
-    settings: Settings,
+    settings: Arc<Settings>,
     tokens: Tokens,
     oidc: Arc<Oidc>,
     signers: Signers,
@@ -148,7 +140,7 @@ impl Access {
             .map(|(name, log)| (log.commit_head().origin.clone(), name.clone()))
             .collect();
         Ok(Self {
-            settings,
+            settings: Arc::new(settings),
             tokens: Tokens::start(&tokens_directory(data))?,
             oidc: Arc::new(Oidc::open(origins, data.join(SPENT_FILE), Timestamp::now())?),
             signers: Signers::start(data, logs).await?,
@@ -162,17 +154,16 @@ impl Access {
 
     async fn credential(&self, request: &mut Request) -> Result<Credential, Denied> {
         let now = Timestamp::now();
-        let config = self.settings.current();
         Ok(match credential_text(request.headers_mut())? {
             Some(text) if text.starts_with(token::PREFIX) => {
                 Credential::Token(self.tokens.holder(&text, now)?)
             }
-            Some(text) => Credential::Job(self.oidc.job(&text, &config, now).await?),
+            Some(text) => Credential::Job(self.oidc.job(&text, &self.settings, now).await?),
             None => match request.extensions().get() {
                 Some(PeerCertificate(Some(certificate))) => {
-                    Credential::Certificate(Certified::new(certificate, config.mtls.as_ref())?)
+                    Credential::Certificate(Certified::new(certificate, &self.settings, now)?)
                 }
-                _ => Credential::None(config.anonymous.clone()),
+                _ => Credential::None(Granted::new(&self.settings)),
             },
         })
     }

@@ -10,8 +10,9 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 use super::{
-    Denied, Grant,
-    config::{CertificateName, Mtls},
+    Denied, Grant, Settings,
+    config::{CertificateName, Config},
+    granted::Granted,
 };
 
 /// The longest certificate, in DER: in base64 it has to fit into an entry's evidence.
@@ -70,6 +71,17 @@ impl Certificate {
             names,
         })
     }
+
+    /// What the first rule that matches gives.
+    fn grant(&self, config: &Config) -> Result<Arc<Grant>, Denied> {
+        let rules = config.mtls.as_ref().map_or(&[][..], |mtls| &mtls.rules);
+        let rule = rules.iter().find(|rule| self.names.contains(&rule.name));
+        rule.map(|rule| rule.grant.clone()).ok_or_else(|| {
+            Denied::Forbidden(
+                "the client certificate is right, and no rule of this server is for its names".to_owned(),
+            )
+        })
+    }
 }
 
 /// The subject alternative names that rules know. `None` if the extension is malformed.
@@ -95,33 +107,32 @@ fn names(certificate: &X509Certificate<'_>) -> Option<Vec<CertificateName>> {
 
 /// Who showed a certificate that a rule is for.
 pub(super) struct Certified {
-    grant: Grant,
+    granted: Granted,
     certificate: Arc<Certificate>,
 }
 
 impl Certified {
-    pub(super) fn new(certificate: &Arc<Certificate>, config: Option<&Mtls>) -> Result<Self, Denied> {
-        let rules = config.map_or(&[][..], |mtls| &mtls.rules);
-        let rule = rules.iter().find(|rule| certificate.names.contains(&rule.name));
-        let grant = rule.map(|rule| rule.grant.clone()).ok_or_else(|| {
-            Denied::Forbidden(
-                "the client certificate is right, and no rule of this server is for its names".to_owned(),
-            )
-        })?;
-        Ok(Self {
-            grant,
+    pub(super) fn new(
+        certificate: &Arc<Certificate>,
+        settings: &Arc<Settings>,
+        now: Timestamp,
+    ) -> Result<Self, Denied> {
+        let certified = Self {
+            granted: Granted::new(settings),
             certificate: certificate.clone(),
-        })
+        };
+        certified.grant(now)?;
+        Ok(certified)
     }
 
-    /// What the certificate is good for, unless it has expired since the connection was made.
-    pub(super) fn grant(&self, now: Timestamp) -> Result<&Grant, Denied> {
+    /// What the certificate is good for by the rules that hold now, unless it has expired since the connection was made.
+    pub(super) fn grant(&self, now: Timestamp) -> Result<Arc<Grant>, Denied> {
         if now > self.certificate.expires {
             return Err(Denied::Unauthenticated(
                 "the client certificate has expired".to_owned(),
             ));
         }
-        Ok(&self.grant)
+        self.granted.now(|config| self.certificate.grant(config))
     }
 
     pub(super) fn evidence(&self) -> String {

@@ -1,6 +1,6 @@
 //! API tokens: `cft_<id>_<secret>`, and what a server keeps of them in `tokens/<id>.toml`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use anyhow::Context as _;
 use counterfoil_event::SourceId;
@@ -130,7 +130,7 @@ impl FromStr for Token {
 pub(crate) struct TokenRecord {
     /// Compared in constant time, which `blake3::Hash` does by itself.
     hash: blake3::Hash,
-    pub(crate) grant: Grant,
+    pub(crate) grant: Arc<Grant>,
     pub(crate) created: Timestamp,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) revoked: Option<Timestamp>,
@@ -166,7 +166,7 @@ impl TokenRecord {
     ) -> Self {
         Self {
             hash: token.hash(),
-            grant,
+            grant: Arc::new(grant),
             created,
             expires,
             revoked: None,
@@ -198,7 +198,7 @@ impl TokenRecord {
             .with_context(|| format!("`hash` is not {HASH_NAME} and 64 hexadecimal digits"))?;
         Ok(Self {
             hash,
-            grant: grant(file.roles, file.source, file.logs)?,
+            grant: Arc::new(grant(file.roles, file.source, file.logs)?),
             created: file.created,
             expires: file.expires,
             revoked: file.revoked,

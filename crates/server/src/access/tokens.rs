@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    Denied,
+    Denied, Grant,
     token::{Token, TokenId, TokenRecord},
 };
 use crate::watched::{File, Watched};
@@ -61,11 +61,12 @@ pub(super) struct TokenHolder {
 
 impl TokenHolder {
     /// What the token is good for now.
-    pub(super) fn record(&self, now: Timestamp) -> Result<Arc<TokenRecord>, Denied> {
+    pub(super) fn grant(&self, now: Timestamp) -> Result<Arc<Grant>, Denied> {
         self.tokens
             .0
             .get(self.id.as_str())
             .filter(|record| record.has_secret_of(&self.shown) && record.is_live(now))
+            .map(|record| record.grant.clone())
             .ok_or_else(refused)
     }
 

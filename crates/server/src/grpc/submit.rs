@@ -205,7 +205,7 @@ impl SubmitStream {
         let NamedLog { name, log, submitter } = match &mut self.log {
             Some(named) => {
                 // The stream may outlive what the caller was let in with.
-                self.caller.require(named.log.name())?;
+                self.caller.renew(&mut named.submitter, named.log.name())?;
                 named
             }
             none => {

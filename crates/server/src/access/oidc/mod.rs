@@ -26,8 +26,9 @@ use self::{
     replay::{Spent, TokenName, token_name},
 };
 use super::{
-    Denied, Grant,
+    Denied, Grant, Settings,
     config::{Config, Issuer, Reuse},
+    granted::Granted,
 };
 
 /// What a server knows about job tokens beside its configuration.
@@ -68,20 +69,18 @@ impl Oidc {
     pub(super) async fn job(
         self: &Arc<Self>,
         text: &str,
-        config: &Config,
+        settings: &Arc<Settings>,
         now: Timestamp,
     ) -> Result<JobIdentity, Denied> {
         let token = UnverifiedToken::parse(text)?;
-        let issuer = config.issuers.get(&token.issuer).ok_or_else(|| {
-            Denied::Unauthenticated("no tokens of this issuer are believed here".to_owned())
-        })?;
+        let config = settings.current();
+        let issuer = believed(&config, &token.issuer)?;
         let keys = self.keys_of(&issuer.url)?.keys(&token.key_id).await?;
         let key = keys
             .get(&token.key_id)
             .expect("it was asked for keys with this one");
         let claims = token.verify(key)?;
         claims.check_times(issuer.reuse, now.as_second())?;
-        let grant = self.grant(issuer, &claims)?;
         let name = match issuer.reuse {
             Reuse::Never => {
                 let id = claims.id.as_deref().ok_or(BadToken::Claim("jti"))?;
@@ -89,16 +88,19 @@ impl Oidc {
             }
             Reuse::UntilExpiry => None,
         };
-        Ok(JobIdentity {
+        let job = JobIdentity {
             oidc: self.clone(),
-            grant,
-            until: claims.expires + LEEWAY_S,
+            granted: Granted::new(settings),
+            claims,
             issuer: issuer.url.clone(),
+            reuse: issuer.reuse,
             keys: keys.clone(),
             evidence: evidence(text, &token.key_id, &keys.event, issuer.reuse),
             name,
             spent: OnceLock::new(),
-        })
+        };
+        job.grant(now)?;
+        Ok(job)
     }
 
     fn keys_of(&self, url: &str) -> Result<Arc<IssuerKeys>, Denied> {
@@ -116,7 +118,7 @@ impl Oidc {
     }
 
     /// What the token is good for: its audience has to be ours, and a rule has to match.
-    fn grant(&self, issuer: &Issuer, claims: &Claims) -> Result<Grant, Denied> {
+    fn grant(&self, issuer: &Issuer, claims: &Claims) -> Result<Arc<Grant>, Denied> {
         let log = match &issuer.audience {
             Some(audience) => (claims.audience() == audience).then_some(None),
             None => claims
@@ -138,10 +140,17 @@ impl Oidc {
             Denied::Forbidden("the token is right, and no rule of this server is for its claims".to_owned())
         })?;
         Ok(match log {
-            Some(log) => grant.within(log),
+            Some(log) => Arc::new(Grant::clone(&grant).within(log)),
             None => grant,
         })
     }
+}
+
+fn believed<'c>(config: &'c Config, issuer: &str) -> Result<&'c Issuer, Denied> {
+    config
+        .issuers
+        .get(issuer)
+        .ok_or_else(|| Denied::Unauthenticated("no tokens of this issuer are believed here".to_owned()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -163,10 +172,11 @@ fn evidence(token: &str, key_id: &str, keys: &Event, reuse: Reuse) -> String {
 /// A job whose token holds.
 pub(super) struct JobIdentity {
     oidc: Arc<Oidc>,
-    grant: Grant,
-    /// When the token can no longer be used, in seconds since 1970.
-    until: i64,
+    granted: Granted,
+    claims: Claims,
     issuer: String,
+    /// What the issuer's tokens were held to when the call began.
+    reuse: Reuse,
     keys: Arc<KeySet>,
     evidence: String,
     /// For a token that submits in one call only.
@@ -176,22 +186,42 @@ pub(super) struct JobIdentity {
 }
 
 impl JobIdentity {
-    /// What the token is good for, unless it has expired since.
-    pub(super) fn grant(&self, now: Timestamp) -> Result<&Grant, Denied> {
-        if now.as_second() > self.until {
-            return Err(BadToken::Expired.into());
-        }
-        Ok(&self.grant)
+    /// When the token can no longer be used, in seconds since 1970.
+    fn until(&self) -> i64 {
+        self.claims.expires + LEEWAY_S
     }
 
-    /// Uses the token to submit to `log`, which has the keys that vouch for it on record afterwards. Returns the evidence.
+    /// What the token is good for by the rules that hold now, unless it has expired since.
+    pub(super) fn grant(&self, now: Timestamp) -> Result<Arc<Grant>, Denied> {
+        if now.as_second() > self.until() {
+            return Err(BadToken::Expired.into());
+        }
+        self.granted.now(|config| {
+            let issuer = believed(config, &self.issuer)?;
+            // What the token has to have, what is shown of it in entries and whether it is spent all depend on it.
+            if issuer.reuse != self.reuse {
+                return Err(Denied::Undecided(
+                    "how often a token of this issuer may submit has changed; try again".to_owned(),
+                ));
+            }
+            self.oidc.grant(issuer, &self.claims)
+        })
+    }
+
+    /// Uses the token to submit to `log`, which has the keys that vouch for it on record by then. Returns the evidence.
     pub(super) async fn spend(&self, log: &Log) -> Result<String, Denied> {
+        // While the token is as good as new: where the log takes nothing, its job may try again.
+        self.record_keys(log).await?;
         if let Some(name) = self.name {
             let now = Timestamp::now().as_second();
             // Whoever is next waits for the disk too.
-            let spend = || task::block_in_place(|| lock(&self.oidc.spent).spend(name, self.until, now));
+            let spend = || task::block_in_place(|| lock(&self.oidc.spent).spend(name, self.until(), now));
             self.spent.get_or_init(spend).clone()?;
         }
+        Ok(self.evidence.clone())
+    }
+
+    async fn record_keys(&self, log: &Log) -> Result<(), Denied> {
         let place = (log.name().clone(), self.issuer.clone());
         let event = &self.keys.event;
         if lock(&self.oidc.recorded).get(&place).map(String::as_str) != Some(event.id()) {
@@ -206,6 +236,6 @@ impl JobIdentity {
             })?;
             lock(&self.oidc.recorded).insert(place, event.id().to_owned());
         }
-        Ok(self.evidence.clone())
+        Ok(())
     }
 }

@@ -102,7 +102,11 @@ impl Spent {
         // A crash here leaves a token that was not used, or one that was and submitted nothing.
         self.journal.add(until, name, &self.by_time).map_err(|problem| {
             tracing::error!(path = %self.journal.path.display(), problem = %format!("{problem:#}"), "can't record that a job token was used");
+            // Nothing was submitted with it, and whoever tries again comes by here again. Its line may be on disk all the same, as
+            // if it had been used, until the next token has the file written anew: a restart before that refuses it.
             self.journal.file = None;
+            self.names.remove(&name);
+            self.by_time.remove(&(until, name));
             Denied::Undecided("the server can't record that this token was used; try again later".to_owned())
         })
     }
@@ -158,7 +162,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<BTreeSet<(i64, TokenName)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::Mutex, thread};
 
     use tempfile::TempDir;
 
@@ -233,14 +237,63 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_recorded_is_not_let_in() {
+    fn what_can_not_be_recorded_is_not_let_in_and_not_used_up() {
         let directory = tempfile::tempdir().unwrap();
         let mut spent = Spent::open(directory.path().join("none/spent"), 0).unwrap();
         let name = token_name("issuer", "a");
-        assert!(matches!(spent.spend(name, 100, 0), Err(Denied::Undecided(_))));
-        assert!(spent.spend(name, 100, 0).is_err());
+        for _ in 0..2 {
+            assert!(matches!(spent.spend(name, 100, 0), Err(Denied::Undecided(_))));
+        }
         fs::create_dir(directory.path().join("none")).unwrap();
-        spent.spend(token_name("issuer", "b"), 100, 0).unwrap();
+        spent.spend(name, 100, 0).unwrap();
+        assert!(matches!(
+            spent.spend(name, 100, 0),
+            Err(Denied::Unauthenticated(_))
+        ));
+    }
+
+    /// Nothing can be written by a file that was opened for reading.
+    fn unwritable(directory: &TempDir) -> File {
+        File::open(directory.path().join("spent")).unwrap()
+    }
+
+    #[test]
+    fn a_line_that_could_not_be_written_is_taken_back() {
+        let (directory, mut spent) = fresh();
+        let [used, failed, next] = ["a", "b", "c"].map(|jti| token_name("issuer", jti));
+        spent.spend(used, 100, 0).unwrap();
+        spent.journal.file = Some(unwritable(&directory));
+        assert!(matches!(spent.spend(failed, 200, 0), Err(Denied::Undecided(_))));
+        // As if it had got there before the disk failed.
+        let path = directory.path().join("spent");
+        fs::write(&path, line(100, &used) + &line(200, &failed)).unwrap();
+        assert!(opened(&directory, 0).unwrap().names.contains(&failed));
+        spent.spend(next, 300, 0).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            line(100, &used) + &line(300, &next)
+        );
+        assert!(spent.spend(used, 100, 0).is_err());
+        spent.spend(failed, 200, 0).unwrap();
+        assert!(spent.spend(failed, 200, 0).is_err());
+        assert_eq!(opened(&directory, 0).unwrap().names, spent.names);
+    }
+
+    #[test]
+    fn of_calls_at_the_same_time_one_gets_through_also_where_another_failed() {
+        let (directory, mut spent) = fresh();
+        spent.spend(token_name("issuer", "a"), 100, 0).unwrap();
+        spent.journal.file = Some(unwritable(&directory));
+        let (name, spent) = (token_name("issuer", "b"), Mutex::new(spent));
+        let answers: Vec<_> = thread::scope(|scope| {
+            let calls: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| spent.lock().unwrap().spend(name, 100, 0)))
+                .collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        });
+        let count = |is: fn(&Result<(), Denied>) -> bool| answers.iter().filter(|answer| is(answer)).count();
+        assert_eq!(count(|answer| answer.is_ok()), 1, "{answers:?}");
+        assert_eq!(count(|answer| matches!(answer, Err(Denied::Undecided(_)))), 1);
     }
 
     #[test]
