@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use axum::{Router, response::Html, routing::any};
 use counterfoil_client::{Client, Leaf, Options};
 use counterfoil_event::{Attributes, Event, EventParts};
 use counterfoil_merkle::LeafIndex;
@@ -147,10 +148,13 @@ fn who_answers_and_is_no_log_is_as_good_as_away() {
         }
     });
 
+    let proxy = format!("http://{}", proxy_without_its_log());
+
     let submission = ["submit", "--type", "deploy.succeeded", "--source", "s"];
     for (address, hint) in [
         (format!("http://{listen}"), "is it http, or https?"),
         (web_server, "is it http, or https?"),
+        (proxy, "check --server"),
         (format!("https://{listen}"), "--tls-ca"),
     ] {
         let failed = machine.counterfoil_at(&address, &["head"]).output().unwrap();
@@ -162,9 +166,30 @@ fn who_answers_and_is_no_log_is_as_good_as_away() {
     }
     let trusting = [&submission[..], &["--tls-ca", certificate]].concat();
     let mut submitting = machine.counterfoil_at(&format!("https://{listen}"), &trusting);
-    // Behind the one that waited for this address.
+    // Behind those that waited for this address.
     assert_eq!(json(&submitting.output().unwrap(), 0)["leaf_index"], 2);
     server.stop();
+}
+
+/// Speaks HTTP/2, and has a page of its own for some calls, and none for others.
+fn proxy_without_its_log() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let pages = Router::new().route(
+        "/counterfoil.v1.ReadService/{call}",
+        any(|| async { Html("Soon!") }),
+    );
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), pages).await
+        })
+    });
+    address
 }
 
 #[test]

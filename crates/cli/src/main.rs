@@ -19,7 +19,10 @@ mod recording;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{commands::Command, options::Common, output::Output};
 
@@ -33,9 +36,33 @@ struct Cli {
     command: Command,
 }
 
+/// What the other program of the two does.
+const SERVER_COMMANDS: [&str; 8] = [
+    "init", "serve", "fsck", "export", "setup", "source", "token", "dsse-key",
+];
+
+impl Cli {
+    /// The command line, or the end of the process.
+    fn from_command_line() -> Self {
+        Self::try_parse().unwrap_or_else(|error| in_the_right_program(error).exit())
+    }
+}
+
+/// Names `counterfoild` to whoever typed one of its commands.
+fn in_the_right_program(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand)
+        && SERVER_COMMANDS.contains(&command.as_str())
+    {
+        let tip = format!("the server's program has it: `counterfoild {command}`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { common, command } = Cli::parse();
+    let Cli { common, command } = Cli::from_command_line();
     let output = Output::new(common.json);
     match command.run(&common, &output).await {
         Ok(code) => code,
@@ -49,10 +76,22 @@ async fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_of_the_server_is_told_from_one_that_nobody_has() {
+        for (command, tip) in [("serve", "counterfoild serve"), ("serv", "")] {
+            let error = super::Cli::try_parse_from(["counterfoil", command])
+                .err()
+                .unwrap();
+            let text = super::in_the_right_program(error).to_string();
+            assert!(text.contains(tip), "{text}");
+            assert_eq!(text.contains("counterfoild"), !tip.is_empty(), "{text}");
+        }
     }
 }

@@ -6,9 +6,10 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
 };
 use zeroize::Zeroizing;
+
+use crate::channel::Channel;
 
 /// Longest token. OIDC tokens of CI systems have about 2 KiB, and servers limit headers.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;

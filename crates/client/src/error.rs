@@ -186,6 +186,7 @@ impl Refusal {
             Reason::QueueFull
             | Reason::OutOfSpace
             | Reason::Stopping
+            | Reason::ReadFailed
             | Reason::NotPublished
             | Reason::IdentityUnavailable => Action::Retry,
             Reason::WriteFailed | Reason::DataLoss => Action::Alert,
@@ -296,8 +297,9 @@ fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reas
         Code::InvalidArgument | Code::FailedPrecondition => Ok(Reason::InvalidRequest),
         Code::NotFound => Ok(Reason::NotFound),
         Code::AlreadyExists | Code::PermissionDenied | Code::Unauthenticated => Ok(Reason::Unspecified),
+        // No log says this of what all logs know.
         Code::Unimplemented => {
-            Err(InvalidAnswer::new("it does not know this call; is it a Counterfoil server?").into())
+            Err(Unavailable::new("the server does not know this call; is it a Counterfoil server?").into())
         }
         // What has a cause was made here: what is at the other end does not speak HTTP/2. No log said it.
         Code::Internal if status.source().is_some() => Err(unavailable(status, retry_after)),

@@ -52,7 +52,7 @@ pub struct NormalFormTooLong {
 pub struct EventParts {
     /// With `source`, names the event. Required.
     pub id: String,
-    /// Who says that it happened, by custom a URI. Required.
+    /// Who says that it happened, by convention a URI. Required.
     pub source: String,
     /// What happened, such as `scm.push`: printable ASCII without spaces. Required.
     pub event_type: String,

@@ -1,4 +1,4 @@
-//! Anchors: the newest published head of a log in files outside of its database.
+//! Anchors: the newest head that a log signed to be published, in files outside of its database.
 //!
 //! What the database lost, it does not miss: damage to RocksDB's log takes the newest heads with it, and a directory
 //! restored from an old backup agrees with itself. One anchor lies in the log's directory and shows the first; one

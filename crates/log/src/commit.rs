@@ -222,7 +222,11 @@ impl<'s> Sequencer<'s> {
         batches: mpsc::SyncSender<PreparedBatch<'s>>,
     ) -> Result<Option<PreparedBatch<'s>>, StoreError> {
         while let Some(groups) = self.shared.queue.take(MAX_BATCH) {
-            if !has_room(self.shared, MAX_BATCH.bytes) {
+            if groups.is_empty() {
+                // Interrupted: a write failed. If the database can't write any more, that is to be known before somebody comes who
+                // wants to; if it was the writer's, the empty batch that follows finds nobody to take it.
+                self.shared.store.batch().write()?;
+            } else if !has_room(self.shared, MAX_BATCH.bytes) {
                 refuse_all(groups, &SubmitError::OutOfSpace);
                 continue;
             }
@@ -340,7 +344,8 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             // A crash before this returns: the batch is on disk whole or not at all, and nobody was told of it.
             if let Err(problem) = writes.write() {
                 refuse_answers(answers, &told(&problem));
-                // The next batch was built on this one. It finds nobody to take it.
+                // The next batch was built on this one. It finds nobody to take it; if there is none, the sequencer has to be told.
+                shared.queue.interrupt();
                 return Err(problem);
             }
             // A crash here: the events are in the tree for ever, unanswered. A retry finds them and gets a receipt.

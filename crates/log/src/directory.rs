@@ -112,7 +112,7 @@ impl LogDirectory {
         self.0.join("keys")
     }
 
-    /// The newest published head, outside of the database.
+    /// The newest head that was signed to be published, outside of the database.
     pub fn newest_head(&self) -> PathBuf {
         self.0.join("newest-head.checkpoint")
     }

@@ -4,7 +4,7 @@ use counterfoil_merkle::{LeafIndex, TreeSize};
 use counterfoil_store::StoreError;
 
 /// Why a call got no receipts. Sending it again is always safe: what was recorded all the same is found, not recorded
-/// twice. That happens after [`OutOfSpace`](Self::OutOfSpace), [`WriteFailed`](Self::WriteFailed) and [`DataLoss`](Self::DataLoss), and where part of a call
+/// twice. That happens after [`OutOfSpace`](Self::OutOfSpace), [`WriteFailed`](Self::WriteFailed), [`DataLoss`](Self::DataLoss) and [`ReadFailed`](Self::ReadFailed), and where part of a call
 /// is in conflict with what is on record and the conflict could not be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
@@ -20,6 +20,9 @@ pub enum SubmitError {
     /// What is stored of an event already on record can't be read.
     #[error("stored data is damaged or missing; the operator has to run fsck")]
     DataLoss,
+    /// What is stored of an event already on record could not be read, for a cause that may pass. Retry.
+    #[error("the log could not read what a receipt needs; try again")]
+    ReadFailed,
     /// The log is stopping. Retry when it is back.
     #[error("the log is stopping")]
     Stopping,
@@ -52,7 +55,22 @@ pub enum ReadError {
     /// Something that must be stored is missing or malformed. Run fsck.
     #[error("stored data is damaged or missing: {0}")]
     DataLoss(String),
-    /// The database failed.
+    /// The database could not be read, for a cause that may pass: too many open files, say. Nothing says that the log is damaged.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(_)
+            | StoreError::Malformed { .. }
+            | StoreError::Missing { .. }
+            | StoreError::UnknownFormat { .. } => Self::DataLoss(error.to_string()),
+            StoreError::Locked { .. }
+            | StoreError::OutOfSpace(_)
+            | StoreError::NotInMemory
+            | StoreError::Io(_) => Self::Store(error),
+        }
+    }
 }

@@ -8,14 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use counterfoil_event::Genesis;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TileId, TilePath, TileWidth, TreeSize};
 use counterfoil_note::{HeadError, Origin, SignedHead, VerifierKey};
 use counterfoil_store::{Disk, Store, StoreError, StoreOptions};
 
 use crate::{
     DataDirectory, LogName, OpenError, ReadError,
-    open::{read_genesis, recover, right_edge},
+    open::{recover, right_edge, stated_keys},
     read::{Nodes, TileCache, push_entry, read_tile},
     static_files::StaticFiles,
 };
@@ -145,7 +144,8 @@ pub fn export(
     })?;
     let database = data.log(name).database();
     let store = Store::open_beside(&database, scratch.path(), &StoreOptions::default())?;
-    let (origin, suite, key) = identity(&store)?;
+    let key = stated_keys(&store)?.swap_remove(0);
+    let suite = key.suite();
     let (_, note) = store.published_head()?.ok_or(ExportError::NotPublished)?;
     let head = key.verify_head(&note).map_err(ExportError::Head)?;
 
@@ -165,7 +165,7 @@ pub fn export(
     let hashed = export.run(&head, previous.as_ref(), progress)?;
     let files = export.files;
     Ok(ExportReport {
-        origin,
+        origin: key.name().clone(),
         suite,
         size: head.size(),
         root: head.root(),
@@ -182,17 +182,6 @@ fn failed(path: &Path, problem: io::Error) -> ExportError {
         path: path.to_owned(),
         problem,
     }
-}
-
-/// What the log says of itself in entry 0: who it is and what verifies its heads. No secret key is needed.
-fn identity(store: &Store) -> Result<(Origin, Suite, VerifierKey), ExportError> {
-    let Genesis {
-        origin, suite, keys, ..
-    } = read_genesis(store)?;
-    let wrong = || ExportError::Log(OpenError::Genesis("it names no origin or key".to_owned()));
-    let key: VerifierKey = keys.first().and_then(|key| key.parse().ok()).ok_or_else(wrong)?;
-    let origin = origin.parse().map_err(|_| wrong())?;
-    Ok((origin, suite, key))
 }
 
 /// The checkpoint that the directory has. Everything that it covers was there before it.

@@ -16,11 +16,14 @@ use std::{
 
 use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TreeSize};
-use counterfoil_note::{HeadError, LogSigner, SignedHead};
+use counterfoil_note::{HeadError, SignedHead, VerifierKey};
 use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
 use self::{indexes::RowSums, tiles::TileRows};
-use crate::{DataDirectory, KeyFileError, LogName, keys::read_key_file};
+use crate::{
+    DataDirectory, KeyFileError, LogName, OpenError, directory::LogDirectory, keys::read_key_file, keys_of,
+    open::stated_keys,
+};
 
 /// Findings beyond this many are counted, not kept: a log whose every row is wrong must not fill the memory.
 pub const MAX_FINDINGS: usize = 1_000;
@@ -36,6 +39,9 @@ pub enum FsckError {
         /// What is wrong.
         problem: KeyFileError,
     },
+    /// There is no key file, and entry 0 does not say what verifies the log's heads.
+    #[error("there is no key file, and {0}")]
+    NoKeys(OpenError),
     /// The database can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,6 +74,11 @@ pub struct FsckReport {
     pub origin: String,
     /// Its suite.
     pub suite: Suite,
+    /// What verified its heads.
+    pub keys: Vec<VerifierKey>,
+    /// Whether these are the key file's. If not they are those that entry 0 names: to be compared with the log's, since whoever made
+    /// up the one made up the other.
+    pub has_key_file: bool,
     /// The size that its newest batch recorded.
     pub tree_size: TreeSize,
     /// The root of the stored entries.
@@ -105,7 +116,7 @@ pub enum FsckDepth {
 }
 
 /// Checks one log: every entry, tile, head and leaf hash, and by `depth` every payload commitment and index row. The server
-/// must not be running.
+/// must not be running. Without a key file, the keys in entry 0 stand for it: see [`FsckReport::has_key_file`].
 ///
 /// `progress` is called now and then.
 pub fn fsck(
@@ -115,13 +126,25 @@ pub fn fsck(
     progress: impl FnMut(FsckProgress),
 ) -> Result<FsckReport, FsckError> {
     let directory = data.log(name);
-    let keys = read_key_file(&directory.keys()).map_err(|problem| FsckError::Keys {
-        path: directory.keys(),
-        problem,
-    })?;
+    let in_file = keys_in_file(&directory)?;
     let store = Store::open_read_only(&directory.database(), &StoreOptions::default())?;
     let state = store.tree_state()?.ok_or(FsckError::Empty)?;
-    Check::new(&store, &keys, state, depth).run(&directory.newest_head(), progress)
+    let has_key_file = in_file.is_some();
+    let keys = match in_file {
+        Some(keys) => keys,
+        None => stated_keys(&store).map_err(FsckError::NoKeys)?,
+    };
+    Check::new(&store, keys, has_key_file, state, depth).run(&directory.newest_head(), progress)
+}
+
+/// The keys of the log's key file, if it has one: a backup had better not.
+fn keys_in_file(directory: &LogDirectory) -> Result<Option<Vec<VerifierKey>>, FsckError> {
+    let path = directory.keys();
+    match read_key_file(&path) {
+        Ok(signer) => Ok(Some(keys_of(&signer))),
+        Err(problem) if problem.is_missing() => Ok(None),
+        Err(problem) => Err(FsckError::Keys { path, problem }),
+    }
 }
 
 /// A row of `entries` or `payloads`.
@@ -178,7 +201,6 @@ impl<'a> Payloads<'a> {
 
 struct Check<'a> {
     store: &'a Store,
-    keys: &'a LogSigner,
     suite: Suite,
     depth: FsckDepth,
     state: TreeState,
@@ -193,11 +215,17 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(store: &'a Store, keys: &'a LogSigner, state: TreeState, depth: FsckDepth) -> Self {
-        let suite = keys.suite();
+    /// There is a key at least.
+    fn new(
+        store: &'a Store,
+        keys: Vec<VerifierKey>,
+        has_key_file: bool,
+        state: TreeState,
+        depth: FsckDepth,
+    ) -> Self {
+        let suite = keys[0].suite();
         Self {
             store,
-            keys,
             suite,
             depth,
             frontier: Frontier::new(suite),
@@ -206,8 +234,10 @@ impl<'a> Check<'a> {
             tiles: TileRows::default(),
             rows: RowSums::default(),
             report: FsckReport {
-                origin: keys.origin().to_string(),
+                origin: keys[0].name().to_string(),
                 suite,
+                keys,
+                has_key_file,
                 tree_size: state.size,
                 root_hash: suite.empty_root(),
                 tiles: 0,
@@ -303,13 +333,13 @@ impl<'a> Check<'a> {
 
     /// Every key of the log signed it.
     fn verify_head(&self, note: &[u8]) -> Result<SignedHead, HeadError> {
-        let [first, others @ ..] = self.keys.keys() else {
-            unreachable!("a signer has a key");
+        let [first, others @ ..] = self.report.keys.as_slice() else {
+            unreachable!("a log has a key");
         };
         for key in others {
-            key.verifier_key().verify_head(note)?;
+            key.verify_head(note)?;
         }
-        first.verifier_key().verify_head(note)
+        first.verify_head(note)
     }
 
     fn walk_entries(&mut self, progress: &mut impl FnMut(FsckProgress)) {

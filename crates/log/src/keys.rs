@@ -1,6 +1,6 @@
 //! The file of a log's signing keys: one signed-note secret key on a line, in the order of [`KeyKind::of_log`].
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use counterfoil_files::{FileError, SecretError, create_secret, read_secret};
 use counterfoil_merkle::Suite;
@@ -27,6 +27,13 @@ pub enum KeyFileError {
     /// The keys are not those of one log.
     #[error("{0}")]
     Keys(#[from] LogSignerError),
+}
+
+impl KeyFileError {
+    /// Whether there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Secret(SecretError::Io(problem)) if problem.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// New keys for a log, one of each kind that its suite asks for, each of its own seed.

@@ -78,7 +78,7 @@ pub struct LogOptions {
     pub resign_interval: Duration,
     /// Submissions are refused when the disk has less free than this, in bytes: the database needs room to tidy up.
     pub min_free_bytes: u64,
-    /// A directory elsewhere, best on another disk, for the newest published head.
+    /// A directory elsewhere, best on another disk, for the newest head that was signed to be published.
     pub anchor: Option<PathBuf>,
     /// Witnesses whose cosignatures published heads wait for; without, heads are published as they are signed.
     pub witnessing: Option<Witnessing>,

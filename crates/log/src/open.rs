@@ -1,7 +1,7 @@
 //! Opening a log: the one recovery path, which every start runs through.
 //!
 //! What the database holds is rebuilt into a tree and compared with everything that was ever said about it: the state
-//! that the newest batch left, the newest published head, and the anchors outside of the database. Where they disagree the log stays
+//! that the newest batch left, the newest head that was signed to be published, and the anchors outside of the database. Where they disagree the log stays
 //! shut, for a head signed now could contradict one signed before.
 
 use std::{borrow::Cow, path::PathBuf};
@@ -9,7 +9,7 @@ use std::{borrow::Cow, path::PathBuf};
 use counterfoil_event::{Entry, Genesis};
 use counterfoil_files::FileError;
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, Tile, TileId, TreeSize};
-use counterfoil_note::{HeadError, LogSigner, SignedHead, SignerKey};
+use counterfoil_note::{HeadError, LogSigner, SignedHead, SignerKey, VerifierKey};
 use counterfoil_store::{Disk, Store, StoreError};
 use tracing::warn;
 
@@ -189,7 +189,7 @@ fn leaf_hash(store: &Store, suite: Suite, index: u64) -> Result<Digest, OpenErro
 }
 
 /// What entry 0 says of the log, its commitment opened.
-pub(crate) fn read_genesis(store: &Store) -> Result<Genesis, OpenError> {
+fn read_genesis(store: &Store) -> Result<Genesis, OpenError> {
     let wrong = |problem: &dyn ToString| OpenError::Genesis(problem.to_string());
     let bytes = store
         .entry(LeafIndex::ZERO, Disk::Allowed)?
@@ -203,6 +203,24 @@ pub(crate) fn read_genesis(store: &Store) -> Result<Genesis, OpenError> {
         .commits_to_payload(genesis.suite, &payload.salt, &payload.data)
         .map_err(|problem| wrong(&problem))?;
     Ok(genesis)
+}
+
+/// What verifies the log's heads, by its own word in entry 0: a key or more, of one name and suite. No secret key is needed.
+pub(crate) fn stated_keys(store: &Store) -> Result<Vec<VerifierKey>, OpenError> {
+    let Genesis {
+        origin, suite, keys, ..
+    } = read_genesis(store)?;
+    let wrong = || OpenError::Genesis("it names no key of its origin and suite".to_owned());
+    let keys: Vec<VerifierKey> = keys
+        .iter()
+        .map(|key| key.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong())?;
+    let its_own = |key: &VerifierKey| key.name().as_str() == origin && key.suite() == suite;
+    if keys.is_empty() || !keys.iter().all(its_own) {
+        return Err(wrong());
+    }
+    Ok(keys)
 }
 
 /// Checks that entry 0 names this origin, suite and keys.
@@ -232,7 +250,7 @@ pub(crate) fn check_all_signed(
 ) -> Result<Vec<SignedHead>, OpenError> {
     let mut signed = Vec::new();
     if let Some((_, note)) = store.newest_head()? {
-        let stored = check_signed(store, keys, frontier, &note, "the newest published head")?;
+        let stored = check_signed(store, keys, frontier, &note, "the newest stored head")?;
         signed.push(stored);
     }
     signed.extend(anchors.check(store, keys, frontier)?);

@@ -44,6 +44,8 @@ pub(crate) struct Publisher {
     newest: Arc<TreeHead>,
     /// When that was, whatever the system's clock says meanwhile.
     since: Instant,
+    /// The size of a head that could not be stored as published: it may be on disk as that all the same.
+    uncertain: Option<TreeSize>,
 }
 
 impl Publisher {
@@ -55,6 +57,7 @@ impl Publisher {
             anchors,
             newest: newest.clone(),
             since: Instant::now(),
+            uncertain: None,
         };
         publisher.bring_out(newest)?;
         publisher.since = Instant::now();
@@ -91,7 +94,10 @@ impl Publisher {
         match self.bring_out(head.clone()) {
             Ok(()) => (self.newest, self.since) = (head, Instant::now()),
             Err(problem) => {
-                error!(log = %self.shared.name, %problem, "can't publish a head; trying again")
+                error!(log = %self.shared.name, %problem, "can't publish a head; trying again");
+                if let OpenError::Store(_) = problem {
+                    self.shared.queue.interrupt();
+                }
             }
         }
     }
@@ -120,8 +126,9 @@ impl Publisher {
             shared.published.send_replace(Some(head));
             return Ok(());
         }
-        // Of the size that readers are shown, the head with its cosignatures stays. It is of the same tree.
-        if self.shown().map(|(size, _)| size) != Some(head.size) {
+        // Of the size that readers are shown, or may be after a crash, the head with its cosignatures stays. It is of the same tree.
+        let is_shown = self.shown().is_some_and(|(size, _)| size == head.size);
+        if !is_shown && self.uncertain != Some(head.size) {
             shared.store.put_head(head.size, &head.note)?;
         }
         self.anchors.write(&head.note)?;
@@ -133,11 +140,11 @@ impl Publisher {
     /// Adds cosignatures to a candidate, stores it and shows it. What the log signed stays as it is, and no line gets in that a
     /// witness of the policy did not sign.
     fn publish_cosigned(
-        &self,
+        &mut self,
         candidate: &Candidate,
         cosignatures: Vec<NoteSignature>,
     ) -> Result<(), PublishError> {
-        let shared = &self.shared;
+        let shared = self.shared.clone();
         // Without a policy nobody is a witness.
         let witnessing = shared.options.witnessing.as_ref().ok_or(PublishError::Stranger)?;
         let head = shared.keys.keys()[0]
@@ -156,7 +163,12 @@ impl Publisher {
             return Ok(());
         }
         // A crash before this returns: readers keep the head before, and the next start offers this size or a larger one.
-        shared.store.put_published_head(head.size(), head.note_bytes())?;
+        let stored = shared.store.put_published_head(head.size(), head.note_bytes());
+        if let Err(problem) = stored {
+            self.uncertain = Some(head.size());
+            shared.queue.interrupt();
+            return Err(problem.into());
+        }
         // A crash here: the next start shows it.
         shared.published.send_replace(Some(Arc::new(TreeHead {
             note: head.note_bytes().to_vec(),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -51,6 +52,8 @@ struct Waiting {
     bytes: usize,
     /// Set once: why nothing enters any more.
     closed: Option<SubmitError>,
+    /// Whoever waits to take groups has to look up.
+    interrupted: bool,
 }
 
 impl Waiting {
@@ -124,17 +127,23 @@ impl Queue {
         }
     }
 
-    /// Takes groups in order, as many as stay within `limit` but at least one. Waits for the first. `None` when the
-    /// queue is closed and empty.
+    /// Takes groups in order, as many as stay within `limit` but at least one. Waits for the first; if it is
+    /// [interrupted](Self::interrupt), it takes none. `None` when the queue is closed and empty.
     pub(crate) fn take(&self, limit: Capacity) -> Option<Vec<Group>> {
         let mut waiting = self.lock();
-        while waiting.groups.is_empty() {
+        while waiting.groups.is_empty() && !mem::take(&mut waiting.interrupted) {
             if waiting.closed.is_some() {
                 return None;
             }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         Some(waiting.take(limit))
+    }
+
+    /// Wakes whoever waits to take groups, or will next, though none may be there: a write failed, and they have to see to it.
+    pub(crate) fn interrupt(&self) {
+        self.lock().interrupted = true;
+        self.changed.notify_all();
     }
 
     /// Takes all that waits, perhaps nothing. `None` when the queue is closed.
@@ -278,22 +287,38 @@ mod tests {
         assert_eq!(refusal(waiting), None);
     }
 
-    #[test]
-    fn whoever_waits_for_groups_is_woken_by_each() {
+    /// A queue that a thread takes from, and what it takes.
+    fn taken_from() -> (Arc<Queue>, mpsc::Receiver<Vec<String>>, thread::JoinHandle<()>) {
         let queue = Arc::new(Queue::new(UNLIMITED));
         let (taken, groups) = mpsc::channel();
-        let taker = {
-            let queue = queue.clone();
-            thread::spawn(move || {
-                while let Some(groups) = queue.take(UNLIMITED) {
-                    taken.send(ids(&groups)).unwrap();
-                }
-            })
-        };
+        let taker = queue.clone();
+        let taker = thread::spawn(move || {
+            while let Some(groups) = taker.take(UNLIMITED) {
+                taken.send(ids(&groups)).unwrap();
+            }
+        });
+        (queue, groups, taker)
+    }
+
+    #[test]
+    fn whoever_waits_for_groups_is_woken_by_each() {
+        let (queue, groups, taker) = taken_from();
         for id in 0..100 {
             let _answer = push(&queue, id, 1);
             let woken = groups.recv_timeout(Duration::from_secs(10));
             assert_eq!(woken.unwrap(), [id.to_string()]);
+        }
+        queue.close(SubmitError::Stopping);
+        taker.join().unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_for_groups_can_be_interrupted() {
+        let (queue, groups, taker) = taken_from();
+        // Before it waits or while it does: it makes no difference.
+        for _ in 0..100 {
+            queue.interrupt();
+            assert_eq!(groups.recv_timeout(Duration::from_secs(10)).unwrap(), [""; 0]);
         }
         queue.close(SubmitError::Stopping);
         taker.join().unwrap();

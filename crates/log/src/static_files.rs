@@ -11,8 +11,7 @@ use counterfoil_merkle::{Digest, TilePath};
 
 use counterfoil_files::sync_directory;
 
-/// Where a file is written before it is moved to its place. One is enough, and whatever a crash leaves in it is
-/// overwritten.
+/// Where a file is written before it is moved to its place. One is enough, and what a crash leaves there is removed.
 const INCOMING: &str = ".incoming";
 
 /// The files of one exported log.
@@ -40,6 +39,12 @@ impl StaticFiles {
             TryLockError::Error(error) => error,
             TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
         })?;
+        // A file system that writes names one by one may have kept this one beside the name that the file was moved to: to write
+        // over it would change what is in its place.
+        match fs::remove_file(root.join(INCOMING)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         // The directory itself may be new.
         let above = root.parent().map(Path::to_owned).into_iter();
         Ok(Self {
@@ -136,6 +141,22 @@ impl StaticFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As after a crash on a file system that writes names one by one.
+    #[test]
+    fn a_file_that_is_still_incoming_is_not_written_over() {
+        let root = tempfile::tempdir().unwrap();
+        StaticFiles::open(root.path().to_owned())
+            .unwrap()
+            .put("first", b"hash")
+            .unwrap();
+        fs::hard_link(root.path().join("first"), root.path().join(INCOMING)).unwrap();
+        StaticFiles::open(root.path().to_owned())
+            .unwrap()
+            .put("second", b"other")
+            .unwrap();
+        assert_eq!(fs::read(root.path().join("first")).unwrap(), b"hash");
+    }
 
     #[test]
     fn the_name_of_a_file_that_is_kept_is_made_durable_as_well() {

@@ -227,5 +227,8 @@ fn read_by_another_adapter(stored: &StoredPayload, event: &Event) -> bool {
 
 fn report(shared: &Shared, problem: &ReadError) -> SubmitError {
     tracing::error!(log = %shared.name, %problem, "can't read what a receipt needs");
-    SubmitError::DataLoss
+    match problem {
+        ReadError::Store(_) => SubmitError::ReadFailed,
+        _ => SubmitError::DataLoss,
+    }
 }

@@ -181,7 +181,7 @@ pub(crate) struct Serve {
     /// Listen beyond this machine without TLS: anyone on the way can read and change what is sent
     #[arg(long)]
     pub(crate) insecure_plaintext_on_network: bool,
-    /// A directory, best on another disk, for the newest published head of each log. A start refuses a log older than that
+    /// A directory, best on another disk, for the newest head that each log signed to be published. A start refuses a log older than that
     #[arg(long, value_name = "DIR")]
     pub(crate) anchor: Option<PathBuf>,
     /// Memory for each log's database and tiles, in MiB

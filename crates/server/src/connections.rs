@@ -57,6 +57,8 @@ const MAX_CONNECTIONS: u32 = 1024;
 const SILENCE: Duration = Duration::from_secs(1);
 /// Connections beyond those, on which only health is told, and all else put off.
 const MAX_PUT_OFF: u32 = 64;
+/// Files that connections may take.
+pub(crate) const MAX_FILES: u64 = (MAX_CONNECTIONS + MAX_PUT_OFF) as u64;
 /// How long such a connection may ask.
 const PUT_OFF_TIME: Duration = Duration::from_secs(2);
 /// When there are so many of them too, one that nothing was asked on for so long makes room. It bounds how many come a second,

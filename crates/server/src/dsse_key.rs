@@ -9,7 +9,10 @@ use counterfoil_event::SourceId;
 use counterfoil_files::{create_directory, create_secret, read_secret};
 use counterfoil_log::{DataDirectory, LogName};
 
-use crate::access::{EnrolledKey, MAX_DSSE_KEYS, dsse_keys_directory};
+use crate::{
+    access::{EnrolledKey, MAX_DSSE_KEYS, dsse_keys_directory},
+    owner::ensure_owner,
+};
 
 /// The longest file of a key.
 const MAX_FILE_BYTES: usize = 64 * 1024;
@@ -85,6 +88,7 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
         key,
         logs,
     } = arguments;
+    ensure_owner(data)?;
     let known = DataDirectory::new(data).logs();
     let known = known.with_context(|| format!("can't list the logs of {}", data.display()))?;
     for log in logs {
@@ -138,6 +142,7 @@ fn list(arguments: &List) -> anyhow::Result<()> {
 }
 
 fn remove(arguments: &Remove) -> anyhow::Result<()> {
+    ensure_owner(&arguments.data)?;
     let path = file(&arguments.data, &arguments.name);
     ensure!(
         path.exists(),

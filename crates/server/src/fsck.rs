@@ -14,6 +14,8 @@ struct ReportJson<'a> {
     log: &'a str,
     origin: &'a str,
     suite: &'a str,
+    keys: Vec<String>,
+    has_key_file: bool,
     tree_size: u64,
     root_hash: String,
     payloads: u64,
@@ -125,6 +127,12 @@ fn print_report(name: &LogName, depth: FsckDepth, report: &FsckReport) {
         "  {opened}, {} full tiles and {} published heads compared",
         report.tiles, report.heads
     );
+    if !report.has_key_file {
+        println!("  no key file: heads were verified by what entry 0 names. Is this the key that you know?");
+        for key in &report.keys {
+            println!("    {key}");
+        }
+    }
     if report.finding_count == 0 {
         println!("  ok: everything is what it must be");
         return;
@@ -145,6 +153,8 @@ fn to_json<'a>(name: &'a LogName, report: &'a FsckReport) -> ReportJson<'a> {
         log: name.as_str(),
         origin: &report.origin,
         suite: report.suite.as_str(),
+        keys: report.keys.iter().map(ToString::to_string).collect(),
+        has_key_file: report.has_key_file,
         tree_size: report.tree_size.get(),
         root_hash: report.root_hash.to_string(),
         payloads: report.payloads,

@@ -8,11 +8,14 @@ use std::{
     thread,
 };
 
-use counterfoil_event::{Event, adapter};
-use counterfoil_log::{Log, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
+use counterfoil_event::{Event, adapter, cloudevents, hec};
+use counterfoil_log::{Log, MAX_CALL_EVENTS, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
 use tokio::{sync::Semaphore, task};
 
 use crate::{access::Submitting, grpc::Refusal};
+
+/// What comes by HTTP is one call of the log's, whatever the request holds.
+const _: () = assert!(hec::MAX_EVENTS <= MAX_CALL_EVENTS && cloudevents::MAX_BATCH_EVENTS <= MAX_CALL_EVENTS);
 
 /// Hashing and compressing more than this holds up an async worker for too long.
 const INLINE_BYTES: usize = 384 * 1024;

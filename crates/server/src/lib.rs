@@ -17,6 +17,7 @@ mod init;
 mod intake;
 mod local;
 mod metrics;
+mod owner;
 mod serve;
 mod setup;
 mod source;

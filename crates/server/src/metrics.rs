@@ -81,6 +81,7 @@ pub(crate) struct Metrics {
     entries: Family<LogLabel, UnsignedGauge>,
     published_entries: Family<LogLabel, UnsignedGauge>,
     published_time: Family<LogLabel, UnsignedGauge>,
+    writing: Family<LogLabel, UnsignedGauge>,
     connections_put_off: Counter,
     answers_given_up: Counter,
 }
@@ -144,6 +145,11 @@ impl Metrics {
             self.published_time.clone(),
         );
         registry.register(
+            "log_writing",
+            "1 if the log takes events, 0 if it has stopped",
+            self.writing.clone(),
+        );
+        registry.register(
             "connections_put_off",
             "Connections that came when all were taken, and were told health at most",
             self.connections_put_off.clone(),
@@ -163,6 +169,9 @@ impl Metrics {
         self.entries
             .get_or_create(&label)
             .set(log.commit_head().size.get());
+        self.writing
+            .get_or_create(&label)
+            .set(u64::from(log.is_writing()));
         if let Some(head) = log.published_head() {
             self.published_entries.get_or_create(&label).set(head.size.get());
             self.published_time

@@ -49,8 +49,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Threads that may wait for the disk at a time. More would not have it answer sooner, and each holds on to memory.
 const DISK_THREADS: usize = 32;
 
-/// Files that a database may have open, however few the system allows.
-const MIN_OPEN_FILES: usize = 1_024;
+/// Files that a database may have open, however few the system allows: with fewer it would open tables all the time.
+const MIN_OPEN_FILES: usize = 128;
 /// As many tables as a log of 100 million entries has, and as many again.
 const MAX_OPEN_FILES: usize = 8_192;
 
@@ -101,8 +101,17 @@ fn raise_file_limit() -> u64 {
             before.current
         }
     };
-    // There is none.
-    limit.unwrap_or(u64::MAX)
+    // There may be none.
+    let limit = limit.unwrap_or(u64::MAX);
+    if limit / 2 < connections::MAX_FILES {
+        warn!(
+            limit,
+            "the limit of open files is low: connections alone may take {}, and a database that can't open a file stops writing. \
+             Raise it (LimitNOFILE, --ulimit nofile)",
+            connections::MAX_FILES
+        );
+    }
+    limit
 }
 
 /// How many files each of so many databases may have open: half of the limit is theirs, the other for connections.
@@ -113,9 +122,9 @@ fn open_files(limit: u64, databases: usize) -> usize {
 
 fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<TlsAcceptor>> {
     let authorities = settings.client_authorities();
-    if !arguments.listen.ip().is_loopback() && !settings.are_given() {
+    if !settings.are_given() {
         warn!(
-            "whoever reaches {} can submit and read all: {} would say who may do what",
+            "whoever reaches {}, through a proxy too, can submit and read all: {} would say who may do what",
             arguments.listen,
             config_path(&arguments.data).display()
         );
@@ -255,7 +264,7 @@ async fn serve(
     let router = http::add_to(grpc, &arguments.data, logs, metrics.clone(), deliveries.clone())?;
     let router = access.guard(router);
     local::serve(&arguments.data, deliveries);
-    let serving = task::spawn(connections::serve(
+    let mut serving = task::spawn(connections::serve(
         listener,
         tls,
         router,
@@ -265,7 +274,14 @@ async fn serve(
     ));
     println!("listening on {address}");
 
-    stop_signal.await;
+    tokio::select! {
+        () = stop_signal => {}
+        // A process that is there and serves nobody would be taken for well.
+        ended = &mut serving => {
+            ended.context("the server failed")?.context("can't serve")?;
+            anyhow::bail!("nothing is accepted any more");
+        }
+    }
     info!("stopping: calls under way have {} s to end", DRAIN.as_secs());
     for service in [
         "",
@@ -334,7 +350,7 @@ mod tests {
         assert_eq!(open_files(u64::MAX, 1), MAX_OPEN_FILES);
         assert_eq!(open_files(1 << 19, 100), (1 << 18) / 100);
         assert_eq!(open_files(8_192, 2), 2_048);
-        // With fewer, too many tables would have to be opened again and again.
-        assert_eq!(open_files(1_024, 3), MIN_OPEN_FILES);
+        assert_eq!(open_files(1_024, 3), 170);
+        assert_eq!(open_files(1_024, 100), MIN_OPEN_FILES);
     }
 }

@@ -14,6 +14,8 @@ use counterfoil_hooks::{Fingerprint, Provider, Secret, Source, SourcesDirectory}
 use counterfoil_log::{DataDirectory, LogName};
 use zeroize::Zeroizing;
 
+use crate::owner::ensure_owner;
+
 /// More than any secret has.
 const MAX_SECRET_FILE_BYTES: u64 = 4096;
 
@@ -137,6 +139,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 
 fn add(arguments: &Add) -> anyhow::Result<()> {
     let Place { id, data } = &arguments.place;
+    ensure_owner(data)?;
     let logs = DataDirectory::new(data).logs().unwrap_or_default();
     anyhow::ensure!(
         logs.contains(&arguments.log),
@@ -192,6 +195,7 @@ fn describe(source: &Source) -> String {
 
 fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
     let Place { id, data } = &arguments.place;
+    ensure_owner(data)?;
     let directory = SourcesDirectory::of(data);
     let mut source = directory.read(id)?;
     let secret = arguments.secret.read_or_make(source.provider)?;
@@ -211,6 +215,7 @@ fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
 
 fn retire(arguments: &Retire) -> anyhow::Result<()> {
     let Place { id, data } = &arguments.place;
+    ensure_owner(data)?;
     let directory = SourcesDirectory::of(data);
     let mut source = directory.read(id)?;
     source

@@ -10,6 +10,7 @@ use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use crate::{
     access::{Grant, MAX_NOTE_BYTES, Token, TokenId, TokenRecord, config_path, tokens_directory},
     cli::{self, TokenCommand, TokenCreate},
+    owner::ensure_owner,
 };
 
 /// The longest file of a token.
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
 }
 
 fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
+    ensure_owner(&arguments.data)?;
     check_logs(&arguments.data, &arguments.logs)?;
     ensure!(
         arguments.note.len() <= MAX_NOTE_BYTES && !arguments.note.chars().any(char::is_control),
@@ -176,6 +178,7 @@ fn describe(record: &TokenRecord, now: Timestamp) -> String {
 
 /// The file stays, so that entries that name the token can be understood later.
 fn revoke(data: &Path, id: &TokenId) -> anyhow::Result<()> {
+    ensure_owner(data)?;
     let path = file(&tokens_directory(data), id);
     if !path.exists() {
         bail!("there is no token {id} in {}", data.display());

@@ -114,15 +114,38 @@ impl Promises {
         if let Some(head) = self.notes.get(note) {
             return head.clone();
         }
+        let head = self.verified(note);
+        self.notes.insert(note.to_vec(), head.clone());
+        self.tally.heads += 1;
+        machine(|machine| machine.note(b"head", note));
+        self.count_head(&head);
+        head
+    }
+
+    /// What lies in an anchor was signed, and nobody may have been told. If it is of a size that is known it says nothing new but its
+    /// time: the power may go before its name is on disk, and a log that never showed it may sign a larger tree at an earlier one.
+    pub(crate) fn see_anchor(&mut self, note: &[u8]) -> SignedHead {
+        let head = self.verified(note);
+        match self.heads.get(&head.size().get()) {
+            Some(seen) if seen.root == head.root() => {
+                self.tally.checked += 1;
+                head
+            }
+            _ => self.see_head(note),
+        }
+    }
+
+    fn verified(&self, note: &[u8]) -> SignedHead {
         let mut verified = self.keys.iter().rev().map(|key| match key.verify_head(note) {
             Ok(head) => head,
             Err(problem) => broken!("a head does not verify: {problem}"),
         });
         // By the first key, whose head has a time.
-        let head = verified.by_ref().last().expect("a log has a key");
-        self.notes.insert(note.to_vec(), head.clone());
-        self.tally.heads += 1;
-        machine(|machine| machine.note(b"head", note));
+        verified.by_ref().last().expect("a log has a key")
+    }
+
+    /// Holds a head against all others.
+    fn count_head(&mut self, head: &SignedHead) {
         let (size, root) = (head.size().get(), head.root());
         let time = head.time().map_or(0, |time| time.get());
         if let Some(known) = self.roots.get(place(size))
@@ -156,7 +179,6 @@ impl Promises {
         }
         seen.earliest = seen.earliest.min(time);
         seen.latest = seen.latest.max(time);
-        head
     }
 
     /// Readers were shown a head: never an older one than before.

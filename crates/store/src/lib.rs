@@ -543,11 +543,6 @@ impl Batch<'_> {
         );
     }
 
-    /// Bytes that the batch will add to RocksDB's log.
-    pub fn size_bytes(&self) -> usize {
-        self.writes.size_in_bytes()
-    }
-
     /// Writes the batch and returns when it is on disk. After an error it may be there or not: only opening the
     /// database anew tells.
     pub fn write(mut self) -> Result<(), StoreError> {

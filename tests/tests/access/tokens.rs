@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
 };
 
 use counterfoil_event::Authentication;
 use counterfoil_proto::v1;
-use counterfoil_tests::{Data, Server, counterfoild, event};
+use counterfoil_tests::{Data, Server, counterfoil, counterfoild, event};
 use tonic::Code;
 
 use super::{
@@ -260,4 +260,70 @@ fn mistakes_are_told() {
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
     assert_eq!(token_command(&data, &["list"]).stdout, b"");
+}
+
+/// The server could not read what is there, and would not start again.
+#[test]
+fn root_makes_no_tokens_for_another_users_server() {
+    let (data, _log) = Data::with_main_log();
+    if fs::metadata(data.path()).unwrap().uid() != 0 {
+        eprintln!("skipped: only root can give a directory away");
+        return;
+    }
+    chown(data.path(), Some(12_345), None).unwrap();
+    let refused = token_command(&data, &["create", "--role", "read"]);
+    let errors = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{errors}");
+    assert!(
+        errors.contains("belongs to the user 12345") && errors.contains("sudo -u"),
+        "{errors}"
+    );
+    assert!(!data.path().join("tokens").exists());
+    chown(data.path(), Some(0), None).unwrap();
+    assert!(
+        token_command(&data, &["create", "--role", "read"])
+            .status
+            .success()
+    );
+}
+
+/// A receipt needs no rights to be checked, and to be held against the log only those that everybody may have.
+#[test]
+fn whoever_may_read_holds_a_receipt_against_the_log() {
+    let (data, log) = Data::with_main_log();
+    set_access(&data, "anonymous = [\"read\"]");
+    let token = make_token(&data, &["--role", "submit", "--source", "ci"]);
+    let server = Server::start(&data, &[]);
+    let receipt = data.beside("event.tlog-proof");
+    let run = |arguments: &[&str], token: Option<&str>| {
+        let mut command = counterfoil();
+        command
+            .args(arguments)
+            .arg("--json")
+            .env("COUNTERFOIL_LOG_KEY", log.key().to_string())
+            .env("XDG_STATE_HOME", data.beside("state"));
+        if let Some(token) = token {
+            command.env("COUNTERFOIL_TOKEN", token);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let (receipt, server_url) = (receipt.to_str().unwrap(), format!("http://{}", server.address()));
+    let submission = [
+        "submit",
+        "--server",
+        &server_url,
+        "--type",
+        "t",
+        "--source",
+        "s",
+        "--receipt",
+        receipt,
+    ];
+    run(&submission, Some(&token));
+    let verified = run(&["verify", receipt, "--server", &server_url], None);
+    assert_eq!(verified["live_tree_head"]["tree_size"], 2, "{verified}");
+    assert_eq!(verified["source"], serde_json::Value::Null);
+    server.stop();
 }

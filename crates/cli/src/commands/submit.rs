@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// What happened, such as ci.run.finished [default: for a DSSE envelope, what its statement is about]
     #[arg(long = "type", value_name = "TYPE", required_unless_present_any = ["cloudevent", "dsse"])]
     event_type: Option<String>,
-    /// Who says so, by custom a URI
+    /// Who says so, by convention a URI
     #[arg(long, required_unless_present = "cloudevent")]
     source: Option<String>,
     /// With the source, names the event [default: random]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use counterfoil_client::Leaf;
+use counterfoil_client::{Error, Leaf};
 use counterfoil_dsse::PublicKey;
 use counterfoil_event::limits::MAX_DATA_BYTES;
 use counterfoil_note::{Policy, SignedHead, VerifierKey};
@@ -56,6 +56,8 @@ struct Live {
     head: SignedHead,
     source: Option<String>,
     id: Option<String>,
+    /// Whether the log lets the caller read what the entry only commits to.
+    may_audit: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
@@ -131,7 +133,12 @@ async fn ask(verified: &VerifiedReceipt, receipt: &Receipt, common: &Common) -> 
     let client = common.client().await?;
     client.take_in_head(&receipt.checkpoint)?;
     let head = client.head().await?;
-    let (entry, _) = client.entry(&Leaf::Index(receipt.index), true).await?;
+    let leaf = Leaf::Index(receipt.index);
+    // Whoever may not read payloads may have this proved all the same.
+    let (entry, may_audit) = match client.entry(&leaf, true).await {
+        Err(Error::Denied(_)) => (client.entry(&leaf, false).await?.0, false),
+        found => (found?.0, true),
+    };
     if entry.leaf_hash != verified.leaf_hash() {
         return Err(Failure::untrusted(format!(
             "leaf {} has another hash than in the receipt",
@@ -142,7 +149,12 @@ async fn ask(verified: &VerifiedReceipt, receipt: &Receipt, common: &Common) -> 
     let (source, id) = attributes
         .map(|attributes| (attributes.source, attributes.id))
         .unzip();
-    Ok(Live { head, source, id })
+    Ok(Live {
+        head,
+        source,
+        id,
+        may_audit,
+    })
 }
 
 /// What was learnt, and under whom.
@@ -176,6 +188,8 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
             ),
         )
         .add("type", entry.event_type())
+        .add("channel", entry.source_id())
+        .add("submitter", entry.authentication().as_str())
         .add(
             "payload",
             match &arguments.payload {
@@ -215,8 +229,12 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
                 proved
                     .add("source", output::printable(source))
                     .add("id", output::printable(id));
-            } else {
+            } else if live.may_audit {
                 open.push("the event's source, id and other attributes: they were erased");
+            } else {
+                open.push(
+                    "the event's source, id and other attributes: the log shows them to auditors alone",
+                );
             }
         }
         None => {

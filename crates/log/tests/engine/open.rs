@@ -1,10 +1,13 @@
 //! Opening: a log that is not what was signed before stays shut, and says why.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Barrier, thread};
 
 use counterfoil_event::{Entry, EventKey};
 use counterfoil_files::SecretError;
-use counterfoil_log::{CreateError, KeyFileError, Log, LogOptions, OpenError, create_log};
+use counterfoil_log::{
+    CreateError, DataDirectory, FsckDepth, FsckError, KeyFileError, Log, LogOptions, OpenError, create_log,
+    fsck,
+};
 use counterfoil_merkle::{Suite, TileId};
 use counterfoil_store::{Disk, Store, StoreError, StoreOptions, TreeState};
 
@@ -76,7 +79,32 @@ async fn a_log_is_made_once() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(place.data().logs().unwrap(), [name()], "no scaffold is left");
+    assert_eq!(place.data().logs().unwrap(), [name()]);
+}
+
+#[test]
+fn of_those_who_make_a_log_at_once_one_does_and_the_others_leave_no_keys() {
+    let root = tempfile::tempdir().unwrap();
+    let data = DataDirectory::new(root.path());
+    let origin = "log.example/test".parse().unwrap();
+    let ready = Barrier::new(4);
+    let made = thread::scope(|scope| {
+        let makers = [(); 4].map(|()| {
+            scope.spawn(|| {
+                ready.wait();
+                create_log(&data, &name(), &origin, Suite::Blake3)
+            })
+        });
+        makers.map(|maker| maker.join().unwrap())
+    });
+    let refused = made
+        .iter()
+        .filter(|made| matches!(made, Err(CreateError::Exists(_))));
+    assert_eq!(refused.count(), 3, "{made:?}");
+    assert!(made.iter().any(Result::is_ok));
+    let left = fs::read_dir(root.path().join("logs")).unwrap();
+    let left: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, [name().as_str()]);
 }
 
 #[tokio::test]
@@ -188,7 +216,7 @@ async fn a_database_behind_its_newest_head_is_refused() {
     // The whole directory is old, but for one row.
     place.restore(&backup);
     store(&place).put_head(size, &note).unwrap();
-    rolled_back(refusal(&place), "the newest published head");
+    rolled_back(refusal(&place), "the newest stored head");
 
     place.restore(&backup);
     place.open();
@@ -355,5 +383,30 @@ async fn time_goes_on_from_the_newest_entry() {
     for at in 2..5 {
         let entry = log.entry(index(at), false).await.unwrap().entry;
         assert_eq!(Entry::decode(&entry).unwrap().time_unix_ns().get(), future);
+    }
+}
+
+/// A backup had better not have them, and an auditor must not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_checked_without_its_secret_keys() {
+    for suite in SUITES {
+        let place = Place::new(suite);
+        let log = place.open();
+        record(&log, &events(0..3)).await;
+        let keys = log.verifier_keys();
+        drop(log);
+        let check = || fsck(&place.data(), &name(), FsckDepth::Payloads, |_| {});
+        let with_keys = check().unwrap();
+        assert_eq!((with_keys.has_key_file, &with_keys.keys), (true, &keys));
+
+        fs::remove_file(place.directory().keys()).unwrap();
+        let without = check().unwrap();
+        assert_eq!((without.has_key_file, &without.keys), (false, &keys));
+        assert!(without.heads > 0);
+        assert_eq!(without.findings, []);
+
+        fs::write(place.directory().keys(), "no keys").unwrap();
+        fs::set_permissions(place.directory().keys(), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(check(), Err(FsckError::Keys { .. })));
     }
 }

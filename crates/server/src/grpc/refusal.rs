@@ -21,6 +21,8 @@ const CONNECTION_RETRY_MS: u64 = 1_000;
 const SPACE_RETRY_MS: u64 = 10_000;
 /// When to come back for a head that lacks cosignatures: witnesses that are down seldom return sooner.
 const PUBLISH_RETRY_MS: u64 = 10_000;
+/// When to come back after a read that failed for a cause that may pass, such as a want of files or memory.
+const READ_RETRY_MS: u64 = 1_000;
 /// When to come back for the keys of an issuer that does not answer.
 const IDENTITY_RETRY_MS: u64 = 30_000;
 
@@ -229,6 +231,7 @@ impl From<SubmitError> for Refusal {
             ),
             SubmitError::WriteFailed => (Code::Unavailable, v1::Reason::WriteFailed, None),
             SubmitError::DataLoss => (Code::DataLoss, v1::Reason::DataLoss, None),
+            SubmitError::ReadFailed => (Code::Unavailable, v1::Reason::ReadFailed, Some(READ_RETRY_MS)),
             SubmitError::Stopping => (Code::Unavailable, v1::Reason::Stopping, None),
         };
         Self {
@@ -245,11 +248,22 @@ impl From<ReadError> for Refusal {
             ReadError::IndexOutOfRange { .. } | ReadError::SizeOutOfRange { .. } => {
                 (Code::OutOfRange, v1::Reason::OutOfRange)
             }
-            ReadError::DataLoss(_) | ReadError::Store(_) => {
-                // What the operator needs to know is no business of the caller's.
+            // What the operator needs to know is no business of the caller's.
+            ReadError::DataLoss(_) => {
                 tracing::error!(%error, "a read failed");
                 let told = "stored data is damaged or missing; the operator has to run fsck";
                 return Self::new(Code::DataLoss, v1::Reason::DataLoss, told);
+            }
+            ReadError::Store(_) => {
+                tracing::error!(%error, "a read failed");
+                return Self {
+                    retry_after_ms: Some(READ_RETRY_MS),
+                    ..Self::new(
+                        Code::Unavailable,
+                        v1::Reason::ReadFailed,
+                        "the log could not read it; try again",
+                    )
+                };
             }
         };
         Self::new(code, reason, error)

@@ -151,6 +151,7 @@ impl From<Refusal> for Problem {
             Reason::QueueFull
             | Reason::OutOfSpace
             | Reason::WriteFailed
+            | Reason::ReadFailed
             | Reason::Stopping
             | Reason::IdentityUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Reason::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
@@ -222,4 +223,20 @@ impl IntoResponse for Problem {
 
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     (status, [(CACHE_CONTROL, NEVER)], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_back_is_told_when() {
+        let answer = |error: BodyError| Problem::from(error).into_response();
+        let busy = answer(BodyError::Busy);
+        assert_eq!(busy.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(busy.headers()[RETRY_AFTER], "1");
+        let slow = answer(BodyError::TooSlow);
+        assert_eq!(slow.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(slow.headers().get(RETRY_AFTER), None);
+    }
 }

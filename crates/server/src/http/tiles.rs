@@ -99,6 +99,7 @@ pub(super) enum Refusal {
     NotFound,
     NotPublished,
     Busy,
+    Failed,
     Damaged,
 }
 
@@ -118,6 +119,10 @@ impl IntoResponse for Refusal {
                 "the log has published no head yet\n",
             ),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many reads are waiting\n"),
+            Self::Failed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the log could not read it; try again\n",
+            ),
             Self::Damaged => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "stored data is damaged or missing; the operator has to run fsck\n",
@@ -192,7 +197,10 @@ impl Reader {
             // What the operator needs to know is no business of the reader's.
             problem => {
                 error!(log = %log.name(), %path, %problem, "a read failed");
-                Refusal::Damaged
+                match problem {
+                    ReadError::Store(_) => Refusal::Failed,
+                    _ => Refusal::Damaged,
+                }
             }
         })
     }

@@ -20,7 +20,7 @@ use self::{
     form::{Form, Key},
     target::{PublicUrl, Target},
 };
-use crate::cli::Arguments;
+use crate::{cli::Arguments, owner::ensure_owner};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -167,6 +167,7 @@ impl<'a> Request<'a> {
         let Common { data, .. } = self.common;
         let asker = may_ask();
         let log = self.log(asker.as_ref())?;
+        ensure_owner(data)?;
         let url = match &self.common.url {
             Some(url) => url.clone(),
             None => asker

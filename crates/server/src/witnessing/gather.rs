@@ -26,6 +26,8 @@ use super::{Witnesses, round::Tally};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause, before what is random.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// When a head that could not be stored is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A candidate that all witnesses are asked about.
 struct Round {
@@ -40,6 +42,8 @@ struct Round {
 struct Current {
     round: Arc<Round>,
     tally: Tally,
+    /// It could not be stored, and is tried again then.
+    try_again_at: Option<Instant>,
 }
 
 /// What a witness said.
@@ -52,7 +56,7 @@ struct Answer {
     cosigned: Option<Cosigned>,
 }
 
-/// Collects cosignatures for the heads of `log` until it is dropped. Needs a runtime with time and network.
+/// Collects cosignatures for the heads of `log` for as long as the runtime lives, which needs time and network.
 ///
 /// A crash at any await in here costs at most the cosignatures of one candidate. Witnesses may have recorded it; the log has
 /// stored it, so the next start offers a head that follows from it, and a witness that is ahead of what is known here says so.
@@ -114,6 +118,8 @@ impl Counter {
             let tally = current.as_ref().map(|current| &current.tally);
             let may_start = tally.is_none_or(|tally| tally.may_go(&self.is_up, now));
             let wakes_at = tally.and_then(|tally| tally.wakes_at(now));
+            let try_again_at = current.as_ref().and_then(|current| current.try_again_at);
+            let wakes_at = wakes_at.into_iter().chain(try_again_at).min();
             tokio::select! {
                 Some(answer) = self.answers.recv() => self.take(answer, current.as_mut()),
                 () = until(wakes_at) => {}
@@ -140,33 +146,50 @@ impl Counter {
         self.rounds.send_replace(Some(round.clone()));
         let Witnesses { policy, timeout, .. } = &*self.witnesses;
         let tally = Tally::new(self.is_up.len(), policy, Instant::now(), *timeout);
-        Some(Current { round, tally })
+        Some(Current {
+            round,
+            tally,
+            try_again_at: None,
+        })
     }
 
     fn take(&mut self, answer: Answer, current: Option<&mut Current>) {
         self.is_up[answer.witness] = answer.cosigned.is_some();
-        if let (Some(cosigned), Some(Current { round, tally })) = (answer.cosigned, current)
+        if let (Some(cosigned), Some(Current { round, tally, .. })) = (answer.cosigned, current)
             && answer.round == round.number
         {
             tally.count(answer.witness, cosigned, &self.witnesses.policy, Instant::now());
         }
     }
 
-    async fn show_what_is_due(&self, Current { round, tally }: &mut Current, now: Instant) {
+    async fn show_what_is_due(&self, current: &mut Current, now: Instant) {
+        let Current {
+            round,
+            tally,
+            try_again_at,
+        } = current;
+        if try_again_at.is_some_and(|at| at > now) {
+            return;
+        }
+        *try_again_at = None;
         let Some(due) = tally.due(&self.is_up, self.witnesses.without_quorum, now) else {
             return;
         };
-        tally.set_shown(due);
-        match self.log.publish(round.candidate.clone(), tally.lines()).await {
-            Ok(()) | Err(PublishError::Stopping) => {}
-            Err(problem) => {
-                error!(log = %self.log.name(), %problem, "can't publish a head; readers keep the one before")
-            }
+        let published = self.log.publish(round.candidate.clone(), tally.lines()).await;
+        if let Err(problem) = &published
+            && !matches!(problem, PublishError::Stopping)
+        {
+            error!(log = %self.log.name(), %problem, "can't publish a head; readers keep the one before");
+        }
+        match published {
+            // Unless it is shown, nothing new might come for as long as the log does not grow.
+            Err(PublishError::Store(_)) => *try_again_at = Some(now + STORE_PAUSE),
+            _ => tally.set_shown(due),
         }
     }
 
     /// Says when a quorum comes and goes, not how each round ended.
-    fn tell_of_quorum(&mut self, Current { round, tally }: &Current, now: Instant) {
+    fn tell_of_quorum(&mut self, Current { round, tally, .. }: &Current, now: Instant) {
         let is_lacking = !tally.has_quorum();
         if is_lacking == self.lacks_quorum || (is_lacking && !tally.is_settled(&self.is_up, now)) {
             return;

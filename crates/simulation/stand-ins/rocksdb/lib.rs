@@ -385,10 +385,6 @@ impl WriteBatch {
         &self.0
     }
 
-    pub fn size_in_bytes(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn put_cf(&mut self, family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.0.push(1);
         for part in [family.0.as_bytes(), key.as_ref(), value.as_ref()] {

@@ -40,7 +40,7 @@ impl Job {
         artifacts::check(&arguments.artifacts)?;
         let source = arguments.source.clone().or_else(|| environment.source.clone());
         let source = source.ok_or_else(|| {
-            Failure::usage("no CI system says who records this").hint("give --source, by custom a URI")
+            Failure::usage("no CI system says who records this").hint("give --source, by convention a URI")
         })?;
         let program = Path::new(&arguments.command[0]).file_name();
         let program = program.map(|name| name.to_string_lossy().into_owned());

@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     /// What kind of thing the command does: ci.job, ci.run, ci.check, deploy or a type of your own
     #[arg(long = "type", value_name = "TYPE")]
     event_type: String,
-    /// Who says so, by custom a URI [default: the pipeline, where its CI system tells]
+    /// Who says so, by convention a URI [default: the pipeline, where its CI system tells]
     #[arg(long)]
     source: Option<String>,
     /// What it happens to [default: the repository, where the CI system tells]
