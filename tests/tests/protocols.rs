@@ -5,7 +5,9 @@ use std::{io::Write as _, net::SocketAddr};
 
 use counterfoil_event::Attributes;
 use counterfoil_proto::v1;
-use counterfoil_tests::{Data, HttpResponse, Server, TestLog, entry_at, http_get, http_post, http_request};
+use counterfoil_tests::{
+    Connection, Data, HttpResponse, Server, TestLog, entry_at, http_get, http_post, http_request,
+};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
@@ -319,4 +321,31 @@ async fn the_collector_answers_with_splunk_s_numbers() {
     assert_eq!(http_get(address, "/services/collector/other").status, 404);
     // A request is taken as a whole or not at all.
     assert!(entry_at(&mut server.reader(), &log, 1).await.is_err());
+}
+
+/// A forwarder that is answered with 400 and code 6 drops its batch for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_does_not_arrive_whole_may_be_sent_again() {
+    let (data, log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let begun = |header: &str, body: &str| {
+        let mut connection = Connection::to(server.address());
+        let head = "POST /services/collector HTTP/1.1\r\nhost: test.example";
+        connection
+            .write(format!("{head}\r\n{header}\r\n\r\n{body}").as_bytes())
+            .unwrap();
+        connection
+    };
+    let silent = begun("content-length: 11", r#"{"event":"#);
+    // What comes after the first chunk is none.
+    let broken = begun("transfer-encoding: chunked", "9\r\n{\"event\":\r\nnothing\r\n");
+    for mut connection in [broken, silent] {
+        let answer = connection.answer().unwrap();
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+        let told: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(told, json!({"text": "Server is busy", "code": 9}));
+    }
+    assert!(entry_at(&mut server.reader(), &log, 1).await.is_err());
+    assert_eq!(collect(server.address(), "", &[], br#"{"event":1}"#).0, 200);
+    assert_eq!(recorded(&server, &log, 1).await.1, b"1");
 }

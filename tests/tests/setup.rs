@@ -257,6 +257,10 @@ fn what_is_wrong_with_a_delivery_is_told() {
     setup.says("another provider's deliveries");
     hook("gihtub", "github", &secret).deliver(server.address(), "ping", "d4", body);
     setup.says("came to /hooks/gihtub, where there is no source");
+    Connection::to(server.address()).send("GET", "/hooks/other", "");
+    setup.says("came to /hooks/other, where there is no source");
+    Connection::to(server.address()).send("GET", "/hooks/github", "");
+    setup.says("deliveries come by POST (status 405)");
     // Said once, however often it comes.
     for _ in 0..3 {
         right
@@ -264,7 +268,9 @@ fn what_is_wrong_with_a_delivery_is_told() {
             .deliver(server.address(), "ping", "d1", body);
         thread::sleep(Duration::from_millis(400));
     }
-    assert_eq!(right.deliver(server.address(), "ping", "d5", body).status, 201);
+    // Another spelling of the same path.
+    let spelt = hook("gith%75b", "github", &secret);
+    assert_eq!(spelt.deliver(server.address(), "ping", "d5", body).status, 201);
     let (code, _, errors) = setup.end();
     assert_eq!(code, Some(0), "{errors}");
     assert_eq!(

@@ -13,13 +13,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use counterfoil_event::SourceId;
 use serde::{Deserialize, Serialize};
 
 /// The path of webhooks, before the source's name.
 const PREFIX: &str = "/hooks/";
 /// More than any answer to a delivery has.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// The longest name of an event, or of a source that is none, that is kept.
+/// The longest name of an event, or of what is no source, that is kept.
 const MAX_NAME_BYTES: usize = 64;
 /// Where providers say what happened. Gitea and Forgejo send GitHub's header too, for software that knows no better.
 const EVENT_HEADERS: [&str; 4] = [
@@ -49,9 +50,14 @@ pub(crate) struct Report {
     pub(crate) taken: Option<Delivery>,
     /// The newest one that was refused.
     pub(crate) refused: Option<Delivery>,
-    /// The newest one to a source that there is not, with the name in its path.
+    /// The newest one to a source that there is not, with what its path has for a name.
     pub(crate) stray: Option<(u64, String)>,
 }
+
+/// In the extensions of an answer: the source of the configuration that was asked. Whoever answers knows it; a path has many
+/// spellings, and anybody can ask for any of them.
+#[derive(Debug, Clone)]
+pub(crate) struct To(pub(crate) SourceId);
 
 /// Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -60,8 +66,8 @@ pub(crate) struct Deliveries(Arc<Mutex<Newest>>);
 #[derive(Debug, Default)]
 struct Newest {
     count: u64,
-    /// By source. Those that are in no configuration are not here, so that nobody outside can fill it.
-    sources: BTreeMap<String, Seen>,
+    /// Of sources that are or were configured. Nobody outside can fill it.
+    sources: BTreeMap<SourceId, Seen>,
     stray: Option<(u64, String)>,
 }
 
@@ -95,7 +101,8 @@ impl Deliveries {
     /// What there is to tell about a source.
     pub(crate) fn report(&self, source: &str) -> Report {
         let newest = self.lock();
-        let seen = newest.sources.get(source);
+        let id = source.parse::<SourceId>().ok();
+        let seen = id.and_then(|id| newest.sources.get(&id));
         Report {
             taken: seen.and_then(|seen| seen.taken.as_ref()).map(Delivery::from),
             refused: seen.and_then(|seen| seen.refused.as_ref()).map(Delivery::from),
@@ -103,30 +110,29 @@ impl Deliveries {
         }
     }
 
-    fn note(&self, source: &str, event: String, status: StatusCode, answer: Bytes) {
+    /// Notes a delivery to a source.
+    fn note(&self, To(source): To, event: String, status: StatusCode, answer: Bytes) {
         let mut newest = self.lock();
         newest.count += 1;
-        let number = newest.count;
-        if status == StatusCode::NOT_FOUND {
-            newest.stray = Some((number, name(source)));
-            return;
-        }
         let kept = Some(Kept {
-            number,
+            number: newest.count,
             event,
             status,
             answer,
         });
-        // No new name for each delivery of a source that is known.
-        let seen = match newest.sources.get_mut(source) {
-            Some(seen) => seen,
-            None => newest.sources.entry(source.to_owned()).or_default(),
-        };
+        let seen = newest.sources.entry(source).or_default();
         if status.is_success() {
             seen.taken = kept;
         } else {
             seen.refused = kept;
         }
+    }
+
+    /// Notes a delivery to what is no source.
+    fn note_stray(&self, path: String) {
+        let mut newest = self.lock();
+        newest.count += 1;
+        newest.stray = Some((newest.count, path));
     }
 
     fn lock(&self) -> MutexGuard<'_, Newest> {
@@ -137,18 +143,16 @@ impl Deliveries {
 
 /// Lies around the path of webhooks, and notes what is answered there.
 pub(crate) async fn observe(State(deliveries): State<Deliveries>, request: Request, next: Next) -> Response {
-    let source = request
-        .uri()
-        .path()
-        .strip_prefix(PREFIX)
-        .unwrap_or_default()
-        .to_owned();
+    let path = name(request.uri().path().strip_prefix(PREFIX).unwrap_or_default());
     let event = event(request.headers());
-    let (head, body) = next.run(request).await.into_parts();
+    let (mut head, body) = next.run(request).await.into_parts();
     let Ok(answer) = to_bytes(body, MAX_ANSWER_BYTES).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    deliveries.note(&source, event, head.status, answer.clone());
+    match head.extensions.remove::<To>() {
+        Some(to) => deliveries.note(to, event, head.status, answer.clone()),
+        None => deliveries.note_stray(path),
+    }
     Response::from_parts(head, Body::from(answer))
 }
 
@@ -166,11 +170,14 @@ fn name(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, extract, middleware, routing::any};
+    use tower::ServiceExt as _;
+
     use super::*;
 
     fn note(deliveries: &Deliveries, source: &str, status: StatusCode, answer: &'static str) {
         deliveries.note(
-            source,
+            To(source.parse().unwrap()),
             "ping".to_owned(),
             status,
             Bytes::from_static(answer.as_bytes()),
@@ -194,25 +201,63 @@ mod tests {
         );
         assert_eq!(taken.event, "ping");
         assert_eq!(deliveries.report("b").refused, None);
+        assert_eq!(deliveries.report("no source's name").taken, None);
     }
 
-    #[test]
-    fn strangers_fill_nothing_and_write_nothing_to_a_terminal() {
+    /// A router whose only source is `known`, however its name is spelt, and which answers with this status.
+    fn router(deliveries: &Deliveries, status: StatusCode) -> Router {
+        let answer = async move |extract::Path(id): extract::Path<String>| {
+            let mut response = status.into_response();
+            if id == "known" {
+                response.extensions_mut().insert(To(id.parse().unwrap()));
+            }
+            response
+        };
+        let observed = middleware::from_fn_with_state(deliveries.clone(), observe);
+        Router::new().route("/hooks/{source}", any(answer).layer(observed))
+    }
+
+    async fn ask(deliveries: &Deliveries, path: &str, status: StatusCode) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = router(deliveries, status).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert!(
+            answer.extensions().get::<To>().is_none(),
+            "it is nobody else's business"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_source_is_known_by_its_name_and_not_by_its_spelling() {
         let deliveries = Deliveries::default();
-        for number in 0..1_000 {
-            note(
-                &deliveries,
-                &format!("unknown-{number}"),
-                StatusCode::NOT_FOUND,
-                "",
-            );
+        ask(&deliveries, "/hooks/kn%6fwn", StatusCode::CREATED).await;
+        ask(&deliveries, "/hooks/known", StatusCode::NOT_FOUND).await;
+        let report = deliveries.report("known");
+        assert_eq!(report.taken.unwrap().status, 201);
+        assert_eq!(report.refused.unwrap().status, 404);
+        assert_eq!((deliveries.report("kn%6fwn").taken, report.stray), (None, None));
+    }
+
+    #[tokio::test]
+    async fn strangers_fill_nothing_and_write_nothing_to_a_terminal() {
+        let deliveries = Deliveries::default();
+        for status in [
+            StatusCode::NOT_FOUND,
+            StatusCode::METHOD_NOT_ALLOWED,
+            StatusCode::OK,
+        ] {
+            for number in 0..100 {
+                ask(&deliveries, &format!("/hooks/unknown-{number}"), status).await;
+            }
         }
         assert!(deliveries.lock().sources.is_empty());
-        let stray = deliveries.report("a").stray;
-        assert_eq!(stray, Some((1_000, "unknown-999".to_owned())));
-        let long = format!("\u{1b}[2Jé{}", "x".repeat(100));
-        note(&deliveries, &long, StatusCode::NOT_FOUND, "");
-        let (_, stray) = deliveries.report("a").stray.unwrap();
+        let stray = deliveries.report("known").stray;
+        assert_eq!(stray, Some((300, "unknown-99".to_owned())));
+
+        let long = format!("/hooks/[2J{}", "x".repeat(10_000));
+        ask(&deliveries, &long, StatusCode::METHOD_NOT_ALLOWED).await;
+        let (_, stray) = deliveries.report("known").stray.unwrap();
         assert_eq!(stray, format!("[2J{}", "x".repeat(61)));
+        assert_eq!(name("\u{1b}[2Jé"), "[2J");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The files are looked at once a second, and read again where one appeared, changed or went away. A file that is broken
 //! keeps the meaning that it had before, if it had one, and no other file waits for it: a mistake in one neither lets
-//! anybody in nor keeps what was taken away elsewhere.
+//! anybody in nor keeps what was taken away elsewhere. One that can't be read now is tried again each time.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// The most files of a directory: all of them are looked at each time.
 const MAX_FILES: usize = 10_000;
-/// What a file has to be called in a directory. Others are passed over: editors and atomic writers leave some for a moment.
+/// What a file has to be called in a directory, and not begin with a dot. Others are passed over: editors and atomic writers
+/// leave some for a moment.
 const EXTENSION: &str = "toml";
 
 /// A file as it is read.
@@ -63,7 +64,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// Has to be called within a runtime.
     ///
     /// # Errors
-    /// If a file is broken now, when there is nothing before it to keep to; or if the files can't be listed.
+    /// If a file is broken now, or can't be read, when there is nothing before it to keep to; or if the files can't be listed.
     pub(crate) fn start<P>(path: &Path, parse: P) -> anyhow::Result<Self>
     where
         P: Fn(File<'_>) -> anyhow::Result<T> + Send + Sync + 'static,
@@ -174,10 +175,72 @@ impl From<Metadata> for Stamp {
     }
 }
 
+/// Why there is no new meaning.
+#[derive(Debug)]
+enum Failure {
+    /// It is the file's own, and stays until the file changes.
+    Broken(anyhow::Error),
+    /// It may pass by itself: a want of file descriptors, a disk that fails, a right that is missing.
+    Unreadable(io::Error),
+}
+
+/// What there is to know of a file.
 struct Known<T> {
-    stamp: Stamp,
+    /// As it was when it was last read. `None` if it never was.
+    stamp: Option<Stamp>,
     /// `None` if the file was never understood.
     meaning: Option<Arc<T>>,
+    /// Why it can't be read now, which was said.
+    unreadable: Option<String>,
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self {
+            stamp: None,
+            meaning: None,
+            unreadable: None,
+        }
+    }
+}
+
+impl<T> Known<T> {
+    /// Reads the file if it changed since it last was. Returns what is wrong with it, unless that was said before.
+    fn look(
+        &mut self,
+        stamp: io::Result<Stamp>,
+        read: impl FnOnce(Stamp) -> Result<T, Failure>,
+    ) -> Option<anyhow::Error> {
+        let stamp = match stamp {
+            Ok(stamp) => stamp,
+            Err(problem) => return self.is_unreadable(problem),
+        };
+        if self.stamp == Some(stamp) {
+            self.unreadable = None;
+            return None;
+        }
+        let problem = match read(stamp) {
+            Ok(meaning) => {
+                self.meaning = Some(Arc::new(meaning));
+                None
+            }
+            Err(Failure::Broken(problem)) => Some(problem),
+            // The stamp stays the old one, so that it is tried again.
+            Err(Failure::Unreadable(problem)) => return self.is_unreadable(problem),
+        };
+        self.stamp = Some(stamp);
+        self.unreadable = None;
+        problem
+    }
+
+    fn is_unreadable(&mut self, problem: io::Error) -> Option<anyhow::Error> {
+        let text = problem.to_string();
+        if self.unreadable.as_ref() == Some(&text) {
+            return None;
+        }
+        self.unreadable = Some(text);
+        Some(anyhow::Error::new(problem).context("it can't be read, which is tried again and again"))
+    }
 }
 
 struct Files<T, P> {
@@ -204,59 +267,59 @@ impl<T, P: Fn(File<'_>) -> anyhow::Result<T>> Files<T, P> {
         )
     }
 
-    /// Reads what changed. Returns the files that changed and are broken.
+    /// Reads what changed. Returns the files that changed and are broken, or newly can't be read.
     fn refresh(&mut self) -> anyhow::Result<Vec<(PathBuf, anyhow::Error)>> {
         let there = list(&self.path).with_context(|| format!("can't list {}", self.path.display()))?;
         self.known.retain(|name, _| there.contains_key(name));
         let mut broken = Vec::new();
         for (name, (path, stamp)) in there {
-            let before = self.known.remove(&name);
-            let meaning = match before {
-                Some(known) if known.stamp == stamp => known.meaning,
-                before => match self.read(&name, &path, stamp) {
-                    Ok(meaning) => Some(Arc::new(meaning)),
-                    Err(problem) => {
-                        broken.push((path, problem));
-                        before.and_then(|known| known.meaning)
-                    }
-                },
-            };
-            self.known.insert(name, Known { stamp, meaning });
+            let mut known = self.known.remove(&name).unwrap_or_default();
+            let problem = known.look(stamp, |stamp| self.read(&name, &path, stamp));
+            broken.extend(problem.map(|problem| (path, problem)));
+            self.known.insert(name, known);
         }
         Ok(broken)
     }
 
-    fn read(&self, name: &str, path: &Path, stamp: Stamp) -> anyhow::Result<T> {
-        (self.parse)(File {
+    fn read(&self, name: &str, path: &Path, stamp: Stamp) -> Result<T, Failure> {
+        let text = read(path)?;
+        let file = File {
             name,
-            text: &read(path)?,
+            text: &text,
             exposed: stamp.mode & 0o077 != 0,
-        })
+        };
+        (self.parse)(file).map_err(Failure::Broken)
     }
 }
 
-/// The files at `path`, by name, each with what tells whether it changed.
-fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, Stamp)>> {
+/// The files at `path`, by name, each with what tells whether it changed, or why that can't be told.
+fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, io::Result<Stamp>)>> {
     let mut files = BTreeMap::new();
-    let mut add = |path: PathBuf| -> io::Result<()> {
+    let mut add = |path: PathBuf| {
         let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
         let named = path.extension().is_some_and(|extension| extension == EXTENSION);
-        if let (Some(name), true) = (name, named)
-            && let Some(metadata) = present(fs::metadata(&path))?
-            && metadata.is_file()
-        {
-            files.insert(name, (path, metadata.into()));
+        let (Some(name), true) = (name, named) else { return };
+        if name.starts_with('.') {
+            return;
         }
-        Ok(())
+        match present(fs::metadata(&path)) {
+            Ok(Some(metadata)) if metadata.is_file() => {
+                files.insert(name, (path, Ok(metadata.into())));
+            }
+            Ok(_) => {}
+            Err(problem) => {
+                files.insert(name, (path, Err(problem)));
+            }
+        }
     };
     match present(fs::metadata(path))? {
         Some(metadata) if metadata.is_dir() => {
             for (count, file) in fs::read_dir(path)?.enumerate() {
                 anyhow::ensure!(count < MAX_FILES, "it holds more than {MAX_FILES} files");
-                add(file?.path())?;
+                add(file?.path());
             }
         }
-        Some(_) => add(path.to_owned())?,
+        Some(_) => add(path.to_owned()),
         None => {}
     }
     Ok(files)
@@ -270,20 +333,24 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
-    fs::File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_string(&mut text)?;
-    anyhow::ensure!(
-        text.len() as u64 <= MAX_FILE_BYTES,
-        "it is longer than {MAX_FILE_BYTES} bytes"
-    );
-    Ok(text)
+    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
+    match read {
+        // It is no text.
+        Err(problem) if problem.kind() == ErrorKind::InvalidData => Err(Failure::Broken(problem.into())),
+        Err(problem) => Err(Failure::Unreadable(problem)),
+        Ok(bytes) if bytes as u64 > MAX_FILE_BYTES => Err(Failure::Broken(anyhow::anyhow!(
+            "it is longer than {MAX_FILE_BYTES} bytes"
+        ))),
+        Ok(_) => Ok(text),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn number(file: File<'_>) -> anyhow::Result<u32> {
@@ -315,7 +382,9 @@ mod tests {
         fs::create_dir(&path).unwrap();
         fs::write(path.join("a.toml"), "1").unwrap();
         fs::write(path.join("b.toml"), "2").unwrap();
-        fs::write(path.join("b.toml.partial"), "x").unwrap();
+        for unfinished in ["b.toml.partial", ".new-Xk31", ".b.toml"] {
+            fs::write(path.join(unfinished), "x").unwrap();
+        }
         fs::write(path.join("note.txt"), "x").unwrap();
         fs::create_dir(path.join("c.toml")).unwrap();
         assert!(files.refresh().unwrap().is_empty());
@@ -369,6 +438,72 @@ mod tests {
         // Said once, not each second.
         assert!(files.refresh().unwrap().is_empty());
         assert_eq!(meanings(&files), pairs(&[("changed", 22), ("kept", 1)]));
+    }
+
+    fn stamp(inode: u64) -> Stamp {
+        Stamp {
+            modified: (1, 0),
+            bytes: 1,
+            inode,
+            mode: 0o600,
+        }
+    }
+
+    fn unreadable() -> io::Error {
+        io::Error::other("too many open files")
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again() {
+        let mut known = Known::default();
+        assert!(known.look(Ok(stamp(1)), |_| Ok(1)).is_none());
+        for round in 0..3 {
+            let problem = known.look(Ok(stamp(2)), |_| Err(Failure::Unreadable(unreadable())));
+            // Said once, not each second.
+            assert_eq!(problem.is_some(), round == 0);
+            assert_eq!(known.meaning.as_deref(), Some(&1));
+        }
+        assert!(known.look(Ok(stamp(2)), |_| Ok(2)).is_none());
+        assert_eq!(known.meaning.as_deref(), Some(&2));
+
+        // The same where even its time can't be had; what did not change is not read again afterwards.
+        let not_read = |_| -> Result<i32, Failure> { panic!("it did not change") };
+        assert!(known.look(Err(unreadable()), not_read).is_some());
+        assert!(known.look(Err(unreadable()), not_read).is_none());
+        let problem = known.look(Err(io::Error::other("something else")), not_read);
+        assert!(problem.is_some());
+        assert!(known.look(Ok(stamp(2)), not_read).is_none());
+        assert_eq!(known.meaning.as_deref(), Some(&2));
+        assert!(known.look(Err(unreadable()), not_read).is_some());
+    }
+
+    /// Not even root can read these.
+    #[test]
+    fn files_that_can_t_be_read_hold_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let mut files = Files::new(path, number);
+        fs::write(path.join("kept.toml"), "1").unwrap();
+        fs::write(path.join("other.toml"), "1").unwrap();
+        files.refresh().unwrap();
+
+        // It leads to itself.
+        fs::remove_file(path.join("kept.toml")).unwrap();
+        symlink("kept.toml", path.join("kept.toml")).unwrap();
+        // Nothing of ours is at its first address.
+        symlink("/proc/self/mem", path.join("new.toml")).unwrap();
+        fs::write(path.join("other.toml"), "22").unwrap();
+        let broken = files.refresh().unwrap();
+        let broken: Vec<_> = broken.iter().map(|(path, _)| path.file_name().unwrap()).collect();
+        assert_eq!(broken, ["kept.toml", "new.toml"]);
+        assert_eq!(meanings(&files), pairs(&[("kept", 1), ("other", 22)]));
+        assert_eq!(files.known["new"].stamp, None, "it would not be tried again");
+        assert!(files.refresh().unwrap().is_empty());
+
+        fs::remove_file(path.join("kept.toml")).unwrap();
+        fs::write(path.join("kept.toml"), "333").unwrap();
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("kept", 333), ("other", 22)]));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     Intake,
     answer::{Outcome, Problem, json},
-    body::Accepts,
+    body::{Accepts, MAX_BODY_BYTES},
     media_type, not_allowed,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 
 /// A payload of the largest size in base64, or a batch.
 const ACCEPTS: Accepts = Accepts {
-    max_bytes: 36 << 20,
+    max_bytes: MAX_BODY_BYTES,
     gzip: false,
 };
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::{
     Intake, NEVER,
     answer::Problem,
-    body::{Accepts, BodyError},
+    body::{Accepts, BodyError, MAX_BODY_BYTES},
 };
 use crate::{
     grpc::{self, Refusal},
@@ -29,7 +29,7 @@ use crate::{
 
 /// A batch, compressed or not.
 const ACCEPTS: Accepts = Accepts {
-    max_bytes: 36 << 20,
+    max_bytes: MAX_BODY_BYTES,
     gzip: true,
 };
 /// As other paths have it.
@@ -180,15 +180,15 @@ impl From<HecError> for Refused {
     }
 }
 
-impl From<Problem> for Refused {
-    fn from(problem: Problem) -> Self {
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let problem = Problem::from(refusal);
         let reason = problem.reason();
         let answer = match (reason, problem.status()) {
             ("STOPPING", _) => Answer::Stopping,
             (_, StatusCode::UNAUTHORIZED) => Answer::TokenRequired,
             (_, StatusCode::FORBIDDEN) => Answer::InvalidToken,
             (_, StatusCode::NOT_FOUND) => Answer::NotFound,
-            (_, StatusCode::PAYLOAD_TOO_LARGE) => Answer::TooLarge,
             (_, StatusCode::INTERNAL_SERVER_ERROR) => Answer::InternalError,
             // The sender has to keep what it has and come back.
             (_, StatusCode::SERVICE_UNAVAILABLE) => Answer::Busy,
@@ -198,15 +198,21 @@ impl From<Problem> for Refused {
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Problem::from(refusal).into()
-    }
-}
-
 impl From<BodyError> for Refused {
     fn from(error: BodyError) -> Self {
-        Problem::from(error).into()
+        let answer = match error {
+            BodyError::TooLarge { .. } => Answer::TooLarge,
+            // Nothing that there was of it is on record, and nothing was wrong with it. To senders, 400 and code 6 mean that it never
+            // will be taken, and they drop it.
+            BodyError::Busy | BodyError::TooSlow | BodyError::BrokeOff => Answer::Busy,
+            BodyError::Length | BodyError::Encoding | BodyError::NotGzip => {
+                Answer::InvalidFormat { event: 0 }
+            }
+        };
+        Self {
+            reason: Problem::from(error).reason(),
+            answer,
+        }
     }
 }
 
@@ -275,5 +281,26 @@ impl Intake {
         // A conflict is on record as such. To the sender it is a success: nothing that it could send again would differ.
         self.record_all(IntakePath::Hec, &log, &submitter, events).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_taken_another_time_is_never_called_wrong() {
+        let answer = |error: BodyError| Refused::from(error).answer;
+        for come_back in [BodyError::Busy, BodyError::TooSlow, BodyError::BrokeOff] {
+            assert_eq!(answer(come_back), Answer::Busy, "{come_back}");
+        }
+        let response = Answer::Busy.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+
+        for wrong in [BodyError::Length, BodyError::Encoding, BodyError::NotGzip] {
+            assert_eq!(answer(wrong), Answer::InvalidFormat { event: 0 }, "{wrong}");
+        }
+        assert_eq!(answer(BodyError::TooLarge { max_bytes: 1 }), Answer::TooLarge);
     }
 }

@@ -9,6 +9,7 @@ mod body;
 mod cloudevents;
 mod hec;
 pub(crate) mod hooks;
+mod room;
 mod tiles;
 
 use std::{iter, path::Path};

@@ -20,7 +20,7 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Router,
-    extract::{self, Request, State},
+    extract::{self, Request, State, rejection::PathRejection},
     http::{HeaderMap, header::CONTENT_TYPE},
     middleware,
     response::{IntoResponse as _, Response},
@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     access::Submitting,
-    deliveries::{self, Deliveries},
+    deliveries::{self, Deliveries, To},
     grpc::Logs,
     intake::work,
     metrics::IntakePath,
@@ -101,13 +101,19 @@ fn known_source(file: File<'_>, logs: &Logs) -> anyhow::Result<KnownSource> {
     Ok(KnownSource { id, source, log })
 }
 
-async fn receive(
-    State(hooks): State<Hooks>,
-    extract::Path(id): extract::Path<String>,
-    request: Request,
-) -> Response {
-    let Hooks { sources, intake } = &hooks;
-    let Some(source) = sources.get(&id) else {
+/// What a path has for a source's name, if it is text.
+type Named = Result<extract::Path<String>, PathRejection>;
+
+impl Hooks {
+    fn source(&self, named: Named) -> Option<Arc<KnownSource>> {
+        let extract::Path(id) = named.ok()?;
+        self.sources.get(&id)
+    }
+}
+
+async fn receive(State(hooks): State<Hooks>, named: Named, request: Request) -> Response {
+    let intake = &hooks.intake;
+    let Some(source) = hooks.source(named) else {
         return intake.answer(IntakePath::Hooks, Err(Refusal::UnknownSource.into()));
     };
     let result = intake.delivery(&source, request).await;
@@ -118,12 +124,18 @@ async fn receive(
             debug!(source = %source.id, reason = problem.reason(), ?problem, "refused a delivery");
         }
     }
-    intake.answer(IntakePath::Hooks, result.map(Recorded::into_response))
+    let mut answer = intake.answer(IntakePath::Hooks, result.map(Recorded::into_response));
+    answer.extensions_mut().insert(To(source.id.clone()));
+    answer
 }
 
-async fn only_post(State(hooks): State<Hooks>) -> Response {
+async fn only_post(State(hooks): State<Hooks>, named: Named) -> Response {
     let refused = Err(Refusal::WrongMethod.into());
-    hooks.intake.answer(IntakePath::Hooks, refused)
+    let mut answer = hooks.intake.answer(IntakePath::Hooks, refused);
+    if let Some(source) = hooks.source(named) {
+        answer.extensions_mut().insert(To(source.id.clone()));
+    }
+    answer
 }
 
 impl Intake {
