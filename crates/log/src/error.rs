@@ -74,3 +74,23 @@ impl From<StoreError> for ReadError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A want of files for a moment must not look like a log that lost its data.
+    #[test]
+    fn what_may_pass_is_no_damage() {
+        let text = || "too many open files".to_owned();
+        for passes in [StoreError::Io(text()), StoreError::OutOfSpace(text())] {
+            assert!(matches!(ReadError::from(passes), ReadError::Store(_)));
+        }
+        for stays in [
+            StoreError::Corrupt(text()),
+            StoreError::Malformed { family: "tiles" },
+        ] {
+            assert!(matches!(ReadError::from(stays), ReadError::DataLoss(_)));
+        }
+    }
+}

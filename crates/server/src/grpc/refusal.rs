@@ -308,3 +308,21 @@ impl From<Refusal> for v1::Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_meets_a_read_that_failed_is_to_come_back() {
+        let failed = Refusal::from(SubmitError::ReadFailed);
+        assert_eq!(failed.reason_name(), "READ_FAILED");
+        assert_eq!(
+            (failed.code, failed.retry_after_ms),
+            (Code::Unavailable, Some(READ_RETRY_MS))
+        );
+        let lost = Refusal::from(ReadError::DataLoss("a row".to_owned()));
+        assert_eq!((lost.code, lost.retry_after_ms), (Code::DataLoss, None));
+        assert!(!lost.message.contains("a row"), "it is the operator's business");
+    }
+}
