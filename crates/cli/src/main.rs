@@ -55,6 +55,8 @@ fn in_the_right_program(mut error: clap::Error) -> clap::Error {
         && SERVER_COMMANDS.contains(&command.as_str())
     {
         let tip = format!("the server's program has it: `counterfoild {command}`");
+        // What it looks like is none of it.
+        error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
@@ -92,6 +94,7 @@ mod tests {
             let text = super::in_the_right_program(error).to_string();
             assert!(text.contains(tip), "{text}");
             assert_eq!(text.contains("counterfoild"), !tip.is_empty(), "{text}");
+            assert!(tip.is_empty() || !text.contains("prove"), "{text}");
         }
     }
 }

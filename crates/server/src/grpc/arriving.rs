@@ -121,6 +121,10 @@ impl Arriving {
         if completed || !was_begun {
             self.patience = Some(Box::pin(sleep(self.room.patience)));
         }
+        // As long as the head is not complete, nothing says which room the message has.
+        if gathered == 0 {
+            return Ok(());
+        }
         let is_small = self.part.length <= SMALL_BYTES;
         let room = if is_small {
             &self.room.small
@@ -131,7 +135,7 @@ impl Arriving {
         let permit = room.clone().try_acquire_many_owned(gathered);
         let permit = permit.map_err(|_| Refusal::crowded())?;
         match &mut self.held {
-            // Both are of one semaphore: a message's length does not change.
+            // Both are of one semaphore: a message's length does not change once it is known.
             Some(held) => held.merge(permit),
             held => *held = Some(permit),
         }
@@ -263,6 +267,21 @@ mod tests {
         // And so have others once one gives up.
         bodies.pop();
         assert!(begun().await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_message_may_be_cut_in_its_head() {
+        let room = Room::new();
+        for bytes in [1, SMALL_BYTES, SMALL_BYTES + 1] {
+            let message = Bytes::from(message(bytes));
+            for cut in 1..=HEAD_BYTES + 1 {
+                let body = [message.slice(..cut), message.slice(cut..)].map(Ok::<_, Status>);
+                let body = room.bound(Body::from_stream(stream::iter(body)));
+                assert_eq!(read(body).await.unwrap(), HEAD_BYTES + bytes);
+            }
+        }
+        assert_eq!(room.small.available_permits(), SMALL_BUDGET_BYTES);
+        assert_eq!(room.large.available_permits(), LARGE_BUDGET_BYTES);
     }
 
     #[tokio::test]
