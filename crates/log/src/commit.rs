@@ -190,7 +190,8 @@ fn run_until_failure(shared: &Shared, recovered: Recovered) -> Result<(), StoreE
                 Err(problem)
             }
             (Ok(Some(_)), Ok(())) => unreachable!("the writer stops early only when it fails"),
-            (Err(problem), _) => Err(problem),
+            // The writer's failure came first, and says more of the cause than what the sequencer met because of it.
+            (Err(problem), Ok(())) | (Err(_), Err(problem)) => Err(problem),
         }
     })
 }
