@@ -355,10 +355,15 @@ KINDS = (
 )
 
 
+def is_name(name):
+    """Anyone's: no Unicode White_Space, no plus. str.isspace() covers White_Space and beyond it only what no note may hold."""
+    return name != "" and not any(character.isspace() or character == "+" for character in name)
+
+
 def is_key_name(name):
-    """No Unicode White_Space, no control character (Cc), no plus. str.isspace() covers White_Space and only controls beyond."""
-    bad = any(character.isspace() or character == "+" or unicodedata.category(character) == "Cc" for character in name)
-    return 1 <= len(name.encode()) <= MAX_NAME_BYTES and not bad
+    """In a vkey: of bounded length too, and no control character (Cc)."""
+    has_control = any(unicodedata.category(character) == "Cc" for character in name)
+    return is_name(name) and len(name.encode()) <= MAX_NAME_BYTES and not has_control
 
 
 def parse_vkey(text):
@@ -419,9 +424,9 @@ def parse_note(raw):
     for line in lines:
         require(line.startswith("\u2014 "), "a line after the note's text is no signature line")
         name, space, encoded = line[2:].partition(" ")
-        require(space and is_key_name(name), "a signature line bears no allowed name")
-        signature = parse_base64(encoded, f"the signature by {name}")
-        require(len(signature) >= 5, f"the signature by {name} is too short")
+        require(space and is_name(name), "a signature line bears no allowed name")
+        signature = parse_base64(encoded, f"the signature by {name[:255]!r}")
+        require(len(signature) >= 5, f"the signature by {name[:255]!r} is too short")
         signatures.setdefault((name, signature[:4]), signature[4:])
     return Note(note[: cut + 1], signatures)
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Longest origin or key name, in bytes of UTF-8.
+/// Longest origin, or name of a key that is read from its text, in bytes of UTF-8.
 pub const MAX_ORIGIN_BYTES: usize = 255;
 
 /// How a message begins that a key signs in place of a note's text. An origin that began so would let one pass for
@@ -80,7 +80,7 @@ impl FromStr for Origin {
     type Err = OriginError;
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
-        check_key_name(text)?;
+        check_name(text)?;
         match RESERVED_PREFIXES
             .into_iter()
             .find(|prefix| text.starts_with(prefix))
@@ -103,8 +103,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// The rules for the name of anyone's key, ours or not.
-pub(crate) fn check_key_name(name: &str) -> Result<(), OriginError> {
+fn check_name(name: &str) -> Result<(), OriginError> {
     if name.is_empty() {
         return Err(OriginError::Empty);
     }

@@ -412,3 +412,38 @@ fn secrets_are_not_shown() {
         assert!(shown.contains(&key.verifier_key().to_string()));
     }
 }
+
+/// signed-note: lines of unknown keys are ignored, whatever their names, as long as they are names.
+#[test]
+fn a_strangers_name_is_held_to_the_rules_of_the_format_alone() {
+    let (signer, note) = signed_head(Suite::Blake3);
+    let note = String::from_utf8(note).unwrap();
+    let (text, own) = note.split_once("\n\n").unwrap();
+    let key = signer.keys()[0].verifier_key();
+    let beside = |name: &str| format!("{text}\n\n— {name} AAAAAAA=\n{own}— {name} AAAAAAA=\n");
+    for name in ["a\u{7f}b", "\u{80}", "a\u{9b}2Jb", "\u{202e}", "cosignature/v1"] {
+        let head = key.verify_head(beside(name).as_bytes()).unwrap();
+        assert_eq!(head.signatures()[0].name(), name);
+        let shown = format!("{head:?}");
+        assert!(!shown.contains(char::is_control), "{shown}");
+    }
+    for bytes in [MAX_ORIGIN_BYTES, MAX_ORIGIN_BYTES + 1, 300, 30_000] {
+        key.verify_head(beside(&"n".repeat(bytes)).as_bytes()).unwrap();
+    }
+    for name in [
+        "",
+        "a b",
+        "a+b",
+        "+",
+        "a\u{85}b",
+        "a\u{a0}b",
+        "a\u{2028}b",
+        "a\u{3000}b",
+    ] {
+        assert_eq!(
+            key.verify_head(beside(name).as_bytes()),
+            Err(HeadError::Note(NoteError::MalformedSignature { line: 1 })),
+            "{name:?}"
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use counterfoil_merkle::TreeSize;
+use counterfoil_note::Note;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -20,7 +21,7 @@ pub(crate) struct Update {
     /// The size that it was proved consistent with.
     pub(crate) old: TreeSize,
     /// Cosigned already, so that it can be stored; its cosignature leaves only when it is.
-    pub(crate) note: Vec<u8>,
+    pub(crate) note: Note,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
@@ -53,18 +54,26 @@ fn commit(state: &State, waiting: &mut Vec<Update>) -> ControlFlow<StateError> {
     };
     for (update, outcome) in waiting.drain(..).zip(outcomes) {
         // A client that has gone away does not mind.
-        let _ = update
-            .reply
-            .send(outcome.map_err(|newest| Refusal::Conflict { newest }));
+        let _ = update.reply.send(outcome);
     }
     ControlFlow::Continue(())
 }
 
-fn apply(state: &State, updates: &[Update]) -> Result<Vec<Result<(), TreeSize>>, StateError> {
+fn apply(state: &State, updates: &[Update]) -> Result<Vec<Result<(), Refusal>>, StateError> {
     let batch = state.batch()?;
     let outcomes = updates
         .iter()
-        .map(|update| batch.replace(update.log, update.old, &update.note))
+        .map(
+            |update| match batch.replace(update.log, update.old, &update.note) {
+                Ok(outcome) => Ok(outcome.map_err(|newest| Refusal::Conflict { newest })),
+                // One log's record. Those of the others are none the worse.
+                Err(error @ StateError::Damaged(_)) => {
+                    error!(log = %update.log, %error, "the log's record can't be read");
+                    Ok(Err(Refusal::State))
+                }
+                Err(error) => Err(error),
+            },
+        )
         .collect::<Result<Vec<_>, _>>()?;
     // Sizes in refusals are of this batch too, so they too wait for it.
     batch.commit()?;

@@ -21,21 +21,21 @@ mod directory;
 pub mod fuzzing;
 mod http;
 mod logs;
+mod merge;
 mod refusal;
 mod request;
 mod serve;
 mod state;
-mod tls;
 mod watch;
 mod witness;
 
+pub use counterfoil_tls::TlsFiles;
 pub use directory::{DataDirectory, DirectoryError, KeyFileError};
 pub use logs::{LogList, LogListError, LogListProblem, MAX_KEYS_OF_A_LOG, MAX_LOGS_FILE_BYTES};
 pub use refusal::Refusal;
 pub use request::{AddCheckpoint, MAX_PROOF_HASHES, MAX_REQUEST_BYTES, RequestError};
 pub use serve::{MAX_CONNECTIONS, ServeError, ServeOptions, serve};
 pub use state::StateError;
-pub use tls::{TlsConfig, TlsError};
 pub use watch::LogsFileError;
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! The way of an update, without a network: clients that race for one log, a fork among them, model-checked over many
-//! schedules; and more updates than may wait.
+//! schedules; more updates than may wait; a damaged record; and checkpoints that are brought again.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
 use counterfoil_merkle::Suite;
 use counterfoil_note::{CosignerSigner, UnixSeconds};
-use counterfoil_tests::MemoryLog;
+use counterfoil_tests::{MemoryLog, add_checkpoint};
 use shuttle::{future::block_on, thread};
 
 use crate::{
@@ -149,8 +153,6 @@ fn however_requests_interleave_one_history_is_cosigned_and_never_goes_back() {
 
 #[test]
 fn past_the_limit_requests_are_turned_away_and_those_that_wait_are_served() {
-    use std::task::{Context, Poll, Waker};
-
     let signer = CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32]);
     let log = MemoryLog::new(ORIGIN, Suite::Sha256, 1);
     let key = log.keys().next().unwrap();
@@ -197,4 +199,96 @@ fn past_the_limit_requests_are_turned_away_and_those_that_wait_are_served() {
         orphan.as_mut().poll(&mut context),
         Poll::Ready(Err(Refusal::State))
     ));
+}
+
+#[test]
+fn a_damaged_record_refuses_its_own_log_alone() {
+    let signer = CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32]);
+    let damaged = MemoryLog::new("log.example/damaged", Suite::Blake3, 1);
+    let sound = MemoryLog::new(ORIGIN, Suite::Blake3, 2);
+    let keys: String = [&damaged, &sound]
+        .iter()
+        .flat_map(|log| log.keys())
+        .map(|key| format!("log {key}\n"))
+        .collect();
+    let logs = LogList::parse(keys.as_bytes(), signer.verifier_key()).unwrap();
+    let state = Arc::new(State::in_memory(signer.verifier_key()));
+    let (witness, updates) = Witness::new(signer, state.clone(), logs);
+    let now = || UnixSeconds::new(1_795_000_000).ok();
+
+    // Damaged between the examination and the commit, so that the committer meets it, in one batch with the other.
+    let [first, second] =
+        [&damaged, &sound].map(|log| witness.examine(log.request(0, 8).as_bytes(), now).unwrap());
+    state.damage(OriginHash::of(damaged.origin()));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut first = pin!(witness.commit(first));
+    let mut second = pin!(witness.commit(second));
+    let mut committer = pin!(committer::run(state, updates));
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    assert!(committer.as_mut().poll(&mut context).is_pending());
+    assert_eq!(
+        first.as_mut().poll(&mut context),
+        Poll::Ready(Err(Refusal::State))
+    );
+    assert!(matches!(second.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+
+    let body = damaged.request(0, 8);
+    let refused = witness.examine(body.as_bytes(), now);
+    assert_eq!(refused.err(), Some(Refusal::State));
+    let body = sound.request(8, 9);
+    let mut next = pin!(witness.add_checkpoint(body.as_bytes(), now));
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    assert!(committer.as_mut().poll(&mut context).is_pending());
+    assert!(matches!(next.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn what_is_on_record_is_not_written_again_until_it_is_old() {
+    const TIME: u64 = 1_795_000_000;
+    let signer = CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32]);
+    let log = MemoryLog::new(ORIGIN, Suite::Sha256, 1);
+    let keys: String = log.keys().map(|key| format!("log {key}\n")).collect();
+    let logs = LogList::parse(keys.as_bytes(), signer.verifier_key()).unwrap();
+    let state = Arc::new(State::in_memory(signer.verifier_key()));
+    let (witness, updates) = Witness::new(signer, state.clone(), logs);
+    let at = |seconds| move || UnixSeconds::new(seconds).ok();
+    let mut context = Context::from_waker(Waker::noop());
+
+    let body = log.request(0, 8);
+    let mut first = pin!(witness.add_checkpoint(body.as_bytes(), at(TIME)));
+    let mut committer = pin!(committer::run(state, updates));
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    assert!(committer.as_mut().poll(&mut context).is_pending());
+    let Poll::Ready(Ok(given)) = first.as_mut().poll(&mut context) else {
+        panic!("it was not cosigned");
+    };
+
+    // The committer does not run: an answer at once is one that was not written.
+    let head = log.head(8);
+    let stamped_alone = &head[..head.trim_end().rfind('\n').unwrap() + 1];
+    for note in [head.as_str(), stamped_alone] {
+        let body = add_checkpoint(8, &[], note);
+        for age in [0, 9] {
+            let mut again = pin!(witness.add_checkpoint(body.as_bytes(), at(TIME + age)));
+            assert_eq!(again.as_mut().poll(&mut context), Poll::Ready(Ok(given.clone())));
+        }
+        // It is old, or the clock was set back.
+        for time in [TIME + 10, TIME - 1] {
+            let mut again = pin!(witness.add_checkpoint(body.as_bytes(), at(time)));
+            assert!(again.as_mut().poll(&mut context).is_pending());
+        }
+    }
+
+    // Then it is cosigned anew, and no line of the log is lost.
+    let body = add_checkpoint(8, &[], stamped_alone);
+    let mut again = pin!(witness.add_checkpoint(body.as_bytes(), at(TIME + 10)));
+    assert!(again.as_mut().poll(&mut context).is_pending());
+    assert!(committer.as_mut().poll(&mut context).is_pending());
+    let Poll::Ready(Ok(renewed)) = again.as_mut().poll(&mut context) else {
+        panic!("it was not cosigned");
+    };
+    assert_ne!(renewed, given);
+    let newest = witness.newest(OriginHash::of(ORIGIN)).unwrap().unwrap();
+    assert_eq!(String::from_utf8(newest).unwrap(), format!("{head}{renewed}\n"));
 }

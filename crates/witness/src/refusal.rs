@@ -1,7 +1,7 @@
 //! Why a request gets no cosignature.
 
 use counterfoil_merkle::{ProofError, TreeSize};
-use counterfoil_note::{CheckpointError, NoteError};
+use counterfoil_note::{CheckpointError, MAX_NOTE_BYTES, NoteError};
 use thiserror::Error;
 
 use crate::request::{MAX_REQUEST_BYTES, RequestError};
@@ -18,6 +18,12 @@ pub enum Refusal {
     /// The note is not a checkpoint.
     #[error("{0}")]
     Checkpoint(CheckpointError),
+    /// The note with the cosignature would be longer than notes that are read.
+    #[error("with the cosignature the note has {bytes} bytes; {MAX_NOTE_BYTES} is the most")]
+    NoRoom {
+        /// Its length.
+        bytes: usize,
+    },
     /// The old size is larger than the checkpoint's.
     #[error("the old size {old} is larger than the checkpoint's, {size}")]
     OldSizeTooLarge {
@@ -68,7 +74,7 @@ pub enum Refusal {
     /// The machine's clock was never set, and a cosignature states a time.
     #[error("the witness's clock is not set; try again")]
     ClockNotSet,
-    /// The state can't be read or written. The operator has to look.
+    /// The state, or the record of the log in it, can't be read or written. The operator has to look.
     #[error("the witness can't read or write its state")]
     State,
 }
@@ -80,6 +86,7 @@ impl Refusal {
             Self::Request(_)
             | Self::Note(_)
             | Self::Checkpoint(_)
+            | Self::NoRoom { .. }
             | Self::OldSizeTooLarge { .. }
             | Self::BodyBroken => 400,
             Self::NotSigned | Self::BadSignature => 403,

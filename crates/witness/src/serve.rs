@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, thread, time:
 
 use axum::Router;
 use counterfoil_seats::{Seat, Seats};
+use counterfoil_tls::{Tls, TlsError, TlsFiles};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,7 +20,6 @@ use tokio::{
     task::{self, AbortHandle},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
@@ -28,7 +28,6 @@ use crate::{
     directory::{DataDirectory, DirectoryError},
     http::router,
     state::StateError,
-    tls::TlsConfig,
     watch::{LogsFile, LogsFileError, follow},
     witness::Witness,
 };
@@ -38,6 +37,8 @@ use crate::{
 pub const MAX_CONNECTIONS: u32 = 768;
 /// A connection is closed if the next request's headers take longer, and so also if it idles for so long.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// What is agreed on over TLS.
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// A connection is closed after its current request when it is older: one that never reads its answers ends too.
@@ -57,8 +58,8 @@ pub struct ServeOptions {
     pub logs: PathBuf,
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Plain HTTP without it.
-    pub tls: Option<TlsConfig>,
+    /// A certificate and its key, which are followed. Plain HTTP without them.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Why a witness does not start, or stopped by itself.
@@ -83,6 +84,9 @@ pub enum ServeError {
         /// What happened.
         problem: io::Error,
     },
+    /// Its certificate can't be used.
+    #[error("the TLS certificate or key can't be used: {0}")]
+    Tls(#[from] TlsError),
     /// The system refused something that a server needs.
     #[error("can't start: {0}")]
     System(io::Error),
@@ -100,6 +104,10 @@ pub async fn serve(
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let tls = options
+        .tls
+        .map(|files| Tls::start(files, PROTOCOLS, || None))
+        .transpose()?;
     let (signer, state) = options.data.open()?;
     let mut logs_file = LogsFile::new(options.logs);
     let logs = logs_file
@@ -138,7 +146,7 @@ pub async fn serve(
     let following = AbortOnDrop(following.abort_handle());
     listening(address);
 
-    let connections = Connections::new(router(witness), options.tls);
+    let connections = Connections::new(router(witness), tls);
     tokio::select! {
         never = connections.accept(listener) => match never {},
         () = stop => info!("stopping: requests under way have {} s to end", DRAIN.as_secs()),
@@ -166,16 +174,16 @@ impl Drop for AbortOnDrop {
 /// What every connection shares.
 struct Connections {
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     seats: Arc<Seats>,
     stopping: watch::Sender<bool>,
 }
 
 impl Connections {
-    fn new(router: Router, tls: Option<TlsConfig>) -> Self {
+    fn new(router: Router, tls: Option<Tls>) -> Self {
         Self {
             router,
-            tls: tls.map(TlsConfig::into_acceptor),
+            tls,
             seats: Seats::new(MAX_CONNECTIONS, Duration::ZERO),
             stopping: watch::Sender::new(false),
         }
@@ -204,7 +212,7 @@ impl Connections {
             let talk = async {
                 match tls {
                     None => converse(stream, router, seat.clone(), stopping).await,
-                    Some(tls) => match timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+                    Some(tls) => match timeout(HANDSHAKE_TIME, tls.acceptor().accept(stream)).await {
                         Ok(Ok(stream)) => converse(stream, router, seat.clone(), stopping).await,
                         Ok(Err(error)) => debug!(%error, "no TLS"),
                         Err(_) => debug!("no TLS in time"),

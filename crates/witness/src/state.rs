@@ -1,7 +1,7 @@
 //! What the witness remembers for ever: for each log the newest checkpoint that it cosigned. The only place that knows
 //! the database.
 
-use std::{io, path::Path};
+use std::{fmt, io, path::Path};
 
 use counterfoil_merkle::{Digest, TreeSize};
 use counterfoil_note::{Checkpoint, CosignerKey, Note};
@@ -11,6 +11,8 @@ use redb::{
 };
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+
+use crate::merge::merged;
 
 /// SHA-256 of a log's origin → the cosigned checkpoint as the reading endpoint serves it.
 const CHECKPOINTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("checkpoints");
@@ -38,6 +40,13 @@ impl OriginHash {
         let mut hash = [0; 32];
         let is_lower_case = text.bytes().all(|byte| !byte.is_ascii_uppercase());
         (is_lower_case && hex::decode_to_slice(text, &mut hash).is_ok()).then_some(Self(hash))
+    }
+}
+
+/// 64 lower-case hex digits.
+impl fmt::Display for OriginHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -110,20 +119,20 @@ from_redb!(TransactionError, TableError, StorageError, CommitError);
 pub(crate) struct Cosigned {
     pub(crate) size: TreeSize,
     pub(crate) root: Digest,
-    /// With the signatures of the log and of the witness.
-    pub(crate) note: Vec<u8>,
+    /// With the signatures of the log and, on the last line, of the witness.
+    pub(crate) note: Note,
 }
 
 impl Cosigned {
     /// Reads what [`Batch::replace`] stored. Size and root are the note's own: nothing beside it can disagree with it.
     fn read(note: &[u8]) -> Result<Self, StateError> {
         let damaged = |error: &dyn std::error::Error| StateError::Damaged(error.to_string());
-        let parsed = Note::parse(note).map_err(|error| damaged(&error))?;
-        let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| damaged(&error))?;
+        let note = Note::parse(note).map_err(|error| damaged(&error))?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(|error| damaged(&error))?;
         Ok(Self {
             size: checkpoint.size(),
             root: checkpoint.root(),
-            note: note.to_vec(),
+            note,
         })
     }
 }
@@ -220,25 +229,33 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Puts `note` in the place of the newest checkpoint if that still has the size `old`, zero standing for none.
-    /// Otherwise changes nothing and returns the size that it has.
+    /// Otherwise changes nothing and returns the size that it has. A note of the same text keeps the log's lines.
     ///
     /// The size is enough to compare: at one size the root never changes, because nothing is stored that was not proved
     /// consistent with what was there.
+    ///
+    /// # Errors
+    /// With [`StateError::Damaged`] the log's record can't be read, nothing was changed, and the batch can go on.
     pub(crate) fn replace(
         &self,
         log: OriginHash,
         old: TreeSize,
-        note: &[u8],
+        note: &Note,
     ) -> Result<Result<(), TreeSize>, StateError> {
         let mut table = self.transaction.open_table(CHECKPOINTS)?;
         let newest = match table.get(&log.0)? {
-            Some(note) => Cosigned::read(note.value())?.size,
-            None => TreeSize::ZERO,
+            Some(note) => Some(Cosigned::read(note.value())?),
+            None => None,
         };
-        if newest != old {
-            return Ok(Err(newest));
+        let size = newest.as_ref().map_or(TreeSize::ZERO, |newest| newest.size);
+        if size != old {
+            return Ok(Err(size));
         }
-        table.insert(&log.0, note)?;
+        let note = match newest {
+            Some(newest) if newest.note.text() == note.text() => merged(&newest.note, note),
+            _ => note.to_bytes(),
+        };
+        table.insert(&log.0, note.as_slice())?;
         Ok(Ok(()))
     }
 
@@ -255,5 +272,15 @@ impl State {
             .create_with_backend(redb::backends::InMemoryBackend::new())
             .unwrap();
         Self::initialize(database, witness).unwrap()
+    }
+
+    /// Puts what is no note in the place of a log's newest checkpoint.
+    pub(crate) fn damage(&self, log: OriginHash) {
+        let batch = self.batch().unwrap();
+        {
+            let mut table = batch.transaction.open_table(CHECKPOINTS).unwrap();
+            table.insert(&log.0, b"no note".as_slice()).unwrap();
+        }
+        batch.commit().unwrap();
     }
 }

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 use crate::{
     committer::Update,
     logs::LogList,
+    merge::{later_lines, note_of},
     refusal::Refusal,
     request::AddCheckpoint,
     state::{Cosigned, OriginHash, State, StateError},
@@ -23,6 +24,10 @@ use crate::{
 
 /// Updates that may wait for the disk. Past it, requests are told to come back.
 pub(crate) const MAX_WAITING: usize = 512;
+
+/// Whoever brings again what is on record gets the cosignature on record while that is younger, in seconds: without a key
+/// of the log nobody can keep the disk busy.
+const REPEAT_SECONDS: u64 = 10;
 
 /// A witness: verifies that checkpoints continue what it cosigned before, and cosigns them.
 pub(crate) struct Witness {
@@ -38,8 +43,8 @@ pub(crate) struct Witness {
 pub(crate) struct Examined {
     log: OriginHash,
     old: TreeSize,
-    /// The note for the reading endpoint.
-    note: Vec<u8>,
+    /// The note for the reading endpoint; none if it has nothing that is not on record.
+    note: Option<Note>,
     cosignature: NoteSignature,
 }
 
@@ -73,7 +78,7 @@ impl Witness {
 
     /// The newest cosigned checkpoint of a log, known now or once.
     pub(crate) fn newest(&self, log: OriginHash) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self.state.newest(log)?.map(|cosigned| cosigned.note))
+        Ok(self.state.newest(log)?.map(|cosigned| cosigned.note.to_bytes()))
     }
 
     /// Cosigns a checkpoint; returns once that is on disk.
@@ -91,7 +96,7 @@ impl Witness {
 
     /// Everything that takes processor time. The order is that of tlog-witness: the form (400), the log (404), its
     /// signatures (403), the old size against the checkpoint's (400) and against the state's (409), the roots and
-    /// the proof (422).
+    /// the proof (422). That there is room for the cosignature (400) is our own, and the last.
     pub(crate) fn examine(
         &self,
         body: &[u8],
@@ -106,13 +111,23 @@ impl Witness {
             return Err(Refusal::UnknownLog);
         }
         let verified = verify_signatures(keys, request.checkpoint)?;
+        // Lines that were not verified are left behind: nobody stores anything here but the log and the witness.
+        let lines: Vec<NoteSignature> = verified
+            .keys
+            .iter()
+            .filter_map(|key| note.signature_by(key.name().as_str(), key.id()))
+            .cloned()
+            .collect();
 
         if request.old > checkpoint.size() {
             let (old, size) = (request.old, checkpoint.size());
             return Err(Refusal::OldSizeTooLarge { old, size });
         }
         let log = OriginHash::of(checkpoint.origin().as_str());
-        let newest = self.state.newest(log).map_err(refuse_state)?;
+        let newest = self
+            .state
+            .newest(log)
+            .map_err(|error| refuse_state(log, &error))?;
         let newest_size = newest.as_ref().map_or(TreeSize::ZERO, |newest| newest.size);
         if request.old != newest_size {
             return Err(Refusal::Conflict { newest: newest_size });
@@ -120,7 +135,7 @@ impl Witness {
         let head = verified.head.ok_or(Refusal::EmptyTreeRoot)?;
         if let Err(refusal) = check_consistency(&request, newest.as_ref(), &head) {
             if let (Refusal::Fork, Some(newest)) = (&refusal, newest) {
-                self.report_fork(log, &newest, &head);
+                self.report_fork(log, &newest, &head, &note_of(note.text(), &lines));
             }
             return Err(refusal);
         }
@@ -131,32 +146,55 @@ impl Witness {
             error!("the clock was never set: no cosignature");
             Refusal::ClockNotSet
         })?;
-        let cosignature = self.signer.cosign(&head, now);
-        // Lines that were not verified are left behind: nobody stores anything here but the log and the witness.
-        let lines = verified
-            .keys
-            .iter()
-            .filter_map(|key| note.signature_by(key.name().as_str(), key.id()))
-            .chain([&cosignature]);
-        let mut stored = format!("{}\n", note.text());
-        for line in lines {
-            stored.push_str(&format!("{line}\n"));
-        }
-        Ok(Examined {
+        let examined = |note, cosignature| Examined {
             log,
             old: request.old,
-            note: stored.into_bytes(),
+            note,
             cosignature,
-        })
+        };
+        if let Some(cosignature) = newest.and_then(|newest| self.repeated(&newest, note.text(), &lines, now))
+        {
+            return Ok(examined(None, cosignature));
+        }
+        let cosignature = self.signer.cosign(&head, now);
+        let stored = note_of(note.text(), lines.iter().chain([&cosignature]));
+        // What was read and checked can only have become too long.
+        let stored = Note::parse(&stored).map_err(|_| Refusal::NoRoom { bytes: stored.len() })?;
+        Ok(examined(Some(stored), cosignature))
+    }
+
+    /// The cosignature on record, if it is young and all that was brought is on record with it.
+    fn repeated(
+        &self,
+        newest: &Cosigned,
+        text: &str,
+        lines: &[NoteSignature],
+        now: UnixSeconds,
+    ) -> Option<NoteSignature> {
+        let on_record = newest.note.signatures();
+        if newest.note.text() != text || later_lines(on_record, lines) != on_record {
+            return None;
+        }
+        let own = newest
+            .note
+            .signature_by(self.key().name().as_str(), self.key().id())?;
+        // The payload of a cosignature begins with its time.
+        let time = u64::from_be_bytes(*own.payload().first_chunk()?);
+        // None if the clock was set back.
+        let age = now.get().checked_sub(time)?;
+        (age < REPEAT_SECONDS).then(|| own.clone())
     }
 
     /// Puts the checkpoint on record, if the state is still what it was proved consistent with.
     pub(crate) async fn commit(&self, examined: Examined) -> Result<NoteSignature, Refusal> {
+        let Some(note) = examined.note else {
+            return Ok(examined.cosignature);
+        };
         let (reply, answer) = oneshot::channel();
         let update = Update {
             log: examined.log,
             old: examined.old,
-            note: examined.note,
+            note,
             reply,
         };
         self.updates.try_send(update).map_err(|error| match error {
@@ -167,8 +205,9 @@ impl Witness {
         Ok(examined.cosignature)
     }
 
-    /// Two signed trees of one size convict the log: whoever keeps the witness's journal has them.
-    fn report_fork(&self, log: OriginHash, newest: &Cosigned, head: &SignedHead) {
+    /// Two signed trees of one size convict the log: whoever keeps the witness's journal has them. `refused` is the note
+    /// without what strangers added to it.
+    fn report_fork(&self, log: OriginHash, newest: &Cosigned, head: &SignedHead, refused: &[u8]) {
         let is_new = self
             .forks
             .lock()
@@ -178,8 +217,8 @@ impl Witness {
             warn!(
                 origin = %head.origin(),
                 size = %head.size(),
-                cosigned = %String::from_utf8_lossy(&newest.note),
-                refused = %String::from_utf8_lossy(head.note_bytes()),
+                cosigned = %String::from_utf8_lossy(&newest.note.to_bytes()),
+                refused = %String::from_utf8_lossy(refused),
                 "the log signed two trees of one size"
             );
         }
@@ -255,7 +294,7 @@ fn refuse_checkpoint(error: CheckpointError) -> Refusal {
     }
 }
 
-fn refuse_state(error: StateError) -> Refusal {
-    error!(%error, "the state can't be read");
+fn refuse_state(log: OriginHash, error: &StateError) -> Refusal {
+    error!(%log, %error, "the state can't be read");
     Refusal::State
 }

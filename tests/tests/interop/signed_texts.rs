@@ -161,6 +161,7 @@ fn on_signature_lines_at_the_edge_of_each_rule() {
             "a\u{2003}b",
             "a\u{85}b",
             "a\u{7f}b",
+            "a\u{9b}b",
             "a\u{200b}b",
             "cosignature/v1",
             "\u{e9}",
@@ -169,7 +170,7 @@ fn on_signature_lines_at_the_edge_of_each_rule() {
             let line = format!("\u{2014} {name} AAAAAAA=\n");
             add(&mut cases, name, &pen, format!("{good}{line}").as_bytes());
         }
-        for length in [255, 256] {
+        for length in [255, 256, 30_000] {
             let line = format!("\u{2014} {} AAAAAAA=\n", "n".repeat(length));
             add(
                 &mut cases,

@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use counterfoil_merkle::Suite;
-use counterfoil_note::{CosignerKey, UnixSeconds, parse_signature_lines};
-use counterfoil_tests::{Connection, MemoryLog};
+use counterfoil_merkle::{Suite, TreeSize};
+use counterfoil_note::{
+    CosignerKey, KeyKind, LogSigner, Origin, SignerKey, UnixMillis, UnixSeconds, parse_signature_lines,
+};
+use counterfoil_tests::{Connection, MemoryLog, add_checkpoint};
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use signed_note::{Note, StandardVerifier, Verifier, VerifierList};
@@ -81,8 +83,12 @@ fn a_growing_log_is_cosigned_at_each_step_and_the_newest_head_can_be_read() {
         let (data, witness) = witness(&[&log]);
         let mut connection = connect(&witness);
         let mut old = 0;
+        let mut before = unix_seconds();
         for new in [0, 1, 1, 2, 3, 7, 8, 8, 21, 32, 33, 63, 64] {
-            let before = unix_seconds();
+            // A head that was cosigned a moment ago gets the same cosignature.
+            if new > old {
+                before = unix_seconds();
+            }
             // Lines by others come along; they are neither read nor kept.
             let others = "— someone.example/else AAAAAAAA\n";
             let answer = connection.add_checkpoint(log.request(old, new) + others);
@@ -162,5 +168,56 @@ fn logs_do_not_disturb_each_other() {
     }
     for (log, extra) in logs.iter().zip(0..) {
         assert!(newest(&mut connection, log).starts_with(&log.head(9 + extra)));
+    }
+}
+
+/// A head of size 8 of a sha256 log that [`log`] makes, signed at another time.
+fn signed_at(log: &MemoryLog, unix_ms: u64) -> String {
+    let origin: Origin = log.origin().parse().unwrap();
+    let keys = KeyKind::of_log(Suite::Sha256)
+        .iter()
+        .zip(1_u8..)
+        .map(|(kind, seed)| SignerKey::generate(origin.clone(), *kind, [seed; 32]))
+        .collect();
+    let note = LogSigner::new(keys).unwrap().sign_head(
+        TreeSize::new(8).unwrap(),
+        log.root(8),
+        UnixMillis::new(unix_ms),
+    );
+    String::from_utf8(note).unwrap()
+}
+
+/// A note with one of its signature lines alone.
+fn only(note: &str, line: usize) -> String {
+    let (text, lines) = note.split_once("\n\n").unwrap();
+    format!("{text}\n\n{}\n", lines.lines().nth(line).unwrap())
+}
+
+/// Anyone can bring a public checkpoint again with what they like of it.
+#[test]
+fn nobody_takes_the_logs_lines_off_or_brings_older_ones_back() {
+    const TIME: u64 = 1_795_000_000_000;
+    let log = log(Suite::Sha256);
+    let (data, witness) = witness(&[&log]);
+    let mut connection = connect(&witness);
+    let [older, first, newer] = [TIME - 1, TIME, TIME + 1].map(|time| signed_at(&log, time));
+    assert_eq!(log.head(8), first);
+    assert_eq!(connection.add_checkpoint(log.request(0, 8)).status, 200);
+    for (brought, kept) in [
+        (only(&first, 0), &first),
+        (only(&first, 1), &first),
+        (older.clone(), &first),
+        (only(&newer, 0), &newer),
+        (first.clone(), &newer),
+        (only(&older, 0), &newer),
+    ] {
+        let answer = connection.add_checkpoint(add_checkpoint(8, &[], &brought));
+        assert_eq!(answer.status, 200, "{brought}");
+        let read = newest(&mut connection, &log);
+        assert_eq!(read, format!("{kept}{}", answer.body), "{brought}");
+        for key in log.keys() {
+            let head = key.verify_head(read.as_bytes()).unwrap();
+            data.key().verify_cosignature(&head).unwrap().unwrap();
+        }
     }
 }

@@ -1,8 +1,12 @@
-//! Bodies that are too long, too slow or broken, and connections in plenty.
+//! Bodies that are too long, too slow or broken, notes without room, and connections in plenty.
 
-use std::{fs, io::Write as _, net::TcpStream};
+use std::{fs, io::Write as _, net::TcpStream, sync::Barrier, thread};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use counterfoil_merkle::Suite;
+use counterfoil_note::MAX_NOTE_BYTES;
+use counterfoil_tests::{MemoryLog, add_checkpoint};
+use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::{connect, log, witness};
 
@@ -44,6 +48,59 @@ fn a_body_is_read_up_to_its_limit_and_not_past_it() {
     }
     assert_eq!(connection.answer().unwrap().status, 413);
     assert!(connection.is_closed());
+}
+
+/// A head of a sha256 log that [`log`] makes, in a note of so many bytes: an extension line fills it. Only the plain key,
+/// made from the seed 2, signs.
+fn filled(log: &MemoryLog, size: u64, bytes: usize) -> String {
+    let key = log.keys().nth(1).unwrap();
+    let line = |text: &str| {
+        let id = hex::decode(key.id().to_string()).unwrap();
+        let signature = SigningKey::from_bytes(&[2; 32]).sign(text.as_bytes()).to_bytes();
+        let data = BASE64_STANDARD.encode([&id[..], &signature].concat());
+        format!("\u{2014} {} {data}\n", key.name())
+    };
+    let head = log.head(size);
+    let text = head.split("\n\n").next().unwrap();
+    let fill = "x".repeat(bytes - text.len() - line("").len() - 3);
+    let text = format!("{text}\n{fill}\n");
+    let note = format!("{text}\n{}", line(&text));
+    assert_eq!(note.len(), bytes);
+    note
+}
+
+/// What could not be read again is not stored, and harms nobody.
+#[test]
+fn a_note_with_room_for_the_cosignature_is_stored_and_one_without_is_refused() {
+    let (log, other) = (
+        log(Suite::Sha256),
+        MemoryLog::new("log.example/other", Suite::Blake3, 50),
+    );
+    let (_data, witness) = witness(&[&log, &other]);
+    let mut connection = connect(&witness);
+    let room = connection.add_checkpoint(log.request(0, 4)).body.len();
+    let request = |old, new, bytes| add_checkpoint(old, &log.proof(old, new), &filled(&log, new, bytes));
+
+    // Several at once, which would share a batch.
+    let start = Barrier::new(4);
+    thread::scope(|scope| {
+        for bytes in [1, 1, room, room].map(|over| MAX_NOTE_BYTES - room + over) {
+            let (start, body, mut connection) = (&start, request(4, 8, bytes), connect(&witness));
+            scope.spawn(move || {
+                start.wait();
+                let answer = connection.add_checkpoint(body);
+                assert_eq!(answer.status, 400, "{bytes}");
+                assert!(answer.body.contains("with the cosignature the note has"));
+            });
+        }
+    });
+    assert_eq!(connection.add_checkpoint(other.request(0, 8)).status, 200);
+
+    let answer = connection.add_checkpoint(request(4, 8, MAX_NOTE_BYTES - room));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let path = format!("/{}/checkpoint", super::cosigning::origin_hash(log.origin()));
+    assert_eq!(connection.send("GET", &path, "").body.len(), MAX_NOTE_BYTES);
+    assert_eq!(connection.add_checkpoint(log.request(8, 9)).status, 200);
 }
 
 #[test]

@@ -165,7 +165,11 @@ fn each_wrong_request_gets_its_status_and_changes_nothing() {
                 add_checkpoint(4, &short(4, 7), &log.head(7)),
             ),
             (422, "a history that forked before", fork.request(4, 8)),
-            (422, "another root of the same size", fork.request(4, 4)),
+            (
+                422,
+                "another root of the same size",
+                with_line(&fork.request(4, 4), "\u{2014} stranger.example AAAAAAA="),
+            ),
             (
                 422,
                 "a proof between equal sizes",
@@ -188,8 +192,11 @@ fn each_wrong_request_gets_its_status_and_changes_nothing() {
         }
         assert_eq!(connection.send("GET", &path, ""), before, "{suite}");
         assert_eq!(connection.add_checkpoint(log.request(4, 8)).status, 200);
-        // The fork is evidence: both notes are in the journal, once.
-        assert_eq!(witness.errors().matches("two trees of one size").count(), 1);
+        // The fork is evidence: both notes are in the journal, once, and nothing that a stranger added.
+        let errors = witness.errors();
+        assert_eq!(errors.matches("two trees of one size").count(), 1);
+        assert!(errors.contains(&signature_line(&fork.head(4), 4)), "{errors}");
+        assert!(!errors.contains("stranger.example"), "{errors}");
     }
 }
 

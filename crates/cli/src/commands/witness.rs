@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use counterfoil_note::Origin;
-use counterfoil_witness::{DataDirectory, ServeError, ServeOptions, TlsConfig, serve};
+use counterfoil_witness::{DataDirectory, ServeError, ServeOptions, TlsFiles, serve};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -92,6 +92,8 @@ async fn serve_until_told(arguments: Serve, output: &Output) -> Result<(), Failu
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // It would tell of a standard error that is gone on standard error, and panic.
+        .log_internal_errors(false)
         .init();
     let options = ServeOptions {
         tls: tls(&arguments)?,
@@ -115,7 +117,7 @@ async fn serve_until_told(arguments: Serve, output: &Output) -> Result<(), Failu
         })
 }
 
-fn tls(arguments: &Serve) -> Result<Option<TlsConfig>, Failure> {
+fn tls(arguments: &Serve) -> Result<Option<TlsFiles>, Failure> {
     let (Some(certificate), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
         if arguments.listen.ip().is_loopback() || arguments.insecure_plaintext_on_network {
             return Ok(None);
@@ -127,9 +129,10 @@ fn tls(arguments: &Serve) -> Result<Option<TlsConfig>, Failure> {
             ),
         );
     };
-    TlsConfig::read(certificate, key)
-        .map(Some)
-        .map_err(|error| Failure::usage(error.to_string()))
+    Ok(Some(TlsFiles {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    }))
 }
 
 /// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.
