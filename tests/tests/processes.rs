@@ -5,7 +5,9 @@ use std::{fs, time::Duration};
 
 use counterfoil_note::HeadError;
 use counterfoil_proto::v1::{self, leaf_selector::Leaf};
-use counterfoil_tests::{Data, Refusal, Server, counterfoild, event, head, receipt_of, submission, submit};
+use counterfoil_tests::{
+    Data, Refusal, Server, counterfoil, counterfoild, event, head, receipt_of, submission, submit,
+};
 use counterfoil_verify::{Receipt, ReceiptError};
 use futures_util::StreamExt as _;
 use tokio::{
@@ -292,10 +294,37 @@ async fn tls() {
             .await
             .is_err()
     );
-    let (receipt, _) = submit(&mut client(channel), &log, event("again", ""))
+    let (receipt, _) = submit(&mut client(channel.clone()), &log, event("again", ""))
         .await
         .unwrap();
     assert_eq!(receipt.index().get(), 2, "what came in the clear was stored");
+
+    // Whoever renews it writes one file after the other.
+    let renewed = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
+    fs::write(certificate, renewed.cert.pem()).unwrap();
+    fs::write(key, renewed.signing_key.serialize_pem()).unwrap();
+    let connect = async |identity: &rcgen::Certificate| {
+        let trusting = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(identity.pem()))
+            .domain_name("log.test.example");
+        endpoint().tls_config(trusting).unwrap().connect().await
+    };
+    let new = timeout(Duration::from_secs(20), async {
+        loop {
+            match connect(&renewed.cert).await {
+                Ok(channel) => return channel,
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    let new = new.await.expect("the renewed certificate is not served");
+    assert!(
+        connect(&identity.cert).await.is_err(),
+        "the old one is served too"
+    );
+    for (channel, id) in [(new, "under the new one"), (channel, "as before")] {
+        submit(&mut client(channel), &log, event(id, "")).await.unwrap();
+    }
     server.stop();
 }
 
@@ -424,4 +453,33 @@ async fn health_and_reflection() {
         );
     }
     server.stop();
+}
+
+/// `counterfoil` knows the commands of `counterfoild` by a list of its own.
+#[test]
+fn who_takes_one_program_for_the_other_is_told() {
+    let help = counterfoild().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands: Vec<_> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"serve"), "{help}");
+    let help = counterfoil().arg("--help").output().unwrap();
+    let ours = String::from_utf8(help.stdout).unwrap();
+    for command in commands {
+        if ours
+            .lines()
+            .any(|line| line.starts_with(&format!("  {command} ")))
+        {
+            continue;
+        }
+        let refused = counterfoil().arg(command).output().unwrap();
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{command}: {told}");
+        assert!(told.contains(&format!("`counterfoild {command}`")), "{told}");
+    }
 }

@@ -223,9 +223,11 @@ fn check_rsa(info: &SubjectPublicKeyInfo<'_>) -> Result<(), KeyError> {
     }
 }
 
-/// The bytes that an envelope's signatures are over, hashed once for however many keys are tried.
+/// The bytes that an envelope's signatures are over, hashed once for however many keys are tried. Ed25519 alone hashes them for each
+/// signature and key, after what is in the signature.
 pub struct Signed<'a> {
-    envelope: &'a Envelope,
+    /// Each once.
+    signatures: Vec<&'a [u8]>,
     bytes: Vec<u8>,
     sha256: Digest,
     sha384: Digest,
@@ -234,21 +236,25 @@ pub struct Signed<'a> {
 impl<'a> Signed<'a> {
     /// Prepares an envelope for the search of its signers.
     pub fn new(envelope: &'a Envelope) -> Self {
+        let mut signatures: Vec<_> = envelope.signatures().iter().map(Vec::as_slice).collect();
+        signatures.sort_unstable();
+        signatures.dedup();
         let bytes = envelope.signed_bytes();
         Self {
+            signatures,
             sha256: digest(&SHA256, &bytes),
             sha384: digest(&SHA384, &bytes),
-            envelope,
             bytes,
         }
     }
 
     /// Whether one of the envelope's signatures is by this key.
     pub fn is_by(&self, key: &PublicKey) -> bool {
-        let signatures = self.envelope.signatures();
-        signatures.iter().any(|signature| self.verify(key, signature))
+        let mut signatures = self.signatures.iter();
+        signatures.any(|signature| self.verify(key, signature))
     }
 
+    /// One that has not the length or the form of the key's is refused by each algorithm before it computes anything.
     fn verify(&self, key: &PublicKey, signature: &[u8]) -> bool {
         match &key.kind {
             Kind::Ed25519(key) => Signature::from_slice(signature)
@@ -266,5 +272,17 @@ impl<'a> Signed<'a> {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({}, {})", self.algorithm(), self.fingerprint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_that_stands_there_again_is_not_tried_again() {
+        let envelope = br#"{"payloadType":"x","payload":"","signatures":[{"sig":"AQ=="},{"sig":"AA=="},{"sig":"AQ=="}]}"#;
+        let envelope = Envelope::parse(envelope).expect("an envelope");
+        assert_eq!(Signed::new(&envelope).signatures, [b"\x00".as_slice(), b"\x01"]);
     }
 }

@@ -13,7 +13,7 @@ use base64::{
 };
 use serde::Deserialize;
 
-use crate::unambiguous;
+use crate::{json_object::JsonObject, unambiguous};
 
 /// The media type of a payload that is an envelope.
 pub const MEDIA_TYPE: &str = "application/vnd.dsse.envelope.v1+json";
@@ -78,7 +78,7 @@ struct EnvelopeJson<'a> {
     payload_type: String,
     #[serde(borrow)]
     payload: std::borrow::Cow<'a, str>,
-    signatures: Vec<SignatureJson>,
+    signatures: Vec<JsonObject<SignatureJson>>,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +97,8 @@ impl Envelope {
         }
         let malformed = |problem: serde_json::Error| EnvelopeError::Malformed(problem.to_string());
         unambiguous::check(json).map_err(malformed)?;
-        let envelope: EnvelopeJson<'_> = serde_json::from_slice(json).map_err(malformed)?;
+        let JsonObject(envelope): JsonObject<EnvelopeJson<'_>> =
+            serde_json::from_slice(json).map_err(malformed)?;
         if !(1..=MAX_PAYLOAD_TYPE_BYTES).contains(&envelope.payload_type.len()) {
             return Err(EnvelopeError::PayloadType);
         }
@@ -106,7 +107,7 @@ impl Envelope {
             return Err(EnvelopeError::SignatureCount(count));
         }
         let mut signatures = Vec::with_capacity(count);
-        for SignatureJson { sig } in envelope.signatures {
+        for JsonObject(SignatureJson { sig }) in envelope.signatures {
             let signature = decode(&sig).ok_or(EnvelopeError::Base64("a signature"))?;
             if !(1..=MAX_SIGNATURE_BYTES).contains(&signature.len()) {
                 return Err(EnvelopeError::SignatureLength);
@@ -211,6 +212,9 @@ mod tests {
             r#"{"payloadType":"x","payload":"","signatures":[{"sig":"AA=="}],"more":{"a":[{"b":1,"b":1}]}}"#,
             r#"{"payloadType":5,"payload":"","signatures":[{"sig":"AA=="}]}"#,
             r#"{"payloadType":"x","payload":"","signatures":["AA=="]}"#,
+            // Members by their places, which serde would take.
+            r#"["x","",[{"sig":"AA=="}]]"#,
+            r#"{"payloadType":"x","payload":"","signatures":[["AA=="]]}"#,
         ] {
             assert!(matches!(parse(bad), Err(EnvelopeError::Malformed(_))), "{bad}");
         }

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use counterfoil_merkle::Digest;
 
 use crate::{
-    Attributes,
+    Attributes, Protocol, SourceId,
     adapter::Adapter,
     limits::{MAX_ADAPTER_BYTES, MAX_NORMALISED_BYTES},
     normal::NormalEvent,
-    validate::{self, InvalidEvent},
+    validate::{self, FieldViolation, InvalidEvent},
 };
 
 /// The media type of a payload whose event names none.
@@ -47,7 +47,8 @@ pub struct NormalFormTooLong {
 /// The parts of an event before they are checked.
 ///
 /// No string holds a control character or a Unicode noncharacter (the `String` of CloudEvents). Lengths are limited by
-/// [`limits`](crate::limits). The source `log` and types that begin with `log.` are the log's own.
+/// [`limits`](crate::limits). The source `log`, sources that begin with `hooks/` or `hec/`, and types that begin with `log.` are the
+/// log's to give.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventParts {
     /// With `source`, names the event. Required.
@@ -75,11 +76,7 @@ impl TryFrom<EventParts> for Event {
     /// Checks an event that a submitter sent. The error names every field that breaks a rule.
     fn try_from(parts: EventParts) -> Result<Self, InvalidEvent> {
         let violations = validate::submitted(&parts);
-        if violations.is_empty() {
-            Ok(Self::from_valid(parts))
-        } else {
-            Err(InvalidEvent { violations })
-        }
+        Self::checked(parts, violations)
     }
 }
 
@@ -108,6 +105,25 @@ impl Event {
         };
         debug_assert_eq!(validate::form(&parts), []);
         Self::from_valid(parts)
+    }
+
+    /// What the log makes of a request by another protocol. Its source is made of `protocol` and `sender`, and is none that anybody
+    /// could submit; that of `parts` does not count.
+    pub fn received(protocol: Protocol, sender: &SourceId, parts: EventParts) -> Result<Self, InvalidEvent> {
+        let parts = EventParts {
+            source: protocol.source(sender),
+            ..parts
+        };
+        let violations = validate::received(&parts);
+        Self::checked(parts, violations)
+    }
+
+    fn checked(parts: EventParts, violations: Vec<FieldViolation>) -> Result<Self, InvalidEvent> {
+        if violations.is_empty() {
+            Ok(Self::from_valid(parts))
+        } else {
+            Err(InvalidEvent { violations })
+        }
     }
 
     fn from_valid(parts: EventParts) -> Self {

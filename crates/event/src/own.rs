@@ -4,7 +4,7 @@ use bytes::Bytes;
 use counterfoil_merkle::{LeafIndex, Suite};
 use serde::{Deserialize, Serialize};
 
-use crate::Event;
+use crate::{Event, json_object::JsonObject};
 
 const GENESIS_MEDIA_TYPE: &str = "application/vnd.counterfoil.genesis+json";
 /// RFC 7468.
@@ -61,7 +61,7 @@ impl Genesis {
 
     /// Reads the payload of entry 0.
     pub fn parse(payload: &[u8]) -> Result<Self, GenesisError> {
-        let json: GenesisJson = serde_json::from_slice(payload)?;
+        let JsonObject(json): JsonObject<GenesisJson> = serde_json::from_slice(payload)?;
         let suite = json
             .suite
             .parse()

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::{event::EventParts, limits::*};
+use crate::{event::EventParts, limits::*, protocol};
 
 /// The source of the events that a log writes itself.
 pub(crate) const OWN_SOURCE: &str = "log";
@@ -100,20 +100,32 @@ impl std::error::Error for InvalidEvent {}
 /// What is wrong with an event that a submitter sent.
 pub(crate) fn submitted(parts: &EventParts) -> Vec<FieldViolation> {
     let mut violations = form(parts);
-    // A submitter who could write these might pass for the log, or take the id of a record to come.
-    if parts.source == OWN_SOURCE {
+    // A submitter who could write these might pass for the log or for a sender that it knows, or take the id of a record to come.
+    if parts.source == OWN_SOURCE || protocol::sender(&parts.source).is_some() {
         violations.push(FieldViolation {
             field: "source".to_owned(),
             problem: Problem::Reserved,
         });
     }
-    if parts.event_type.starts_with(OWN_TYPE_PREFIX) {
-        violations.push(FieldViolation {
+    violations.extend(reserved_type(parts));
+    violations
+}
+
+/// What is wrong with an event that the log made of a request by another protocol, to whose source it is entitled.
+pub(crate) fn received(parts: &EventParts) -> Vec<FieldViolation> {
+    let mut violations = form(parts);
+    violations.extend(reserved_type(parts));
+    violations
+}
+
+fn reserved_type(parts: &EventParts) -> Option<FieldViolation> {
+    parts
+        .event_type
+        .starts_with(OWN_TYPE_PREFIX)
+        .then(|| FieldViolation {
             field: "type".to_owned(),
             problem: Problem::Reserved,
-        });
-    }
-    violations
+        })
 }
 
 /// What is wrong with an event, whoever wrote it.

@@ -57,7 +57,7 @@ fn record(cdevent: &Value) -> Event {
 fn form(cdevent: &Value) -> Option<Value> {
     let event = record(cdevent);
     let (adapter, form) = event.normal_form()?;
-    assert_eq!(adapter, "cdevents/1");
+    assert_eq!(adapter, "cdevents/2");
     Some(serde_json::from_slice(form).unwrap())
 }
 
@@ -168,6 +168,28 @@ fn a_cdevent_of_another_type_than_its_envelope_has_no_form() {
             adapter::submitted(event.unwrap()).unwrap().normal_form(),
             None,
             "{hostile}"
+        );
+    }
+}
+
+#[test]
+fn a_change_ends_well_when_it_is_merged_and_not_before() {
+    for (predicate, event_type, outcome) in [
+        ("created", "scm.change.opened", "unknown"),
+        ("updated", "scm.change.updated", "unknown"),
+        ("reviewed", "scm.review.submitted", "unknown"),
+        ("merged", "scm.change.merged", "success"),
+        ("abandoned", "scm.change.closed", "cancelled"),
+    ] {
+        let cdevent = json!({
+            "context": { "id": "1", "source": "/s", "type": format!("dev.cdevents.change.{predicate}.0.3.0"), "timestamp": TIME },
+            "subject": { "id": "17", "content": { "repository": { "id": "acme/widgets" } } },
+        });
+        let form = form(&cdevent).unwrap();
+        assert_eq!(
+            (&form["type"], &form["outcome"]),
+            (&event_type.into(), &outcome.into()),
+            "{predicate}"
         );
     }
 }

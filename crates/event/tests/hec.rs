@@ -41,6 +41,21 @@ fn an_audit_log_document_is_named_by_its_id() {
     assert_eq!(raw[0].attributes(), event.attributes());
 }
 
+/// serde takes an array for a struct. Whoever sends two of the same beginning would lose the second.
+#[test]
+fn an_array_is_no_document() {
+    let array = events(r#"{"event":["deploy","start"]}"#).unwrap().remove(0);
+    assert_eq!((array.id(), array.event_type()), ("new", "hec.event"));
+    assert_eq!(array.data(), r#"["deploy","start"]"#);
+    let line = named(parse_raw(br#"["deploy","start"]"#, &Metadata::default()).unwrap()).remove(0);
+    assert_eq!((line.id(), line.event_type()), ("new", "hec.raw"));
+    let around = events(r#"["deploy",null,null,null,null,null,null]"#);
+    assert!(
+        matches!(around, Err(HecError::Malformed { event: 0, .. })),
+        "{around:?}"
+    );
+}
+
 #[test]
 fn objects_follow_each_other_with_or_without_space() {
     let body = "{\"event\":\"one\"}{\"event\":{\"b\" : 2}}\n\n {\"event\":3,\"time\":\"1426279439.123\",\"sourcetype\":\"x\"} ";

@@ -293,6 +293,17 @@ fn the_largest_event_fits_and_says_what_it_lost() {
 }
 
 #[test]
+fn a_list_has_lost_no_more_than_a_number_can_say() {
+    let json = json!({
+        "id": "1", "type": "x", "commits": vec!["a"; MAX_LIST_ITEMS + 1],
+        "omitted": [{ "path": "commits", "count": MAX_INTEGER }],
+    });
+    let written: Value = serde_json::from_slice(&parse(&json).unwrap().into_json()).unwrap();
+    assert_eq!(written["commits"].as_array().unwrap().len(), MAX_LIST_ITEMS);
+    assert_eq!(written["omitted"], json["omitted"]);
+}
+
+#[test]
 fn a_list_of_usual_length_is_whole() {
     let mut event = event();
     event.commits = (0..MAX_LIST_ITEMS)
@@ -374,6 +385,23 @@ proptest! {
                 prop_assert!(contains(&written, &json), "{} lost of {}", written, json);
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_a_list_lost_before_and_loses_now_is_one_number(
+        length in 0..3 * MAX_LIST_ITEMS,
+        before in prop_oneof![0..1_000_u64, (MAX_INTEGER - 1_000)..=MAX_INTEGER],
+    ) {
+        let json = json!({
+            "id": "1", "type": "x", "commits": vec!["a"; length], "omitted": [{ "path": "commits", "count": before }],
+        });
+        let written: Value = serde_json::from_slice(&parse(&json).unwrap().into_json()).unwrap();
+        let kept = written["commits"].as_array().map_or(0, Vec::len);
+        prop_assert_eq!(kept, length.min(MAX_LIST_ITEMS));
+        let lost = before + (length - kept) as u64;
+        prop_assert_eq!(written["omitted"][0]["count"].as_u64(), Some(lost.min(MAX_INTEGER)));
     }
 }
 

@@ -40,6 +40,7 @@ fn a_genesis_is_complete_and_says_nothing_else() {
         json.replace('{', r#"{"origin":"other","#),
         json.replace("1795340000000", "-1"),
         format!("{json}{json}"),
+        r#"["log.example/main","blake3",[],1]"#.to_owned(),
         String::new(),
     ];
     for json in malformed {

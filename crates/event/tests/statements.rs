@@ -35,7 +35,7 @@ fn form(statement: &Value) -> Value {
         envelope(dsse::STATEMENT_TYPE, &statement.to_string()),
     );
     let (adapter, form) = event.normal_form().unwrap();
-    assert_eq!(adapter, "in-toto/1");
+    assert_eq!(adapter, "in-toto/2");
     serde_json::from_slice(form).unwrap()
 }
 
@@ -137,6 +137,16 @@ fn what_is_no_statement_has_no_form() {
         (dsse::STATEMENT_TYPE, "\u{0}".to_owned()),
         (dsse::STATEMENT_TYPE, String::new()),
         (dsse::STATEMENT_TYPE, "5".to_owned()),
+        // Members by their places, which serde would take.
+        (
+            dsse::STATEMENT_TYPE,
+            r#"["https://in-toto.io/Statement/v1",[],"https://slsa.dev/provenance/v1",{}]"#.to_owned(),
+        ),
+        (
+            dsse::STATEMENT_TYPE,
+            r#"{"_type":"https://in-toto.io/Statement/v1","subject":[["n",null,{}]],"predicateType":"p"}"#
+                .to_owned(),
+        ),
     ] {
         let event = submitted("artifact.built", envelope(payload_type, &payload));
         assert_eq!(event.normal_form(), None, "{payload}");

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use counterfoil_event::{DEFAULT_MEDIA_TYPE, Event, EventParts, FieldViolation, Problem, limits::*};
+use counterfoil_event::{
+    DEFAULT_MEDIA_TYPE, Event, EventParts, FieldViolation, Problem, Protocol, cloudevents, limits::*,
+};
 use proptest::prelude::*;
 
 fn least() -> EventParts {
@@ -204,6 +206,51 @@ fn what_is_the_logs_own_is_refused() {
         assert_eq!(violations(|parts| parts.event_type = value.into()), [], "{value}");
     }
     assert_eq!(violations(|parts| parts.source = "log/x".into()), []);
+}
+
+/// Whoever could submit it would take the name of a delivery to come.
+#[test]
+fn a_source_of_another_protocol_is_the_logs_to_give() {
+    for value in ["hooks/github", "hooks/", "hooks/a/b", "hec/audit", "hec/"] {
+        let found = violations(|parts| parts.source = value.into());
+        assert_eq!(found, one("source", Problem::Reserved), "{value}");
+        let json = format!(r#"{{"specversion":"1.0","id":"1","source":"{value}","type":"t"}}"#);
+        let refused = cloudevents::from_json(json.as_bytes()).unwrap_err();
+        assert!(
+            refused.to_string().contains("source is reserved"),
+            "{value}: {refused}"
+        );
+    }
+    for value in [
+        "hooks",
+        "hooks:x",
+        "Hooks/x",
+        "/hooks/x",
+        "hec",
+        "hecx/y",
+        "https://x/hooks/y",
+    ] {
+        assert_eq!(violations(|parts| parts.source = value.into()), [], "{value}");
+    }
+
+    let sender = "github".parse().unwrap();
+    for (protocol, source) in [(Protocol::Webhook, "hooks/github"), (Protocol::Hec, "hec/github")] {
+        let event = Event::received(protocol, &sender, least()).unwrap();
+        assert_eq!((event.id(), event.source()), ("1", source));
+    }
+    // All else is as it is for everybody.
+    let parts = EventParts {
+        id: String::new(),
+        event_type: "log.created".into(),
+        ..least()
+    };
+    let refused = Event::received(Protocol::Webhook, &sender, parts).unwrap_err();
+    let fields: Vec<_> = refused
+        .violations
+        .iter()
+        .map(|violation| &*violation.field)
+        .collect();
+    assert_eq!(fields, ["id", "type"]);
 }
 
 #[test]

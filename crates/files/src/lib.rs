@@ -82,6 +82,12 @@ pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
     sync_directory(directory_of(path))
 }
 
+/// Removes a file. When this returns, it is gone on disk too: no crash brings it back.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    fs::remove_file(path).map_err(FileError::at("remove", path))?;
+    sync_directory(directory_of(path))
+}
+
 /// Writes and syncs a file that is to get the name `path`, under a name of its own: two that write at once don't meet.
 fn write_beside(path: &Path, bytes: &[u8], readers: Readers) -> Result<NamedTempFile, FileError> {
     let directory = directory_of(path);
@@ -216,6 +222,20 @@ mod tests {
         let refused = replace(&nowhere, b"", Readers::Umask).unwrap_err();
         assert!(refused.to_string().starts_with("can't write in "), "{refused}");
         assert_eq!(refused.path, directory.path().join("none"));
+    }
+
+    #[test]
+    fn a_file_is_removed_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        create_secret(&path, b"first").unwrap();
+        remove(&path).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        let refused = remove(&path).unwrap_err();
+        assert_eq!(
+            (refused.action, refused.source.kind()),
+            ("remove", io::ErrorKind::NotFound)
+        );
     }
 
     #[test]

@@ -127,14 +127,12 @@ impl SourcesDirectory {
     /// # Errors
     /// If it is not there.
     pub fn remove(&self, id: &SourceId) -> Result<(), DirectoryError> {
-        let path = self.file(id);
-        match fs::remove_file(&path) {
-            Err(problem) if problem.kind() == ErrorKind::NotFound => {
-                return Err(DirectoryError::Missing(id.clone()));
+        match files::remove(&self.file(id)) {
+            Err(problem) if problem.source.kind() == ErrorKind::NotFound => {
+                Err(DirectoryError::Missing(id.clone()))
             }
-            removed => removed.map_err(FileError::at("remove", &path))?,
+            removed => Ok(removed?),
         }
-        Ok(files::sync_directory(&self.0)?)
     }
 }
 

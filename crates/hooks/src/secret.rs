@@ -1,11 +1,11 @@
 //! Secrets shared with a provider, and what is signed with them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, slice, str::FromStr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 use crate::Provider;
@@ -85,23 +85,21 @@ impl Secret {
 
     /// The HMAC-SHA256 of a body under this secret: what GitHub and Gitea sign with.
     pub fn sign(&self, body: &[u8]) -> [u8; 32] {
-        let mut mac = mac(self.text.as_bytes());
-        mac.update(body);
-        mac.finalize().into_bytes().into()
+        mac(self.text.as_bytes(), &[body])
     }
 
     /// Whether `tag` is the HMAC-SHA256 of a body under this secret: GitHub's and Gitea's signature. In constant time.
     pub fn signed(&self, body: &[u8], tag: &[u8; 32]) -> bool {
-        verify(self.text.as_bytes(), &[body], tag)
+        is_one_of(&self.sign(body), slice::from_ref(tag))
     }
 
-    /// Whether `tag` is the signature of Standard Webhooks over id, timestamp and body. In constant time. Never for a
-    /// secret that is no signing key.
-    pub fn signed_standard(&self, id: &str, timestamp: &str, body: &[u8], tag: &[u8; 32]) -> bool {
+    /// Whether one of the tags is the signature of Standard Webhooks over id, timestamp and body, which is made once. In constant
+    /// time. Never for a secret that is no signing key.
+    pub fn signed_standard(&self, id: &str, timestamp: &str, body: &[u8], tags: &[[u8; 32]]) -> bool {
         let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
         self.signing_key
             .as_ref()
-            .is_some_and(|key| verify(key, &parts, tag))
+            .is_some_and(|key| is_one_of(&mac(key, &parts), tags))
     }
 
     /// Whether the text is this secret, sent as it is: GitLab's token. In constant time, whatever its length. Never for a
@@ -112,16 +110,20 @@ impl Secret {
     }
 }
 
-fn mac(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-fn verify(key: &[u8], parts: &[&[u8]], tag: &[u8; 32]) -> bool {
-    let mut mac = mac(key);
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     for part in parts {
         mac.update(part);
     }
-    mac.verify_slice(tag).is_ok()
+    mac.finalize().into_bytes().into()
+}
+
+/// In constant time, wherever it stands.
+fn is_one_of(made: &[u8; 32], tags: &[[u8; 32]]) -> bool {
+    let found = tags
+        .iter()
+        .fold(Choice::from(0), |found, tag| found | made.ct_eq(tag));
+    found.into()
 }
 
 impl FromStr for Secret {
@@ -211,18 +213,22 @@ mod tests {
         let decoded = BASE64_STANDARD
             .decode("g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
             .unwrap();
-        let tag = decoded.try_into().unwrap();
+        let tag: [u8; 32] = decoded.try_into().unwrap();
         let (id, timestamp, body) = (
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
             "1614265330",
             br#"{"test": 2432232314}"#,
         );
-        assert!(secret.signed_standard(id, timestamp, body, &tag));
-        assert!(!secret.signed_standard(id, "1614265331", body, &tag));
-        assert!(!secret.signed_standard("msg_other", timestamp, body, &tag));
-        assert!(!secret.signed_standard(id, timestamp, b"{}", &tag));
+        for tags in [&[tag][..], &[tag, [0; 32]], &[[0; 32], tag]] {
+            assert!(secret.signed_standard(id, timestamp, body, tags));
+        }
+        assert!(!secret.signed_standard(id, timestamp, body, &[]));
+        assert!(!secret.signed_standard(id, timestamp, body, &[[0; 32]; 2]));
+        assert!(!secret.signed_standard(id, "1614265331", body, &[tag]));
+        assert!(!secret.signed_standard("msg_other", timestamp, body, &[tag]));
+        assert!(!secret.signed_standard(id, timestamp, b"{}", &[tag]));
         let other: Secret = "a-secret-that-is-no-signing-key".parse().unwrap();
-        assert!(!other.signed_standard(id, timestamp, body, &tag));
+        assert!(!other.signed_standard(id, timestamp, body, &[tag]));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use counterfoil_event::{Annotations, Attributes, Entry, Event, Submitter, conflict_event};
-use counterfoil_merkle::LeafIndex;
+use counterfoil_event::{Annotations, Attributes, Entry, Event, Submitter, adapter::Adapter, conflict_event};
+use counterfoil_merkle::{LeafIndex, Suite};
 use counterfoil_store::{Disk, StoredPayload};
 use tokio::sync::oneshot;
 
@@ -191,10 +191,7 @@ fn same_event(
     let payload = read_entry(&shared.store, index, true)?
         .payload
         .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
-    let same_as_submitted = entry
-        .commits_to(shared.suite, &payload.salt, &event.event)
-        .is_ok();
-    if !same_as_submitted && !read_by_another_adapter(&payload, &event.event) {
+    if !records(shared.suite, &entry, &payload, &event.event) {
         return Ok(None);
     }
     let inclusion_proof = shared
@@ -208,21 +205,42 @@ fn same_event(
     }))
 }
 
-/// Whether what is stored is the event but for what its adapter read out of it, and another adapter did that. A provider
-/// that sends a delivery again after an upgrade of the log has not told two stories.
-fn read_by_another_adapter(stored: &StoredPayload, event: &Event) -> bool {
+/// Whether an entry with this payload is the event's.
+///
+/// The type, subject and time of a provider's event are what an adapter read: a provider that sends a delivery again after an upgrade
+/// of the log has not told two stories. And it has told its own only where its adapter made the record: anyone who may submit
+/// can take the name of a delivery first, and say the same without its signature.
+fn records(suite: Suite, entry: &Entry, stored: &StoredPayload, event: &Event) -> bool {
+    let as_submitted = || entry.commits_to(suite, &stored.salt, event).is_ok();
+    let Some(adapter) = naming_adapter(event) else {
+        return as_submitted();
+    };
     let (Ok(attributes), Ok(annotations)) = (
         Attributes::decode_canonical(&stored.attributes),
         Annotations::decode_canonical(&stored.annotations),
     ) else {
         return false;
     };
-    let adapter = event.normal_form().map_or("", |(adapter, _)| adapter);
+    if annotations.adapter == adapter {
+        return as_submitted();
+    }
     let new = event.attributes();
-    adapter != annotations.adapter
+    without_version(&annotations.adapter) == without_version(adapter)
         && stored.data == *event.data()
         && attributes.data_content_type == new.data_content_type
         && attributes.extensions == new.extensions
+}
+
+/// The adapter that the event has its type, subject and time from, in any version. `None` if they are its submitter's.
+fn naming_adapter(event: &Event) -> Option<&str> {
+    let (adapter, _) = event.normal_form()?;
+    let mut all = Adapter::ALL.into_iter();
+    let known = all.find(|known| without_version(known.name()) == without_version(adapter))?;
+    known.names_events().then_some(adapter)
+}
+
+fn without_version(adapter: &str) -> &str {
+    adapter.split_once('/').map_or(adapter, |(name, _)| name)
 }
 
 fn report(shared: &Shared, problem: &ReadError) -> SubmitError {

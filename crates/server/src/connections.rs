@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use axum::{Router, http::Request, middleware};
 use counterfoil_gathered::gathered;
 use counterfoil_seats::{Seat, Seats};
+use counterfoil_tls::Tls;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -30,24 +30,15 @@ use tokio::{
     task,
     time::{sleep, timeout},
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        self, RootCertStore, ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-        server::WebPkiClientVerifier,
-    },
-};
 use tokio_util::either::Either;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::{
     access::{Certificate, CertificateError, PeerCertificate},
-    grpc::Refusal,
     http,
     metrics::Metrics,
+    refusal::Refusal,
     unread::{Answer, Unread},
 };
 
@@ -91,42 +82,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How HTTP/2 is called when TLS is agreed on.
 const ALPN_HTTP2: &[u8] = b"h2";
-const ALPN_HTTP1: &[u8] = b"http/1.1";
-
-/// What is agreed on with clients over TLS: HTTP/2, else HTTP/1.1. With `authorities`, a client may show a certificate, which
-/// has to be from one of them.
-///
-/// # Errors
-/// If certificate or key are not what they should be, or do not belong together; if there is no authority among the
-/// certificates of `authorities`.
-pub(crate) fn tls_acceptor(
-    certificate_pem: &[u8],
-    key_pem: &[u8],
-    authorities_pem: Option<&[u8]>,
-) -> anyhow::Result<TlsAcceptor> {
-    let certificates = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem)?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let clients = match authorities_pem {
-        None => WebPkiClientVerifier::no_client_auth(),
-        Some(pem) => {
-            let mut roots = RootCertStore::empty();
-            for authority in CertificateDer::pem_slice_iter(pem) {
-                roots.add(authority?)?;
-            }
-            WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-                .allow_unauthenticated()
-                .build()
-                .context("the certificates of client authorities")?
-        }
-    };
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(rustls::DEFAULT_VERSIONS)?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(certificates, key)?;
-    config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
+/// What is agreed on over TLS: HTTP/2, else HTTP/1.1.
+pub(crate) const PROTOCOLS: &[&[u8]] = &[ALPN_HTTP2, b"http/1.1"];
 
 /// Listens at an address.
 ///
@@ -151,7 +108,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// If the system has no thread for it, or that thread panicked.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     router: Router,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
@@ -279,7 +236,7 @@ struct Protocol {
 
 /// What every connection needs.
 struct Server {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     http1: Protocol,
     http2: Protocol,
     router: Router,
@@ -290,12 +247,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(
-        tls: Option<TlsAcceptor>,
-        router: Router,
-        metrics: Metrics,
-        stopping: watch::Receiver<bool>,
-    ) -> Self {
+    fn new(tls: Option<Tls>, router: Router, metrics: Metrics, stopping: watch::Receiver<bool>) -> Self {
         let mut http1 = auto::Builder::new(TokioExecutor::new()).http1_only();
         http1
             .http1()
@@ -381,7 +333,7 @@ impl Server {
             let is_http2 = begins_http2(&stream).await?;
             return Ok((Stream::Plain(stream), protocol(is_http2)));
         };
-        let mut stream = tls.accept(stream).await?;
+        let mut stream = tls.acceptor().accept(stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
         // hyper waits for the preface as long as it takes. Reads nothing away; nobody sends so little in pieces.
         if is_http2 && !stream.fill_buf().await?.starts_with(HTTP2_PREFACE) {

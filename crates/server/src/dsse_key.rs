@@ -1,12 +1,12 @@
 //! `counterfoild dsse-key`: whose signatures on DSSE envelopes are believed. A running server follows within some seconds.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, io::ErrorKind, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use counterfoil_dsse::{MAX_PEM_BYTES, PublicKey};
 use counterfoil_event::SourceId;
-use counterfoil_files::{create_directory, create_secret, read_secret};
+use counterfoil_files::{self as files, create_directory, create_secret, read_secret};
 use counterfoil_log::{DataDirectory, LogName};
 
 use crate::{
@@ -143,14 +143,14 @@ fn list(arguments: &List) -> anyhow::Result<()> {
 
 fn remove(arguments: &Remove) -> anyhow::Result<()> {
     ensure_owner(&arguments.data)?;
-    let path = file(&arguments.data, &arguments.name);
-    ensure!(
-        path.exists(),
-        "there is no key `{}` in {}",
-        arguments.name,
-        arguments.data.display()
-    );
-    fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))?;
+    match files::remove(&file(&arguments.data, &arguments.name)) {
+        Err(problem) if problem.source.kind() == ErrorKind::NotFound => bail!(
+            "there is no key `{}` in {}",
+            arguments.name,
+            arguments.data.display()
+        ),
+        removed => removed?,
+    }
     eprintln!(
         "a running server believes `{}` no more within a second",
         arguments.name
@@ -170,7 +170,7 @@ fn describe(name: &SourceId, enrolled: &EnrolledKey) -> String {
 fn enrolled(data: &std::path::Path) -> anyhow::Result<Vec<(SourceId, EnrolledKey)>> {
     let directory = dsse_keys_directory(data);
     let files = match fs::read_dir(&directory) {
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         files => files.with_context(|| format!("can't list {}", directory.display()))?,
     };
     let mut keys = Vec::new();

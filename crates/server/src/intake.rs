@@ -1,7 +1,7 @@
 //! Events on their way from a request into a log, whatever they came by.
 
 use std::{
-    future,
+    future, iter,
     num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, LazyLock},
@@ -12,7 +12,7 @@ use counterfoil_event::{Event, adapter, cloudevents, hec};
 use counterfoil_log::{Log, MAX_CALL_EVENTS, Outcome, ProvenLeaf, SubmitError, Submitted, TreeHead};
 use tokio::{sync::Semaphore, task};
 
-use crate::{access::Submitting, grpc::Refusal};
+use crate::{access::Submitting, refusal::Refusal};
 
 /// What comes by HTTP is one call of the log's, whatever the request holds.
 const _: () = assert!(hec::MAX_EVENTS <= MAX_CALL_EVENTS && cloudevents::MAX_BATCH_EVENTS <= MAX_CALL_EVENTS);
@@ -25,7 +25,8 @@ const INLINE_BYTES: usize = 384 * 1024;
 static TURNS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get)));
 
-/// Bytes of events that wait for their turn or have it, of all calls. What comes beyond them is put off, as where the queue is full.
+/// Bytes of events that wait for their turn or have it, of all calls, and of what takes as long. What comes beyond them is put off,
+/// as where the queue is full.
 const WAITING_BYTES: usize = 128 << 20;
 static WAITING: Semaphore = Semaphore::const_new(WAITING_BYTES);
 
@@ -37,6 +38,72 @@ pub(crate) async fn work<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     }
     let _turn = TURNS.acquire().await.expect("the semaphore is never closed");
     task::block_in_place(work)
+}
+
+/// What it takes to make events ready.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    pub(crate) events: usize,
+    /// Memory, about.
+    pub(crate) bytes: usize,
+    /// Bytes that take as long as the search for who signed the events.
+    pub(crate) search_bytes: usize,
+}
+
+impl Load {
+    /// That of an event that was refused before.
+    pub(crate) const REFUSED: Self = Self {
+        events: 1,
+        bytes: 0,
+        search_bytes: 0,
+    };
+
+    /// That of an event.
+    pub(crate) fn of(event: &Event, search_bytes: usize) -> Self {
+        Self {
+            events: 1,
+            bytes: event.data().len(),
+            search_bytes,
+        }
+    }
+
+    /// Whether [`Group::new`] would find room now. Whatever can be used once only is used after this was asked.
+    pub(crate) fn admit(self, log: &Log) -> Result<(), SubmitError> {
+        if WAITING.available_permits() < self.waiting_bytes() {
+            return Err(SubmitError::QueueFull);
+        }
+        self.admit_to_queue(log)
+    }
+
+    fn admit_to_queue(self, log: &Log) -> Result<(), SubmitError> {
+        match self.events {
+            0 => Ok(()),
+            events => log.admit(events, self.bytes),
+        }
+    }
+
+    fn work_bytes(self) -> usize {
+        self.bytes.saturating_add(self.search_bytes)
+    }
+
+    /// Its share of [`WAITING`]. Short work does not wait, and is not kept out by what does. A search that is longer than all that may
+    /// wait finds room where nothing else waits.
+    fn waiting_bytes(self) -> usize {
+        match self.work_bytes() {
+            ..=INLINE_BYTES => 0,
+            long => long.min(WAITING_BYTES).max(self.bytes),
+        }
+    }
+}
+
+impl iter::Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), |sum, load| Self {
+            events: sum.events + load.events,
+            bytes: sum.bytes + load.bytes,
+            search_bytes: sum.search_bytes.saturating_add(load.search_bytes),
+        })
+    }
 }
 
 /// An event on record.
@@ -61,25 +128,21 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Makes events ready, which take about `bytes`, and hands them to the log. Those that were refused before stay so, and do not
+    /// Makes events ready, as many as `load` says, and hands them to the log. Those that were refused before stay so, and do not
     /// fail their neighbours.
     pub(crate) async fn new(
         log: &Log,
         submitter: &Submitting,
-        bytes: usize,
-        events: impl ExactSizeIterator<Item = Result<Event, Refusal>>,
+        load: Load,
+        events: impl Iterator<Item = Result<Event, Refusal>>,
     ) -> Self {
-        let count = events.len();
-        // Short work does not wait, and is not kept out by what does.
-        let waits = if bytes > INLINE_BYTES { bytes } else { 0 };
-        let Ok(_waiting) = WAITING.try_acquire_many(u32::try_from(waits).unwrap_or(u32::MAX)) else {
-            return Self::refused(count, SubmitError::QueueFull);
+        let waits = u32::try_from(load.waiting_bytes()).unwrap_or(u32::MAX);
+        let Ok(_waiting) = WAITING.try_acquire_many(waits) else {
+            return Self::refused(load.events, SubmitError::QueueFull);
         };
-        let ready = work(bytes, || {
-            if count > 0 {
-                log.admit(count, bytes)?;
-            }
-            let mut prepared = Vec::with_capacity(count);
+        let ready = work(load.work_bytes(), || {
+            load.admit_to_queue(log)?;
+            let mut prepared = Vec::with_capacity(load.events);
             let events = events
                 .map(|event| {
                     let event = adapter::submitted(event?)?;
@@ -93,7 +156,7 @@ impl Group {
         .await;
         let (events, prepared) = match ready {
             Ok(ready) => ready,
-            Err(error) => return Self::refused(count, error),
+            Err(error) => return Self::refused(load.events, error),
         };
         let submission: Submission = if prepared.is_empty() {
             let head = log.commit_head();
@@ -165,4 +228,39 @@ pub(crate) fn random_id() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("a running system has random bytes");
     hex::encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_for_signers_is_work_that_waits_as_bytes_do() {
+        let short = Load {
+            events: 1,
+            bytes: INLINE_BYTES,
+            search_bytes: 0,
+        };
+        let searched = |search_bytes| Load {
+            search_bytes,
+            ..short
+        };
+        assert_eq!(short.waiting_bytes(), 0);
+        assert_eq!(searched(1).waiting_bytes(), INLINE_BYTES + 1);
+        assert_eq!(searched(usize::MAX).waiting_bytes(), WAITING_BYTES);
+        // What takes more memory than all that may wait never finds room.
+        let large = Load {
+            bytes: WAITING_BYTES + 1,
+            ..short
+        };
+        assert_eq!(large.waiting_bytes(), WAITING_BYTES + 1);
+
+        let sum: Load = [searched(5), Load::REFUSED, searched(usize::MAX)]
+            .into_iter()
+            .sum();
+        assert_eq!(
+            (sum.events, sum.bytes, sum.search_bytes),
+            (3, 2 * INLINE_BYTES, usize::MAX)
+        );
+    }
 }

@@ -13,13 +13,14 @@ use axum::{
 };
 use counterfoil_event::SourceId;
 use counterfoil_log::LogName;
+use counterfoil_tls::Tls;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use crate::{grpc::Logs, http};
+use crate::{http, logs::Logs};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -82,6 +83,8 @@ pub(crate) struct Metrics {
     published_entries: Family<LogLabel, UnsignedGauge>,
     published_time: Family<LogLabel, UnsignedGauge>,
     writing: Family<LogLabel, UnsignedGauge>,
+    /// None where there is no TLS.
+    certificate_expires: Family<[(&'static str, &'static str); 0], Gauge>,
     connections_put_off: Counter,
     answers_given_up: Counter,
 }
@@ -149,6 +152,12 @@ impl Metrics {
             "1 if the log takes events, 0 if it has stopped",
             self.writing.clone(),
         );
+        registry.register_with_unit(
+            "tls_certificate_expires",
+            "When the server's own certificate expires, since 1970",
+            Unit::Seconds,
+            self.certificate_expires.clone(),
+        );
         registry.register(
             "connections_put_off",
             "Connections that came when all were taken, and were told health at most",
@@ -181,12 +190,15 @@ impl Metrics {
     }
 
     /// `GET /metrics`, and `GET /health` for who would not ask where the world does.
-    pub(crate) fn router(&self, logs: Logs) -> Router {
+    pub(crate) fn router(&self, logs: Logs, tls: Option<Tls>) -> Router {
         let registry = Arc::new(self.registry());
         let metrics = self.clone();
         let answer = async move || {
             for (name, log) in logs.iter() {
                 metrics.observe(name, log);
+            }
+            if let Some(expires) = tls.as_ref().and_then(Tls::expires_unix_s) {
+                metrics.certificate_expires.get_or_create(&[]).set(expires);
             }
             let mut text = String::new();
             encode(&mut text, &registry).expect("a String takes all that is written");

@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, IsTerminal as _},
-    path::Path,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -17,6 +15,7 @@ use counterfoil_proto::{
     DESCRIPTORS,
     v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
 };
+use counterfoil_tls::{Tls, TlsFiles};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Handle, Runtime},
@@ -25,7 +24,6 @@ use tokio::{
     task,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tonic::{server::NamedService as _, service::Routes};
 use tonic_health::ServingStatus;
 use tower::util::MapRequestLayer;
@@ -37,8 +35,9 @@ use crate::{
     cli::Serve,
     connections,
     deliveries::Deliveries,
-    grpc::{Logs, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Room, Submitter},
+    grpc::{MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Room, Submitter},
     http, local,
+    logs::Logs,
     metrics::Metrics,
     witnessing::{Witnesses, gather},
 };
@@ -65,11 +64,12 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("can't start the runtime")?;
-    let settings = {
+    let (settings, tls) = {
         let _within = runtime.enter();
-        Settings::start(&arguments.data)?
+        let settings = Settings::start(&arguments.data)?;
+        let tls = start_tls(arguments, &settings)?;
+        (settings, tls)
     };
-    let tls = tls_acceptor(arguments, &settings)?;
     let file_limit = raise_file_limit();
     let witnesses = Witnesses::from_arguments(arguments)?.map(Arc::new);
     let logs = open_logs(arguments, witnesses.as_deref(), file_limit, &runtime)?;
@@ -120,7 +120,8 @@ fn open_files(limit: u64, databases: usize) -> usize {
     share.clamp(MIN_OPEN_FILES, MAX_OPEN_FILES)
 }
 
-fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<TlsAcceptor>> {
+/// Has to be called within a runtime.
+fn start_tls(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<Tls>> {
     let authorities = settings.client_authorities();
     if !settings.are_given() {
         warn!(
@@ -131,7 +132,7 @@ fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option
     }
     let (Some(cert), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
         anyhow::ensure!(
-            authorities.is_none(),
+            authorities().is_none(),
             "{} has [mtls], and client certificates need TLS. Give --tls-cert and --tls-key",
             config_path(&arguments.data).display()
         );
@@ -143,11 +144,13 @@ fn tls_acceptor(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option
         );
         return Ok(None);
     };
-    let read = |path: &Path| fs::read(path).with_context(|| format!("can't read {}", path.display()));
-    let authorities = authorities.as_deref().map(read).transpose()?;
-    let acceptor = connections::tls_acceptor(&read(cert)?, &read(key)?, authorities.as_deref())
+    let files = TlsFiles {
+        certificate: cert.clone(),
+        key: key.clone(),
+    };
+    let tls = Tls::start(files, connections::PROTOCOLS, authorities)
         .context("the TLS certificate or key can't be used")?;
-    Ok(Some(acceptor))
+    Ok(Some(tls))
 }
 
 fn open_logs(
@@ -213,12 +216,7 @@ fn mebibytes(count: u32) -> usize {
         .saturating_mul(1024 * 1024)
 }
 
-async fn serve(
-    arguments: &Serve,
-    tls: Option<TlsAcceptor>,
-    settings: Settings,
-    logs: Logs,
-) -> anyhow::Result<()> {
+async fn serve(arguments: &Serve, tls: Option<Tls>, settings: Settings, logs: Logs) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
     let access = Access::start(settings, &arguments.data, &logs).await?;
     let listener = connections::listen(arguments.listen)
@@ -228,7 +226,7 @@ async fn serve(
         .context("can't tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
     let metrics = Metrics::default();
-    serve_metrics(arguments, &metrics, &logs, &stopping).await?;
+    serve_metrics(arguments, &metrics, &logs, tls.clone(), &stopping).await?;
 
     let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SubmitServiceServer<Submitter>>().await;
@@ -309,6 +307,7 @@ async fn serve_metrics(
     arguments: &Serve,
     metrics: &Metrics,
     logs: &Logs,
+    tls: Option<Tls>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let Some(address) = arguments.metrics_listen else {
@@ -317,7 +316,7 @@ async fn serve_metrics(
     let listener =
         connections::listen(address).with_context(|| format!("can't serve metrics at {address}"))?;
     info!(address = %listener.local_addr()?, "serving metrics");
-    let router = metrics.router(logs.clone());
+    let router = metrics.router(logs.clone(), tls);
     task::spawn(connections::serve(
         listener,
         None,

@@ -50,7 +50,7 @@ fn event_of(head: &[u8], data: Vec<u8>, defaults: EventParts) -> Option<Event> {
 fn parts(event_type: &str, media_type: &str) -> EventParts {
     EventParts {
         id: "1".to_owned(),
-        source: "hooks/ci".to_owned(),
+        source: "https://ci.example/acme".to_owned(),
         event_type: event_type.to_owned(),
         data_content_type: media_type.to_owned(),
         ..EventParts::default()

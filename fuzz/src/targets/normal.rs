@@ -1,7 +1,7 @@
 //! Normalised events, and the CDEvents that are made of them.
 
 use counterfoil_event::{
-    adapter::submitted,
+    adapter::{Adapter, submitted},
     cdevents,
     cloudevents::from_json,
     limits::{MAX_ID_BYTES, MAX_NORMALISED_BYTES},
@@ -207,7 +207,7 @@ pub(super) fn check_cdevent(form: &NormalEvent, source: &str) {
         (&*form.id, source, Some(time))
     );
     let (adapter, json) = event.normal_form().unwrap();
-    assert_eq!(adapter, "cdevents/1");
+    assert_eq!(adapter, Adapter::CdEvents.name());
     let read = NormalEvent::parse_written(json).unwrap();
     assert_eq!(read.event_type, form.event_type);
     let EventType::Word(word) = form.event_type else {

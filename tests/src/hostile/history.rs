@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use counterfoil_event::{
-    Annotations, Event, EventParts, Salt, Submitter, UnstampedEntry,
+    Annotations, Event, EventParts, Protocol, Salt, Submitter, UnstampedEntry,
     adapter::{Adapter, named_by},
 };
 use counterfoil_merkle::{
@@ -88,14 +88,15 @@ impl History {
     pub(super) fn record_false_form(&mut self) {
         for (id, login) in [("1", "octocat"), ("2", "mallory")] {
             let body = r#"{"ref":"refs/heads/main","sender":{"login":"octocat","id":1}}"#;
-            let event = Event::try_from(EventParts {
+            let sender = "github".parse().unwrap();
+            let parts = EventParts {
                 id: id.to_owned(),
-                source: "hooks/github".to_owned(),
                 event_type: "github.push".to_owned(),
                 data: body.into(),
                 extensions: vec![("nativeevent".to_owned(), "push".to_owned())],
                 ..EventParts::default()
-            });
+            };
+            let event = Event::received(Protocol::Webhook, &sender, parts);
             let event = named_by(Adapter::GitHub, event.unwrap());
             let (adapter, form) = event.normal_form().unwrap();
             let form = str::from_utf8(form).unwrap().replace("octocat", login);

@@ -338,15 +338,19 @@ async fn rules_that_go_away_leave_a_certificate_without_any_right() {
     let authority = Authority::new();
     let guarded = Guarded::new(&rules(), &authority);
     let runner = authority.issue(&[uri(RUNNER)], |_| {});
-    guarded.submit(Some(&runner), "a").await.unwrap();
+    let channel = guarded.connect(Some(&runner)).await.unwrap();
+    let submit = async |id: &str| {
+        let mut submitter = SubmitServiceClient::new(channel.clone());
+        submitter.submit(submission(event(id, ""))).await
+    };
+    submit("a").await.unwrap();
     set_access(&guarded.data, "anonymous = [\"submit\"]");
-    let denied = super::eventually(async || guarded.submit(Some(&runner), "b").await.err()).await;
+    let denied = super::eventually(async || submit("b").await.err()).await;
     // Not even what everyone may: it was shown, and it is not good.
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert!(guarded.submit(None, "c").await.is_ok());
     // A token speaks louder.
     let token = make_token(&guarded.data, &["--role", "submit", "--source", "ci"]);
-    let channel = guarded.connect(Some(&runner)).await.unwrap();
     let with_token =
         tonic::service::interceptor::InterceptedService::new(channel, super::Bearer(Some(token)));
     super::eventually(async || {
@@ -354,6 +358,26 @@ async fn rules_that_go_away_leave_a_certificate_without_any_right() {
         submitter.submit(submission(event("d", ""))).await.ok()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_authority_takes_the_place_of_the_one_before() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let guarded = Guarded::new(&rules(), &old);
+    let (leaving, coming) = (
+        old.issue(&[uri(RUNNER)], |_| {}),
+        new.issue(&[uri(RUNNER)], |_| {}),
+    );
+    guarded.submit(Some(&leaving), "a").await.unwrap();
+    assert!(guarded.submit(Some(&coming), "b").await.is_err());
+    // What can't be used changes nothing.
+    fs::write(guarded.data.path().join("client-ca.pem"), "no certificate").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    guarded.submit(Some(&leaving), "c").await.unwrap();
+
+    fs::write(guarded.data.path().join("client-ca.pem"), new.pem()).unwrap();
+    super::eventually(async || guarded.submit(Some(&coming), "b").await.ok()).await;
+    assert!(guarded.submit(Some(&leaving), "d").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,22 @@
 //! Job tokens of calls that failed before anything was submitted: the next try finds them as good as new.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use counterfoil_tests::{Data, Issuer, JwtKey, Server};
+use bytes::Bytes;
+use counterfoil_tests::{Data, Issuer, JwtKey, Server, event, submission};
+use fastrand::Rng;
+use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status};
 
-use super::{assert_denied, set_access, submit_as};
+use super::{assert_denied, set_access, submit_as, submitter};
 
 struct Job {
     data: Data,
+    issuer: Issuer,
+    key: JwtKey,
     token: String,
 }
 
@@ -19,6 +27,7 @@ impl Job {
         let (data, _log) = Data::with_main_log();
         let access = format!(
             r#"
+            anonymous = ["submit"]
             [[oidc]]
             issuer = "{}"
             [[oidc.rule]]
@@ -32,7 +41,13 @@ impl Job {
         Self {
             data,
             token: key.token(&issuer.claims("test.example/main")),
+            issuer,
+            key,
         }
+    }
+
+    fn another_token(&self) -> String {
+        self.key.token(&self.issuer.claims("test.example/main"))
     }
 
     async fn submit(&self, server: &Server, id: &str) -> Result<u64, Status> {
@@ -84,4 +99,59 @@ async fn a_token_whose_issuers_keys_can_not_be_recorded_is_not_used_up() {
     full.stop();
     let server = Server::start(&job.data, &[]);
     job.assert_unspent(&server).await;
+}
+
+/// What others send fills the queue. A token may still be spent where the room goes a moment later, but not by each call that finds
+/// none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_call_that_finds_the_queue_full_is_not_used_up() {
+    const REFUSED: usize = 8;
+    let job = Job::new();
+    let server = Server::start(&job.data, &["--memory-mib", "32"]);
+    // The issuer's keys are on record from now on.
+    job.submit(&server, "first").await.unwrap();
+
+    let mut data = vec![0; 24 << 20];
+    Rng::new().fill(&mut data);
+    let data = Bytes::from(data);
+    let (stop, stopping) = watch::channel(false);
+    let mut others = JoinSet::new();
+    for other in 0..6 {
+        let (mut client, data, stopping) = (submitter(&server, None), data.clone(), stopping.clone());
+        others.spawn(async move {
+            for number in 0.. {
+                if *stopping.borrow() {
+                    break;
+                }
+                let event = event(format!("{other}-{number}"), data.clone());
+                let _ = client.submit(submission(event)).await;
+            }
+        });
+    }
+    let begun = Instant::now();
+    let mut refused = Vec::new();
+    for number in 0.. {
+        if refused.len() == REFUSED || begun.elapsed() > Duration::from_secs(20) {
+            break;
+        }
+        let token = job.another_token();
+        let event = event(format!("job-{number}"), data.clone());
+        let answer = submitter(&server, Some(&token)).submit(submission(event)).await;
+        // Not those that were put off before anybody looked at their tokens.
+        if answer.is_err_and(|status| status.message().starts_with("the log has more waiting")) {
+            refused.push(token);
+        }
+    }
+    stop.send_replace(true);
+    others.join_all().await;
+    assert!(!refused.is_empty(), "the queue was never full");
+
+    let mut unspent = 0;
+    for (number, token) in refused.iter().enumerate() {
+        match submit_as(&server, Some(token), &format!("again-{number}")).await {
+            Ok(_) => unspent += 1,
+            Err(status) => assert!(status.message().contains("has submitted before"), "{status:?}"),
+        }
+    }
+    assert!(unspent > 0, "{} tokens were spent for nothing", refused.len());
 }

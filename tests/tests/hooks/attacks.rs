@@ -1,8 +1,11 @@
 //! What nobody who lacks the secret gets recorded.
 
-use counterfoil_tests::{Answer, Connection, Data, Hook, Server, entry_at};
+use counterfoil_proto::v1;
+use counterfoil_tests::{Answer, Connection, Data, Hook, Refusal, Server, entry_at, event, submission};
+use serde_json::json;
+use tonic::Code;
 
-use crate::{assert_refused, assert_taken};
+use crate::{assert_refused, assert_taken, on_record};
 
 const BODY: &[u8] = br#"{"ref":"refs/heads/main"}"#;
 
@@ -108,6 +111,48 @@ async fn a_source_takes_what_is_meant_for_it_alone() {
     assert_eq!(
         assert_taken(&gitea.deliver(server.address(), "push", "d1", BODY), false),
         3
+    );
+}
+
+/// Whoever could submit under a webhook's source would have their own event in the place of a delivery to come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_the_name_of_a_delivery_to_come() {
+    let (data, log) = Data::with_main_log();
+    let hook = Hook::add(&data, "github", "github", &[]);
+    let server = Server::start(&data, &[]);
+    let (source, id) = ("hooks/github", "292430182/d1");
+    let forged = v1::Event {
+        source: source.to_owned(),
+        ..event(id, BODY)
+    };
+    let status = server.submitter().submit(submission(forged)).await.unwrap_err();
+    assert_eq!(
+        Refusal::from(&status),
+        Refusal::new(Code::InvalidArgument, "INVALID_EVENT", "event.source"),
+        "{status:?}"
+    );
+    let forged = json!({"specversion": "1.0", "id": id, "source": source, "type": "scm.push", "data": {}});
+    let headers = vec![(
+        "content-type".to_owned(),
+        "application/cloudevents+json".to_owned(),
+    )];
+    let answer = post(
+        &server,
+        "/logs/main/events",
+        &headers,
+        forged.to_string().as_bytes(),
+    );
+    assert_refused(&answer, 400, "INVALID_EVENT");
+
+    let leaf = assert_taken(&hook.deliver(server.address(), "push", "d1", BODY), false);
+    let record = on_record(&server, &log, leaf).await;
+    assert_eq!(
+        (leaf, &*record.attributes.source, &*record.attributes.id),
+        (1, source, id)
+    );
+    assert_eq!(
+        (&record.form["type"], &record.form["source"]["id"]),
+        (&json!("scm.push"), &json!("github"))
     );
 }
 

@@ -43,6 +43,8 @@ struct OnRecord {
     entry: Entry,
     attributes: Attributes,
     evidence: Value,
+    /// Null if there is none.
+    form: Value,
     body: Vec<u8>,
 }
 
@@ -55,6 +57,7 @@ async fn on_record(server: &Server, log: &TestLog, leaf: u64) -> OnRecord {
     OnRecord {
         attributes: Attributes::decode_canonical(&payload.attributes).unwrap(),
         evidence: serde_json::from_str(&annotations.evidence).unwrap(),
+        form: serde_json::from_slice(&annotations.normalised).unwrap_or_default(),
         body: payload.data.to_vec(),
         entry,
     }

@@ -185,6 +185,49 @@ async fn a_signed_body_is_recorded_whatever_it_says() {
     }
 }
 
+/// Forgejo has no name for some events, and sends an empty one beside their type.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_without_a_name_is_called_by_its_type() {
+    let (data, log) = Data::with_main_log();
+    let hook = Hook::add(&data, "forge", "forgejo", &[]);
+    let server = Server::start(&data, &[]);
+    let body = br#"{"action":"created","package":{"name":"widgets","type":"npm","version":"1.0.0"}}"#;
+    let deliver = |event: &str, delivery: &str, more: &[(&str, &str)]| {
+        let mut headers = hook.headers(event, delivery, body);
+        headers.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        Connection::to(server.address()).post(&hook.path(), &headers, body)
+    };
+    for (number, name) in ["x-gitea-event-type", "x-forgejo-event-type"]
+        .into_iter()
+        .enumerate()
+    {
+        let answer = deliver("", &format!("d{number}"), &[(name, "package")]);
+        let record = on_record(&server, &log, assert_taken(&answer, false)).await;
+        assert_eq!(
+            (&record.evidence["event"], &record.form["type"]),
+            (&json!("package"), &json!("artifact.published"))
+        );
+    }
+    // A name counts for more, and there has to be one or the other, once.
+    let answer = deliver("push", "d2", &[("x-gitea-event-type", "package")]);
+    let record = on_record(&server, &log, assert_taken(&answer, false)).await;
+    assert_eq!(record.evidence["event"], "push");
+    let none: &[(&str, &str)] = &[];
+    let twice = [("x-gitea-event", ""), ("x-gitea-event-type", "package")];
+    for (more, header) in [
+        (none, "x-gitea-event-type"),
+        (&[("x-gitea-event-type", "")][..], "x-gitea-event-type"),
+        (&twice[..], "x-gitea-event"),
+    ] {
+        let refused = assert_refused(&deliver("", "d3", more), 400, "BAD_HEADER");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(&format!("header {header} is")), "{message}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_says_where_it_is_and_what_fetches_the_receipt() {
     let (data, log) = Data::with_main_log();

@@ -1,4 +1,4 @@
-//! `cdevents/1`: CDEvents, as the data of CloudEvents. <https://github.com/cdevents/spec>, versions 0.3 to 0.6.
+//! `cdevents/2`: CDEvents, as the data of CloudEvents. <https://github.com/cdevents/spec>, versions 0.3 to 0.6.
 
 use percent_encoding::percent_decode_str;
 
@@ -88,7 +88,7 @@ fn event_type(subject: &str, predicate: &str) -> EventType {
     word.into()
 }
 
-/// What is stated; and success for what is a fact once it has happened.
+/// What is stated; and success for what is a fact once it has happened. What a review came to CDEvents do not say.
 fn outcome(subject: &str, predicate: &str, stated: Leaf<'_>) -> Outcome {
     match (&*stated.str(), subject, predicate) {
         ("success" | "pass", ..) => Outcome::Success,
@@ -96,9 +96,9 @@ fn outcome(subject: &str, predicate: &str, stated: Leaf<'_>) -> Outcome {
         ("error", ..) => Outcome::Error,
         ("cancel" | "cancelled" | "canceled" | "abort" | "aborted", ..) => Outcome::Cancelled,
         ("skip" | "skipped", ..) | (_, _, "skipped") => Outcome::Skipped,
-        (_, "artifact" | "branch" | "change" | "environment" | "repository" | "service", _) => {
-            Outcome::Success
-        }
+        (_, "change", "abandoned") => Outcome::Cancelled,
+        (_, "change", "merged")
+        | (_, "artifact" | "branch" | "environment" | "repository" | "service", _) => Outcome::Success,
         _ => Outcome::Unknown,
     }
 }

@@ -1,4 +1,4 @@
-//! `gitea/1`: webhooks of Gitea and Forgejo. <https://docs.gitea.com/usage/webhooks>, <https://forgejo.org/docs/latest/user/webhooks/>
+//! `gitea/2`: webhooks of Gitea and Forgejo. <https://docs.gitea.com/usage/webhooks>, <https://forgejo.org/docs/latest/user/webhooks/>
 
 use super::{
     Native,
@@ -22,7 +22,7 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
     let mut form = native.form(PROVIDER, event_type);
     fill::everything(&body, &mut form);
     form.occurred_at = occurred_at(event, &action, &body);
-    form.outcome = outcome(event, &body, &form);
+    form.outcome = outcome(event, &action, &body, &form);
     match event {
         "status" => {
             form.job.id = body.id.id();
@@ -37,8 +37,8 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
                 body.repository.private.setting(),
             );
         }
-        _ if review_state(event).is_some() => {
-            form.review.state = review_state(event).and_then(Text::cut);
+        _ if review_state(event, &action).is_some() => {
+            form.review.state = review_state(event, &action).and_then(Text::cut);
             form.review.commit = form.change.head_sha.clone();
         }
         _ if event.starts_with("action_run_") => action_run(&body, &mut form),
@@ -48,7 +48,7 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
 }
 
 fn word(event: &str, action: &str, body: &Body<'_>) -> Option<Word> {
-    if review_state(event).is_some() {
+    if review_state(event, action).is_some() {
         return Some(Word::ReviewSubmitted);
     }
     Some(match (event, action) {
@@ -86,17 +86,18 @@ fn word(event: &str, action: &str, body: &Body<'_>) -> Option<Word> {
     })
 }
 
-/// Reviews are events of different names: one for each thing that they come to.
-fn review_state(event: &str) -> Option<&'static str> {
-    match event {
-        "pull_request_approved" | "pull_request_review_approved" => Some("approved"),
-        "pull_request_rejected" | "pull_request_review_rejected" => Some("rejected"),
-        "pull_request_review_comment" => Some("commented"),
+/// Reviews are events of different names: one for each thing that they come to. One that is a comment has the name of comments, and
+/// an action of its own.
+fn review_state(event: &str, action: &str) -> Option<&'static str> {
+    match (event, action) {
+        ("pull_request_approved" | "pull_request_review_approved", _) => Some("approved"),
+        ("pull_request_rejected" | "pull_request_review_rejected", _) => Some("rejected"),
+        ("pull_request_review_comment", _) | ("pull_request_comment", "reviewed") => Some("commented"),
         _ => None,
     }
 }
 
-fn outcome(event: &str, body: &Body<'_>, form: &NormalEvent) -> Outcome {
+fn outcome(event: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Outcome {
     match event {
         "status" => return stated(body.state),
         "workflow_run" => return stated(body.workflow_run.conclusion),
@@ -104,7 +105,7 @@ fn outcome(event: &str, body: &Body<'_>, form: &NormalEvent) -> Outcome {
         "action_run_failure" => return Outcome::Failure,
         _ => {}
     }
-    match (&form.event_type, review_state(event)) {
+    match (&form.event_type, review_state(event, action)) {
         (_, Some("approved")) => Outcome::Success,
         (_, Some("rejected")) => Outcome::Denied,
         (_, Some(_))

@@ -1,4 +1,4 @@
-//! `github/1`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
+//! `github/2`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
 
 use super::{
     Native,
@@ -156,9 +156,11 @@ fn outcome(event: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Ou
         | Word::DeployRequested
         | Word::DeployStarted
         | Word::SecretExposed => Outcome::Unknown,
+        // A check that is to run again still has the conclusion of the run before.
+        Word::CheckQueued => Outcome::Unknown,
         Word::RunQueued | Word::RunStarted | Word::RunFinished => conclusion(body),
         Word::JobQueued | Word::JobStarted | Word::JobFinished => conclusion(body),
-        Word::CheckQueued | Word::CheckStarted | Word::CheckFinished => conclusion(body),
+        Word::CheckStarted | Word::CheckFinished => conclusion(body),
         // All others tell of what is done.
         _ => Outcome::Success,
     }

@@ -1,4 +1,4 @@
-//! `gitlab/1`: webhooks of GitLab, of projects, groups and whole instances.
+//! `gitlab/2`: webhooks of GitLab, of projects, groups and whole instances.
 //! <https://docs.gitlab.com/user/project/integrations/webhook_events/>, <https://docs.gitlab.com/administration/system_hooks/>
 
 use super::{
@@ -6,7 +6,9 @@ use super::{
     fill::setting,
     json::{self, Leaf, List},
 };
-use crate::normal::{Actor, Artifact, DerivedType, EventType, NormalEvent, Outcome, Text, Time, Word};
+use crate::normal::{
+    Actor, Artifact, DerivedType, EventType, NormalEvent, Outcome, Setting, Text, Time, Word,
+};
 
 const PROVIDER: &str = "gitlab";
 
@@ -215,7 +217,12 @@ fn occurred_at(kind: &str, body: &Body<'_>) -> Option<Time> {
                 .rfind(|commit| commit.id.commit() == body.after.commit());
             return newest.and_then(|commit| commit.timestamp.time());
         }
-        "pipeline" => &[attributes.finished_at, attributes.created_at],
+        // One that is run again has the end of the run before until it ends. Nothing says when it started.
+        "pipeline" => match phase(&attributes.status.str()) {
+            Some(Phase::Queued) => &[attributes.created_at],
+            Some(Phase::Finished) => &[attributes.finished_at],
+            Some(Phase::Started) | None => &[],
+        },
         "build" => &[
             body.build_finished_at,
             body.build_started_at,
@@ -343,25 +350,28 @@ fn release(body: &Body<'_>, form: &mut NormalEvent) {
 
 /// Members, keys, groups and projects. Nothing says who did it.
 fn administration(body: &Body<'_>, form: &mut NormalEvent) {
-    let is_gone = form.event_type == Word::MemberRemoved.into() || form.event_type == Word::KeyDeleted.into();
-    let mut named = |path: &str, value: Option<crate::normal::Setting>| match is_gone {
+    let gone = [Word::MemberRemoved, Word::KeyDeleted, Word::RepositoryDeleted];
+    let is_gone = gone.into_iter().any(|word| form.event_type == word.into());
+    let mut named = |path: &str, before: Option<Setting>, value: Option<Setting>| match is_gone {
         true => setting(form, path, value, None),
-        false => setting(form, path, None, value),
+        false => setting(form, path, before, value),
     };
     let (login, id) = (body.user_username, body.user_id);
-    named("member.login", login.setting());
-    named("member.id", id.setting());
+    named("member.login", None, login.setting());
+    named("member.id", None, id.setting());
     let roles = [body.group_access, body.access_level, body.project_access];
-    named("member.role", roles.into_iter().find_map(Leaf::setting));
+    named("member.role", None, roles.into_iter().find_map(Leaf::setting));
     if body.event_name.str().starts_with("key_") {
-        named("key.id", body.id.setting());
-        named("key.user", body.username.setting());
+        named("key.id", None, body.id.setting());
+        named("key.user", None, body.username.setting());
     }
-    setting(
-        form,
+    named(
         "repository.full_name",
         body.old_path_with_namespace.setting(),
         body.path_with_namespace.setting(),
     );
-    setting(form, "repository.visibility", None, body.visibility.setting());
+    // What happens to members says how visible their project is, too.
+    if body.event_name.str().starts_with("project_") {
+        named("repository.visibility", None, body.visibility.setting());
+    }
 }

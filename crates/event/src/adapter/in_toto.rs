@@ -1,4 +1,4 @@
-//! `in-toto/1`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
+//! `in-toto/2`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
 //! v1 and v0.1; <https://slsa.dev/spec/v1.0/provenance> and v0.2.
 //!
 //! The form says what the statement says, whoever signed it: that the entry tells.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{
     Deserialize,
-    de::{Deserializer, Error as _, MapAccess, Visitor},
+    de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     dsse::{Envelope, STATEMENT_TYPE},
+    json_object::JsonObject,
     normal::{ActorKind, Artifact, EventType, MAX_LIST_ITEMS, NormalEvent, Outcome, Text, Word},
 };
 
@@ -32,11 +33,19 @@ const PROVENANCE: &str = "https://slsa.dev/provenance/";
 struct Statement<'a> {
     #[serde(rename = "_type")]
     statement_type: String,
-    subject: Vec<Subject>,
+    subject: Subjects,
     #[serde(rename = "predicateType")]
     predicate_type: String,
     #[serde(borrow)]
     predicate: Option<&'a RawValue>,
+}
+
+/// One artifact for each digest of each subject, as many as an event keeps: a statement is found by any of them.
+#[derive(Default)]
+struct Subjects {
+    artifacts: Vec<Artifact>,
+    /// How many more there are.
+    more: usize,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +92,8 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
     let event_type = native.event_type.parse().unwrap_or_else(|_| type_of(&statement));
     let mut form = native.form("in-toto", event_type);
     form.source.native_event = Text::cut(&statement.predicate_type);
-    subjects(&statement.subject, &mut form);
+    form.artifacts = statement.subject.artifacts;
+    form.omit("artifacts", statement.subject.more);
     if let Some(predicate) = statement.predicate {
         let predicate: Predicate<'_> = json::read(predicate.get().as_bytes()).unwrap_or_default();
         describe(&predicate, &mut form);
@@ -100,7 +110,7 @@ fn statement(envelope: &Envelope) -> Option<Statement<'_>> {
     if envelope.payload_type() != STATEMENT_TYPE {
         return None;
     }
-    let statement: Statement<'_> = serde_json::from_slice(envelope.payload()).ok()?;
+    let JsonObject(statement): JsonObject<Statement<'_>> = serde_json::from_slice(envelope.payload()).ok()?;
     STATEMENTS
         .contains(&statement.statement_type.as_str())
         .then_some(statement)
@@ -114,9 +124,8 @@ fn type_of(statement: &Statement<'_>) -> EventType {
     }
 }
 
-/// One artifact for each digest: a statement is found by any of them.
-fn subjects(subjects: &[Subject], form: &mut NormalEvent) {
-    let all = subjects.iter().flat_map(|subject| {
+impl Subjects {
+    fn add(&mut self, subject: &Subject) {
         let name = subject
             .name
             .as_deref()
@@ -126,22 +135,19 @@ fn subjects(subjects: &[Subject], form: &mut NormalEvent) {
             .into_iter()
             .flatten()
             .find(|text| text.starts_with("pkg:"));
-        subject.digest.0.iter().map(move |(algorithm, digest)| Artifact {
-            name: Text::cut(name),
-            digest: Text::cut(&format!("{algorithm}:{digest}")),
-            purl: purl.and_then(Text::cut),
-            ..Artifact::default()
-        })
-    });
-    let mut more = 0;
-    for artifact in all {
-        if form.artifacts.len() < MAX_LIST_ITEMS {
-            form.artifacts.push(artifact);
-        } else {
-            more += 1;
+        for (algorithm, digest) in &subject.digest.0 {
+            if self.artifacts.len() == MAX_LIST_ITEMS {
+                self.more += 1;
+                continue;
+            }
+            self.artifacts.push(Artifact {
+                name: Text::cut(name),
+                digest: Text::cut(&format!("{algorithm}:{digest}")),
+                purl: purl.and_then(Text::cut),
+                ..Artifact::default()
+            });
         }
     }
-    form.omit("artifacts", more);
 }
 
 fn describe(predicate: &Predicate<'_>, form: &mut NormalEvent) {
@@ -193,6 +199,31 @@ fn repository(uri: &str) -> Option<Text> {
     Text::cut(path.trim_end_matches('/').trim_end_matches(".git"))
 }
 
+impl<'de> Deserialize<'de> for Subjects {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+
+        impl<'de> Visitor<'de> for Items {
+            type Value = Subjects;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of subjects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Subjects, A::Error> {
+                let mut subjects = Subjects::default();
+                // One at a time: a list of empty objects would take 24 times its length in memory.
+                while let Some(JsonObject(subject)) = array.next_element::<JsonObject<Subject>>()? {
+                    subjects.add(&subject);
+                }
+                Ok(subjects)
+            }
+        }
+
+        deserializer.deserialize_seq(Items)
+    }
+}
+
 impl<'de> Deserialize<'de> for Digests {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
@@ -217,5 +248,23 @@ impl<'de> Deserialize<'de> for Digests {
         }
 
         deserializer.deserialize_map(Members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_kept_as_far_as_an_event_has_room() {
+        let with = |count: usize| -> Subjects {
+            let subject = r#"{"name":"n","digest":{"sha256":"ab","sha512":"cd"}}"#;
+            serde_json::from_str(&format!("[{}]", vec![subject; count].join(","))).unwrap()
+        };
+        for (count, kept, more) in [(0, 0, 0), (128, 256, 0), (129, 256, 2), (1_000, 256, 1_744)] {
+            let subjects = with(count);
+            assert_eq!((subjects.artifacts.len(), subjects.more), (kept, more), "{count}");
+        }
+        assert!(serde_json::from_str::<Subjects>(r#"[["n",null,{"sha256":"ab"}]]"#).is_err());
     }
 }

@@ -32,6 +32,7 @@ pub use in_toto::event_type as statement_type;
 use crate::{
     Attributes, Event, dsse,
     normal::{self, EventType, InvalidNormalEvent, NormalEvent, Text, Word},
+    protocol,
 };
 
 /// What makes normal forms.
@@ -96,14 +97,14 @@ impl Adapter {
     /// Its name and version, as annotations have it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::GitHub => "github/1",
-            Self::GitLab => "gitlab/1",
-            Self::Gitea => "gitea/1",
+            Self::GitHub => "github/2",
+            Self::GitLab => "gitlab/2",
+            Self::Gitea => "gitea/2",
             Self::GitHubAudit => "github-audit/1",
             Self::Event => "event/1",
             Self::Git => "git/1",
-            Self::CdEvents => "cdevents/1",
-            Self::InToto => "in-toto/1",
+            Self::CdEvents => "cdevents/2",
+            Self::InToto => "in-toto/2",
         }
     }
 
@@ -133,9 +134,6 @@ impl Adapter {
         }
     }
 }
-
-/// How the sources of events begin that come by other protocols. The log's name of the source follows.
-const SOURCE_PREFIXES: [&str; 2] = ["hooks/", "hec/"];
 
 /// The event that a submitter sent, with its normal form, if an adapter reads payloads of its kind.
 ///
@@ -218,10 +216,7 @@ impl<'a> Native<'a> {
         let id = Text::cut(self.id).unwrap_or_else(|| Text::try_from("-").expect("a text"));
         let mut form = NormalEvent::new(id, event_type);
         let source = &mut form.source;
-        source.id = SOURCE_PREFIXES
-            .iter()
-            .find_map(|prefix| self.source.strip_prefix(prefix))
-            .and_then(Text::cut);
+        source.id = protocol::sender(self.source).and_then(Text::cut);
         source.provider = Text::cut(provider);
         source.host = Text::cut(self.extension("host"));
         source.native_event = Text::cut(self.event());

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::json_object::JsonObject;
+
 /// What makes a document an event. The adapter reads the rest.
 #[derive(Deserialize)]
 pub(super) struct Document {
@@ -12,6 +14,7 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn parse(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok()
+        let JsonObject(document) = serde_json::from_str(json).ok()?;
+        Some(document)
     }
 }

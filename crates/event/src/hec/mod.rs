@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Event, EventParts, InvalidEvent, SourceId,
+    Event, EventParts, InvalidEvent, Protocol, SourceId,
     adapter::{self, Adapter},
+    json_object::JsonObject,
 };
 
 /// Most events of one request.
@@ -115,12 +116,13 @@ struct Envelope<'a> {
 pub fn parse_events(body: &[u8], defaults: &Metadata) -> Result<Vec<HecEvent>, HecError> {
     defaults.check_length()?;
     let mut events = Vec::new();
-    for envelope in serde_json::Deserializer::from_slice(body).into_iter::<Envelope<'_>>() {
+    let envelopes = serde_json::Deserializer::from_slice(body).into_iter::<JsonObject<Envelope<'_>>>();
+    for envelope in envelopes {
         let event = events.len();
         if event == MAX_EVENTS {
             return Err(HecError::TooManyEvents);
         }
-        let envelope = envelope.map_err(|problem| HecError::Malformed {
+        let JsonObject(envelope) = envelope.map_err(|problem| HecError::Malformed {
             event,
             problem: problem.to_string(),
         })?;
@@ -267,16 +269,17 @@ impl HecEvent {
         source: &SourceId,
         new_id: impl FnOnce() -> String,
     ) -> Result<Event, InvalidEvent> {
-        let event = Event::try_from(EventParts {
+        let parts = EventParts {
             id: self.id.unwrap_or_else(new_id),
-            source: format!("hec/{source}"),
             event_type: self.event_type,
             subject: self.subject,
             time: self.time,
             data_content_type: self.data_content_type.to_owned(),
             data: self.data,
             extensions: self.extensions,
-        })?;
+            ..EventParts::default()
+        };
+        let event = Event::received(Protocol::Hec, source, parts)?;
         Ok(match self.adapter {
             Some(adapter) => adapter::named_by(adapter, event),
             None => event,

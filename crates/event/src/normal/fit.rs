@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Integer, MAX_INPUT_BYTES, NormalEvent, Omitted, Text};
+use super::{Integer, MAX_INPUT_BYTES, MAX_INTEGER, NormalEvent, Omitted, Text};
 use crate::limits::MAX_NORMALISED_BYTES;
 
 /// Most items of each list of an event that is written.
@@ -37,14 +37,16 @@ impl NormalEvent {
         }
     }
 
-    /// Says that a list is longer than what is here by `count` items.
+    /// Says that a list is longer than what is here by `count` items, beside those that it says already; by [`MAX_INTEGER`] at most.
     pub fn omit(&mut self, path: &'static str, count: usize) {
         if count == 0 {
             return;
         }
         let before = self.omitted.iter().position(|omitted| &*omitted.path == path);
-        let count = count as u64 + before.map_or(0, |place| self.omitted[place].count.get());
-        let count = Integer::new(count).expect("no list has so many items");
+        // Whoever submits a normalised event says what it lost before, and may say any number.
+        let lost = before.map_or(0, |place| self.omitted[place].count.get());
+        let count = lost.saturating_add(count as u64).min(MAX_INTEGER);
+        let count = Integer::new(count).expect("it is no larger than the largest");
         match before {
             Some(place) => self.omitted[place].count = count,
             None => self.omitted.push(Omitted {

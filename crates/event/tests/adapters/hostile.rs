@@ -184,9 +184,9 @@ fn adapters_are_known_by_name_and_version() {
     for adapter in Adapter::ALL {
         assert_eq!(adapter.name().parse(), Ok(adapter));
     }
-    for unknown in ["github", "github/2", "github/01", "GitHub/1", ""] {
+    for unknown in ["github", "github/1", "github/3", "github/02", "GitHub/2", ""] {
         let error: UnknownAdapter = unknown.parse::<Adapter>().unwrap_err();
-        assert!(error.to_string().contains("github/1, gitlab/1"), "{error}");
+        assert!(error.to_string().contains("github/2, gitlab/2"), "{error}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! again.
 
 use counterfoil_event::{
-    Annotations, Event, EventParts, IndexAttribute, IndexKey, SourceId, Submitter,
+    Annotations, Event, EventParts, IndexAttribute, IndexKey, Protocol, SourceId, Submitter,
     adapter::{Adapter, differences, named_by, submitted},
     hec::{self, Metadata},
     normal::{self, NormalEvent},
@@ -222,15 +222,15 @@ fn delivery() -> Event {
         "ref": "refs/heads/main", "after": "c".repeat(40), "repository": {"full_name": "acme/widgets", "pushed_at": 1_770_000_000},
         "commits": [{"id": "c".repeat(40)}],
     });
-    let event = Event::try_from(EventParts {
+    let parts = EventParts {
         id: "1/d1".into(),
-        source: "hooks/github".into(),
         event_type: "github.push".into(),
         data_content_type: "application/json".into(),
         data: body.to_string().into(),
         extensions: vec![("nativeevent".into(), "push".into())],
         ..EventParts::default()
-    });
+    };
+    let event = Event::received(Protocol::Webhook, &"github".parse().unwrap(), parts);
     named_by(Adapter::GitHub, event.unwrap())
 }
 
@@ -240,6 +240,11 @@ fn a_delivery_is_named_by_its_form() {
     assert_eq!(
         (event.event_type(), event.subject()),
         ("scm.push", Some("acme/widgets"))
+    );
+    let (_, form) = form_of(&event);
+    assert_eq!(
+        (event.source(), &form["source"]["id"]),
+        ("hooks/github", &json!("github"))
     );
     assert_eq!(event.time(), Some("2026-02-02T02:40:00Z"));
     assert!(differing(&event, &annotations(&event)).is_empty());
@@ -309,7 +314,7 @@ fn whatever_a_log_changes_in_a_form_is_found() {
 #[test]
 fn an_adapter_of_another_version_is_not_run() {
     let event = delivery();
-    for adapter in ["github/2", "bitbucket/1", ""] {
+    for adapter in ["github/1", "github/3", "bitbucket/1", ""] {
         let annotations = Annotations {
             adapter: adapter.into(),
             ..annotations(&event)

@@ -2,7 +2,7 @@
 
 use std::{slice, sync::Arc};
 
-use counterfoil_event::{Annotations, Authentication, Entry, Event, EventParts, Submitter};
+use counterfoil_event::{Annotations, Authentication, Entry, Event, EventParts, Protocol, Submitter};
 use counterfoil_log::{Log, Outcome};
 use counterfoil_merkle::Suite;
 use tokio::task::JoinSet;
@@ -206,20 +206,25 @@ async fn racing_conflicts_of_the_same_bytes_leave_one_record() {
     assert_eq!(audit(&log).await.of_type("log.conflict").count(), 1);
 }
 
-/// A delivery as an adapter reads it.
-fn delivery(adapter: &str, event_type: &str, data: &str) -> Event {
+/// A delivery that no adapter reads.
+fn unread(event_type: &str, data: &str) -> Event {
     let parts = EventParts {
         id: "7/72d3162e".to_owned(),
-        source: "hooks/github".to_owned(),
         event_type: event_type.to_owned(),
         data_content_type: "application/json".to_owned(),
         data: data.to_owned().into(),
         extensions: vec![("nativeevent".to_owned(), "push".to_owned())],
         ..EventParts::default()
     };
+    Event::received(Protocol::Webhook, &"github".parse().unwrap(), parts).unwrap()
+}
+
+/// The same as an adapter reads it.
+fn delivery(adapter: &str, event_type: &str, data: &str) -> Event {
     let normalised = format!(r#"{{"type":"{event_type}"}}"#).into_bytes();
-    let event = Event::try_from(parts).unwrap();
-    event.with_normal_form(adapter, normalised).unwrap()
+    unread(event_type, data)
+        .with_normal_form(adapter, normalised)
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,4 +275,53 @@ async fn what_the_log_adds_is_committed_to_and_does_not_make_another_event() {
         );
         audit(&log).await;
     }
+}
+
+/// What is first on record, and what then comes under its name with the same data.
+async fn second(first: &Event, then: &Event) -> Outcome {
+    let place = Place::new(Suite::Blake3);
+    let log = place.open();
+    record(&log, slice::from_ref(first)).await;
+    let submitted = submit(&log, slice::from_ref(then)).await.unwrap();
+    submitted.outcomes.into_iter().next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_is_another_version_s_to_change_only_where_the_adapter_gave_it() {
+    let cdevent = |version| delivery(version, "dev.cdevents.change.merged.0.2.0", "{}");
+    for (one, other) in [
+        (cdevent("cdevents/1"), unread("deploy.succeeded", "{}")),
+        (
+            cdevent("cdevents/1"),
+            delivery("cdevents/2", "deploy.succeeded", "{}"),
+        ),
+        (
+            cdevent("cdevents/1"),
+            delivery("event/1", "deploy.succeeded", "{}"),
+        ),
+        (delivery("github/1", "scm.push", "{}"), unread("scm.tag", "{}")),
+        (
+            delivery("github/1", "scm.push", "{}"),
+            delivery("gitea/1", "scm.tag", "{}"),
+        ),
+    ] {
+        for (first, then) in [(&one, &other), (&other, &one)] {
+            assert_eq!(conflict(&second(first, then).await), 1, "{first:?} {then:?}");
+        }
+    }
+    let versions = [
+        delivery("github/2", "scm.push.forced", "{}"),
+        delivery("github/1", "scm.push", "{}"),
+    ];
+    for (first, then) in [(&versions[0], &versions[1]), (&versions[1], &versions[0])] {
+        assert!(matches!(second(first, then).await, Outcome::Duplicate(_)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submitter_who_takes_the_name_of_a_delivery_does_not_stand_for_it() {
+    let (taken, signed) = (unread("scm.push", "{}"), delivery("github/1", "scm.push", "{}"));
+    assert_eq!(conflict(&second(&taken, &signed).await), 1);
+    // What the provider signed is on record, and a submitter's receipt for it holds.
+    assert!(matches!(second(&signed, &taken).await, Outcome::Duplicate(_)));
 }

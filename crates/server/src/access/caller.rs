@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::http::Extensions;
 use counterfoil_event::{Authentication, Submitter};
 use counterfoil_log::{Log, LogName};
 use jiff::Timestamp;
@@ -46,6 +47,15 @@ impl Caller {
         }
     }
 
+    /// Whoever sent the request with these extensions.
+    ///
+    /// # Panics
+    /// On a path that has no row in the table of what calls need.
+    pub(crate) fn of(request: &Extensions) -> Self {
+        let caller = request.get().cloned();
+        caller.expect("the layer that finds out who calls is around every service, and each method has a row")
+    }
+
     /// The same, for a call that asks for what entries commit to, or finds them by it, if `private`.
     pub(crate) fn asking(self, private: bool) -> Self {
         Self { private, ..self }
@@ -86,10 +96,15 @@ impl Caller {
         logs.next().filter(|_| logs.next().is_none()).cloned()
     }
 
+    /// What [`Submitting::search_bytes`] will say.
+    pub(crate) fn search_bytes(&self, log: &LogName, media_type: &str, data: &[u8]) -> usize {
+        self.signers.search_bytes(log, media_type, data)
+    }
+
     /// Lets the caller hand events to `log` in this one call, and says in whose name they are recorded.
     ///
-    /// A job's token is spent by this, and the log has its issuer's keys on record by then. A call that goes on for long
-    /// [renews](Self::renew) it in between.
+    /// A job's token is spent by this, and the log has its issuer's keys on record by then: whoever has all events of a call asks
+    /// [`Load::admit`](crate::intake::Load::admit) before. A call that goes on for long [renews](Self::renew) it in between.
     pub(crate) async fn submitter(&self, log: &Log) -> Result<Submitting, Denied> {
         self.require(log.name())?;
         let (authentication, evidence) = match &*self.credential {

@@ -10,7 +10,7 @@ use axum::{
 };
 use tonic::Status;
 
-use crate::{grpc::Refusal, http};
+use crate::{http, refusal::Refusal};
 
 /// When to come back for keys that could not be fetched, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("30");

@@ -49,7 +49,7 @@ use self::{
     caller::Credential, config::Config, dsse::Signers, granted::Granted, mtls::Certified, oidc::Oidc,
     rights::Right, table::Needs, tokens::Tokens,
 };
-use crate::{grpc::Logs, http, watched::Watched};
+use crate::{http, logs::Logs, watched::Watched};
 
 /// The file in a data directory that says what [`Config`] holds.
 const CONFIG_FILE: &str = "access.toml";
@@ -98,9 +98,10 @@ impl Settings {
         self.watched.get(CONFIG_NAME).is_some()
     }
 
-    /// The file of the authorities whose client certificates are believed.
-    pub(crate) fn client_authorities(&self) -> Option<PathBuf> {
-        self.current().mtls.as_ref().map(|mtls| mtls.ca.clone())
+    /// What tells the file of the authorities whose client certificates are believed, as it is when it is asked.
+    pub(crate) fn client_authorities(&self) -> impl Fn() -> Option<PathBuf> + Send + use<> {
+        let current = self.current.clone();
+        move || current.borrow().mtls.as_ref().map(|mtls| mtls.ca.clone())
     }
 
     fn current(&self) -> Arc<Config> {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::Refusal;
+use crate::refusal::Refusal;
 
 /// Memory for parts of messages of usual size.
 const SMALL_BUDGET_BYTES: usize = 64 << 20;

@@ -19,7 +19,12 @@ use tokio::{
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
+use super::{receipt, tree_head};
+use crate::{
+    access::Caller,
+    logs::{Logs, find_log},
+    refusal::Refusal,
+};
 
 /// Entries in one message of a range.
 const RANGE_ENTRIES: usize = 1_024;
@@ -61,7 +66,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetTreeHeadRequest>,
     ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
@@ -77,7 +82,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::WatchTreeHeadsRequest>,
     ) -> Result<Response<Self::WatchTreeHeadsStream>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
@@ -102,7 +107,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetInclusionProofRequest>,
     ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let caller = caller.asking(is_search(request.leaf.as_ref()));
         let log = find_log(&self.logs, &request.log, &caller)?;
@@ -124,7 +129,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetConsistencyProofRequest>,
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let first = tree_size("first_tree_size", request.first_tree_size).map_err(Refusal::from)?;
@@ -142,7 +147,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetEntryRequest>,
     ) -> Result<Response<v1::GetEntryResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let caller = caller.asking(request.with_payload || is_search(request.leaf.as_ref()));
         let log = find_log(&self.logs, &request.log, &caller)?;
@@ -165,7 +170,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::ReadEntriesRequest>,
     ) -> Result<Response<Self::ReadEntriesStream>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let caller = caller.asking(request.with_payload);
         let log = find_log(&self.logs, &request.log, &caller)?;
@@ -200,7 +205,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::FindEntriesRequest>,
     ) -> Result<Response<v1::FindEntriesResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let attribute = index_attribute("attribute", request.attribute).map_err(Refusal::from)?;
@@ -226,7 +231,7 @@ impl ReadService for Reader {
         &self,
         request: Request<v1::GetReceiptRequest>,
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let index = find_leaf(&log, request.leaf).await?;

@@ -22,10 +22,12 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Logs, Refusal, caller, find_log, receipt, tree_head};
+use super::{receipt, tree_head};
 use crate::{
     access::{Caller, Submitting},
-    intake::{Group, Placed},
+    intake::{Group, Load, Placed},
+    logs::{Logs, find_log},
+    refusal::Refusal,
 };
 
 /// Requests of a stream that enter the log side by side, if they have arrived.
@@ -65,11 +67,14 @@ impl SubmitService for Submitter {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
+        let events = vec![request.event];
+        let load = load(&caller, &log, &events);
+        load.admit(&log).map_err(Refusal::from)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let (head, mut results) = group(&log, &submitter, vec![request.event]).await.settled().await;
+        let (head, mut results) = group(&log, &submitter, load, events).await.settled().await;
         let Placed { leaf, duplicate } = results.pop().expect("one event has one result")?;
         Ok(Response::new(v1::SubmitResponse {
             receipt: Some(receipt(&*head?, leaf)),
@@ -81,7 +86,7 @@ impl SubmitService for Submitter {
         &self,
         request: Request<v1::SubmitBatchRequest>,
     ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
-        let caller = caller(request.extensions());
+        let caller = Caller::of(request.extensions());
         let v1::SubmitBatchRequest { log, events } = request.into_inner();
         let log = find_log(&self.logs, &log, &caller)?;
         if events.len() > MAX_CALL_EVENTS {
@@ -91,9 +96,11 @@ impl SubmitService for Submitter {
             );
             return Err(Refusal::invalid_request("events", problem).into());
         }
-        let events = events.into_iter().map(Some).collect();
+        let events: Vec<_> = events.into_iter().map(Some).collect();
+        let load = load(&caller, &log, &events);
+        load.admit(&log).map_err(Refusal::from)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let (head, results) = group(&log, &submitter, events).await.settled().await;
+        let (head, results) = group(&log, &submitter, load, events).await.settled().await;
         Ok(Response::new(v1::SubmitBatchResponse {
             tree_heads: vec![tree_head(&*head?)],
             results: (0..).zip(results).map(result).collect(),
@@ -109,7 +116,7 @@ impl SubmitService for Submitter {
         let (responses, received) = mpsc::channel(1);
         let stream = SubmitStream {
             logs: self.logs.clone(),
-            caller: caller(request.extensions()),
+            caller: Caller::of(request.extensions()),
             log: None,
             events: self.stream_events.clone(),
         };
@@ -210,6 +217,7 @@ impl SubmitStream {
             }
             none => {
                 let log = find_log(&self.logs, &first.log, &self.caller)?;
+                // Whether there is room or not: events that find none may be sent again on this stream.
                 let submitter = self.caller.submitter(&log).await?;
                 none.insert(NamedLog {
                     name: first.log.clone(),
@@ -234,9 +242,10 @@ impl SubmitStream {
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .unzip();
+        let load = load(&self.caller, log, &events);
         Ok(Some(StreamGroup {
             sequences,
-            group: group(log, submitter, events).await,
+            group: group(log, submitter, load, events).await,
             room,
         }))
     }
@@ -310,17 +319,25 @@ async fn next_messages(
     }
 }
 
-async fn group(log: &Log, submitter: &Submitting, events: Vec<Option<v1::Event>>) -> Group {
-    // In memory: extensions of nothing take two bytes on the way here.
-    let memory = |event: &v1::Event| {
-        event.encoded_len() + size_of_val(event) + size_of_val(event.extensions.as_slice())
-    };
-    let bytes = events.iter().flatten().map(memory).sum();
+fn load(caller: &Caller, log: &Log, events: &[Option<v1::Event>]) -> Load {
+    let each = events.iter().map(|event| match event {
+        Some(event) => Load {
+            events: 1,
+            // In memory: extensions of nothing take two bytes on the way here.
+            bytes: event.encoded_len() + size_of_val(event) + size_of_val(event.extensions.as_slice()),
+            search_bytes: caller.search_bytes(log.name(), &event.data_content_type, &event.data),
+        },
+        None => Load::REFUSED,
+    });
+    each.sum()
+}
+
+async fn group(log: &Log, submitter: &Submitting, load: Load, events: Vec<Option<v1::Event>>) -> Group {
     let events = events.into_iter().map(|event| {
         let event = event.ok_or_else(Refusal::missing_event)?;
         Ok(Event::try_from(event)?)
     });
-    Group::new(log, submitter, bytes, events).await
+    Group::new(log, submitter, load, events).await
 }
 
 fn result((sequence, result): (u64, Result<Placed, Refusal>)) -> v1::SubmitResult {

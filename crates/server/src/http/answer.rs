@@ -14,7 +14,7 @@ use counterfoil_proto::v1::Reason;
 use serde::Serialize;
 
 use super::{NEVER, body::BodyError};
-use crate::{grpc::Refusal, intake::Placed};
+use crate::{intake::Placed, refusal::Refusal};
 
 /// The reason that a credential would change.
 const UNAUTHENTICATED: &str = "UNAUTHENTICATED";

@@ -17,12 +17,9 @@ use super::{
     Intake,
     answer::{Outcome, Problem, json},
     body::{Accepts, MAX_BODY_BYTES},
-    media_type, not_allowed,
+    load, media_type, not_allowed,
 };
-use crate::{
-    grpc::{self, Refusal},
-    metrics::IntakePath,
-};
+use crate::{access::Caller, intake::Load, logs::find_log, metrics::IntakePath, refusal::Refusal};
 
 /// A payload of the largest size in base64, or a batch.
 const ACCEPTS: Accepts = Accepts {
@@ -39,6 +36,15 @@ pub(super) fn sink(intake: Intake) -> MethodRouter {
 enum Events {
     One(Box<Event>),
     Batch(Vec<Result<Event, Refusal>>),
+}
+
+impl Events {
+    fn load(&self, search_bytes: impl Fn(&Event) -> usize) -> Load {
+        match self {
+            Self::One(event) => Load::of(event, search_bytes(event)),
+            Self::Batch(events) => load(events, search_bytes),
+        }
+    }
 }
 
 async fn submit(State(intake): State<Intake>, request: Request) -> Response {
@@ -58,10 +64,13 @@ pub(super) fn log_of(path: &str) -> Option<&str> {
 impl Intake {
     async fn cloudevents(&self, name: &str, request: Request) -> Result<Response, Problem> {
         let (head, body) = request.into_parts();
-        let caller = grpc::caller(&head.extensions);
-        let log = grpc::find_log(&self.logs, name, &caller)?;
+        let caller = Caller::of(&head.extensions);
+        let log = find_log(&self.logs, name, &caller)?;
         let received = self.bodies.read(&head.headers, body, ACCEPTS).await?;
         let events = read(&head.headers, &received.bytes)?;
+        let load =
+            events.load(|event| caller.search_bytes(log.name(), event.data_content_type(), event.data()));
+        load.admit(&log).map_err(Refusal::from)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         const PATH: IntakePath = IntakePath::CloudEvents;
         match events {

@@ -22,9 +22,11 @@ use super::{
     body::{Accepts, BodyError, MAX_BODY_BYTES},
 };
 use crate::{
-    grpc::{self, Refusal},
-    intake,
+    access::Caller,
+    intake::{self, Load},
+    logs::find_log,
     metrics::{IntakeOutcome, IntakePath},
+    refusal::Refusal,
 };
 
 /// A batch, compressed or not.
@@ -263,12 +265,19 @@ impl Intake {
 
     async fn collected(&self, parse: Parse, metadata: Metadata, request: Request) -> Result<(), Refused> {
         let (head, body) = request.into_parts();
-        let caller = grpc::caller(&head.extensions);
+        let caller = Caller::of(&head.extensions);
         // The protocol has no place for a log's name.
         let name = caller.only_log().unwrap_or_default();
-        let log = grpc::find_log(&self.logs, name.as_str(), &caller)?;
+        let log = find_log(&self.logs, name.as_str(), &caller)?;
         let received = self.bodies.read(&head.headers, body, ACCEPTS).await?;
         let sent = parse(&received.bytes, &metadata)?;
+        // None of them is an envelope that somebody else could have signed.
+        let load = Load {
+            events: sent.len(),
+            bytes: received.bytes.len(),
+            search_bytes: 0,
+        };
+        load.admit(&log).map_err(Refusal::from)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         let mut events = Vec::with_capacity(sent.len());
         for (event, sent) in sent.into_iter().enumerate() {

@@ -33,9 +33,10 @@ use tonic::Status;
 use crate::{
     access::Submitting,
     deliveries::Deliveries,
-    grpc::{Logs, Refusal},
-    intake::{Group, Placed, Results},
+    intake::{Group, Load, Placed, Results},
+    logs::Logs,
     metrics::{IntakeOutcome, IntakePath, Metrics},
+    refusal::Refusal,
 };
 use answer::{Problem, Recorded};
 use body::Bodies;
@@ -64,8 +65,9 @@ impl Intake {
         submitter: &Submitting,
         event: Event,
     ) -> Result<Recorded, Refusal> {
-        let bytes = event.data().len();
-        let group = Group::new(log, submitter, bytes, iter::once(Ok(event))).await;
+        let search_bytes = submitter.search_bytes(log.name(), event.data_content_type(), event.data());
+        let load = Load::of(&event, search_bytes);
+        let group = Group::new(log, submitter, load, iter::once(Ok(event))).await;
         let (head, mut results) = group.settled().await;
         let placed = results.pop().expect("one event has one result")?;
         self.metrics.count_intake(path, outcome(&Ok(&placed)));
@@ -83,8 +85,10 @@ impl Intake {
         submitter: &Submitting,
         events: Vec<Result<Event, Refusal>>,
     ) -> Result<Results, Refusal> {
-        let bytes = events.iter().flatten().map(|event| event.data().len()).sum();
-        let (head, results) = Group::new(log, submitter, bytes, events.into_iter())
+        let load = load(&events, |event| {
+            submitter.search_bytes(log.name(), event.data_content_type(), event.data())
+        });
+        let (head, results) = Group::new(log, submitter, load, events.into_iter())
             .await
             .settled()
             .await;
@@ -103,6 +107,15 @@ impl Intake {
             problem.into_response()
         })
     }
+}
+
+/// That of events, of which some were refused before.
+fn load(events: &[Result<Event, Refusal>], search_bytes: impl Fn(&Event) -> usize) -> Load {
+    let each = events.iter().map(|event| match event {
+        Ok(event) => Load::of(event, search_bytes(event)),
+        Err(_) => Load::REFUSED,
+    });
+    each.sum()
 }
 
 fn outcome(result: &Result<&Placed, &Refusal>) -> IntakeOutcome {
@@ -184,7 +197,7 @@ pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
     if is_grpc(headers) {
         return Status::unimplemented("").into_http::<Body>();
     }
-    tiles::Refusal::NotFound.into_response()
+    tiles::NoAnswer::NotFound.into_response()
 }
 
 /// A refusal in the protocol of the request: a gRPC status, or problem details.

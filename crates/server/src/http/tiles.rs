@@ -26,7 +26,7 @@ use tracing::error;
 use super::{NEVER, TEXT};
 use crate::{
     access::{Caller, Denied},
-    grpc::Logs,
+    logs::Logs,
 };
 
 /// Reads at a time, each of which may hold up a thread for as long as the disk takes.
@@ -94,7 +94,7 @@ struct Compressible;
 
 /// Why there is no answer, or none yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum NoAnswer {
     Denied(Denied),
     NotFound,
     NotPublished,
@@ -103,13 +103,13 @@ pub(super) enum Refusal {
     Damaged,
 }
 
-impl From<Denied> for Refusal {
+impl From<Denied> for NoAnswer {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for NoAnswer {
     fn into_response(self) -> Response {
         let (status, text) = match self {
             Self::Denied(denied) => return denied.into_response(),
@@ -146,12 +146,12 @@ async fn read(
     State(reader): State<Reader>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, NoAnswer> {
     // The body, if there is one, is dropped unread.
     let (log, resource) = reader.find(request.uri(), &caller)?;
     let (body, content_type, caching) = match resource {
         Resource::Checkpoint => {
-            let head = log.published_head().ok_or(Refusal::NotPublished)?;
+            let head = log.published_head().ok_or(NoAnswer::NotPublished)?;
             (head.note.clone(), TEXT, BRIEFLY)
         }
         Resource::Tile(path) => (reader.read(log, path).await?, BYTES, FOR_EVER),
@@ -182,24 +182,24 @@ async fn read(
 
 impl Reader {
     /// What a path names, if the caller may have it. Whoever may not does not learn whether it is there.
-    fn find(&self, uri: &Uri, caller: &Caller) -> Result<(&Log, Resource), Refusal> {
-        let (log, resource) = parse(uri).ok_or(Refusal::NotFound)?;
+    fn find(&self, uri: &Uri, caller: &Caller) -> Result<(&Log, Resource), NoAnswer> {
+        let (log, resource) = parse(uri).ok_or(NoAnswer::NotFound)?;
         caller.require(&log)?;
-        let log = self.logs.get(&log).ok_or(Refusal::NotFound)?;
+        let log = self.logs.get(&log).ok_or(NoAnswer::NotFound)?;
         Ok((log, resource))
     }
 
-    async fn read(&self, log: &Log, path: TilePath) -> Result<Vec<u8>, Refusal> {
+    async fn read(&self, log: &Log, path: TilePath) -> Result<Vec<u8>, NoAnswer> {
         let turn = timeout(READ_PATIENCE, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| Refusal::Busy)?;
+        let _turn = turn.map_err(|_| NoAnswer::Busy)?;
         log.tile_or_bundle(path).await.map_err(|problem| match problem {
-            ReadError::NotFound => Refusal::NotFound,
+            ReadError::NotFound => NoAnswer::NotFound,
             // What the operator needs to know is no business of the reader's.
             problem => {
                 error!(log = %log.name(), %path, %problem, "a read failed");
                 match problem {
-                    ReadError::Store(_) => Refusal::Failed,
-                    _ => Refusal::Damaged,
+                    ReadError::Store(_) => NoAnswer::Failed,
+                    _ => NoAnswer::Damaged,
                 }
             }
         })

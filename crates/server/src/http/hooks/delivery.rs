@@ -7,7 +7,7 @@ use counterfoil_event::SourceId;
 use counterfoil_hooks::{Provider, Source};
 use serde::Serialize;
 
-use super::{refusal::Refusal, signature::Proof};
+use super::{invalid::InvalidDelivery, signature::Proof};
 
 /// The longest id of a delivery.
 pub(super) const MAX_ID_BYTES: usize = 128;
@@ -17,8 +17,8 @@ const MAX_NAME_BYTES: usize = 64;
 /// What names a delivery.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    /// The source attribute of its event.
-    pub(super) source: String,
+    /// The source that it came to.
+    pub(super) source: SourceId,
     /// Where the provider runs.
     pub(super) host: String,
     /// The provider's name for what happened.
@@ -29,24 +29,53 @@ pub(super) struct Delivery {
     pub(super) hook_id: String,
 }
 
-/// The value of a header that is there once, in plain ASCII.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &'static str, limit: usize) -> Result<&'a str, Refusal> {
+/// The value of a header that is there once, in plain ASCII. It may be empty.
+fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, InvalidDelivery> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Refusal::BadHeader(name));
+        return Err(InvalidDelivery::BadHeader(name));
     };
-    let value = value.to_str().map_err(|_| Refusal::BadHeader(name))?;
+    value.to_str().map_err(|_| InvalidDelivery::BadHeader(name))
+}
+
+/// The value of a header that is there once and says something, in plain ASCII.
+pub(super) fn text<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+    limit: usize,
+) -> Result<&'a str, InvalidDelivery> {
+    let value = once(headers, name)?;
     let fits = (1..=limit).contains(&value.len()) && !value.contains('\t');
-    fits.then_some(value).ok_or(Refusal::BadHeader(name))
+    fits.then_some(value).ok_or(InvalidDelivery::BadHeader(name))
 }
 
 /// The value of the first of the headers that is there. If none is, the first is said to be missing.
-fn first<'a>(headers: &'a HeaderMap, names: &[&'static str], limit: usize) -> Result<&'a str, Refusal> {
-    let name = names.iter().find(|name| headers.contains_key(**name));
-    text(headers, name.unwrap_or(&names[0]), limit)
+fn first<'a>(
+    headers: &'a HeaderMap,
+    names: &[&'static str],
+    limit: usize,
+) -> Result<&'a str, InvalidDelivery> {
+    text(headers, present(headers, names), limit)
 }
 
-fn optional<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Refusal> {
+/// The first of the headers that is there. If none is, the first.
+fn present(headers: &HeaderMap, names: &[&'static str]) -> &'static str {
+    let mut all = names.iter().copied();
+    all.find(|name| headers.contains_key(*name)).unwrap_or(names[0])
+}
+
+/// What Gitea and Forgejo call what happened. Some events have no name there, such as Forgejo's `package`: their header is empty, and
+/// another has the type that the webhook was set up for.
+fn gitea_event(headers: &HeaderMap) -> Result<&str, InvalidDelivery> {
+    let name = present(headers, &["x-gitea-event", "x-forgejo-event"]);
+    if once(headers, name)?.is_empty() {
+        let types = ["x-gitea-event-type", "x-forgejo-event-type"];
+        return first(headers, &types, MAX_NAME_BYTES);
+    }
+    text(headers, name, MAX_NAME_BYTES)
+}
+
+fn optional<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, InvalidDelivery> {
     if headers.contains_key(name) {
         return text(headers, name, MAX_NAME_BYTES);
     }
@@ -59,7 +88,7 @@ pub(super) fn read(
     source: &Source,
     headers: &HeaderMap,
     proof: &Proof,
-) -> Result<Delivery, Refusal> {
+) -> Result<Delivery, InvalidDelivery> {
     let (event, delivery, hook_id) = match source.provider {
         Provider::GitHub => (
             text(headers, "x-github-event", MAX_NAME_BYTES)?,
@@ -67,7 +96,7 @@ pub(super) fn read(
             optional(headers, "x-github-hook-id")?,
         ),
         Provider::Gitea => (
-            first(headers, &["x-gitea-event", "x-forgejo-event"], MAX_NAME_BYTES)?,
+            gitea_event(headers)?,
             first(headers, &["x-gitea-delivery", "x-forgejo-delivery"], MAX_ID_BYTES)?,
             "",
         ),
@@ -82,7 +111,7 @@ pub(super) fn read(
         ),
     };
     Ok(Delivery {
-        source: format!("hooks/{id}"),
+        source: id.clone(),
         host: source.host.clone(),
         event: event.to_owned(),
         id: delivery.to_owned(),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use counterfoil_event::{
-    Event, EventParts, InvalidEvent,
+    Event, EventParts, InvalidEvent, Protocol,
     adapter::{self, Adapter},
     normal::{DerivedType, EventType},
 };
@@ -27,14 +27,13 @@ pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result
         ("hookid", hook_id),
         ("host", host),
     ];
-    let event = Event::try_from(EventParts {
+    let parts = EventParts {
         // A delivery that one webhook sends is not that of another.
         id: if hook_id.is_empty() {
             id.clone()
         } else {
             format!("{hook_id}/{id}")
         },
-        source: source.clone(),
         event_type: EventType::from(DerivedType::new(provider.as_str(), event, "")).to_string(),
         data_content_type: "application/json".to_owned(),
         data: body,
@@ -44,7 +43,8 @@ pub(super) fn of(provider: Provider, delivery: &Delivery, body: Bytes) -> Result
             .map(|(name, value)| (name.to_owned(), value.clone()))
             .collect(),
         ..EventParts::default()
-    })?;
+    };
+    let event = Event::received(Protocol::Webhook, source, parts)?;
     let adapter = match provider {
         Provider::GitHub => Adapter::GitHub,
         Provider::GitLab => Adapter::GitLab,

@@ -7,7 +7,7 @@
 mod delivery;
 mod event;
 pub(crate) mod fuzzing;
-mod refusal;
+mod invalid;
 mod signature;
 
 use std::{
@@ -41,12 +41,12 @@ use super::{
 use crate::{
     access::Submitting,
     deliveries::{self, Deliveries, To},
-    grpc::Logs,
     intake::work,
+    logs::Logs,
     metrics::IntakePath,
     watched::{File, Watched},
 };
-use refusal::Refusal;
+use invalid::InvalidDelivery;
 use signature::Signatures;
 
 /// GitHub's reach 25 MB. Compressed bytes are not those signed.
@@ -114,7 +114,7 @@ impl Hooks {
 async fn receive(State(hooks): State<Hooks>, named: Named, request: Request) -> Response {
     let intake = &hooks.intake;
     let Some(source) = hooks.source(named) else {
-        return intake.answer(IntakePath::Hooks, Err(Refusal::UnknownSource.into()));
+        return intake.answer(IntakePath::Hooks, Err(InvalidDelivery::UnknownSource.into()));
     };
     let result = intake.delivery(&source, request).await;
     match &result {
@@ -130,7 +130,7 @@ async fn receive(State(hooks): State<Hooks>, named: Named, request: Request) -> 
 }
 
 async fn only_post(State(hooks): State<Hooks>, named: Named) -> Response {
-    let refused = Err(Refusal::WrongMethod.into());
+    let refused = Err(InvalidDelivery::WrongMethod.into());
     let mut answer = hooks.intake.answer(IntakePath::Hooks, refused);
     if let Some(source) = hooks.source(named) {
         answer.extensions_mut().insert(To(source.id.clone()));
@@ -168,10 +168,10 @@ impl Intake {
 }
 
 /// JSON as it is, and nothing else: forms carry the body in another encoding.
-fn accept_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn accept_media_type(headers: &HeaderMap) -> Result<(), InvalidDelivery> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = content_type.is_some_and(|value| media_type(value) == "application/json");
-    is_json.then_some(()).ok_or(Refusal::WrongMediaType)
+    is_json.then_some(()).ok_or(InvalidDelivery::WrongMediaType)
 }
 
 /// Checks the signature over the body, and then makes an event of it.

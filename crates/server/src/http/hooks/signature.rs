@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use counterfoil_hooks::{Fingerprint, Provider, Secret, Source};
 use zeroize::Zeroizing;
 
-use super::{delivery, refusal::Refusal};
+use super::{delivery, invalid::InvalidDelivery};
 
 /// How far a signed time may be from ours: what Standard Webhooks advises.
 const TOLERANCE_S: u64 = 5 * 60;
@@ -76,10 +76,10 @@ pub(super) struct Proof {
 
 impl Signatures {
     /// Finds what the source's provider signs with. Reads no body.
-    pub(super) fn find(source: &Source, headers: &HeaderMap) -> Result<Self, Refusal> {
+    pub(super) fn find(source: &Source, headers: &HeaderMap) -> Result<Self, InvalidDelivery> {
         for (header, provider, name) in TELL_TALES {
             if provider != source.provider && headers.contains_key(header) {
-                return Err(Refusal::WrongProvider(name));
+                return Err(InvalidDelivery::WrongProvider(name));
             }
         }
         match source.provider {
@@ -89,34 +89,43 @@ impl Signatures {
         }
     }
 
-    /// Which of the source's secrets made one of them, over exactly this body.
-    pub(super) fn verify(&self, source: &Source, body: &[u8], now_unix_s: u64) -> Result<Proof, Refusal> {
+    /// Which of the source's secrets made one of them, over exactly this body. Where one of them is of another time, none is looked
+    /// at: each secret takes as long as the body.
+    pub(super) fn verify(
+        &self,
+        source: &Source,
+        body: &[u8],
+        now_unix_s: u64,
+    ) -> Result<Proof, InvalidDelivery> {
+        if self.0.iter().any(|signature| signature.is_stale(now_unix_s)) {
+            return Err(InvalidDelivery::StaleSignature);
+        }
         let proof = self.0.iter().find_map(|signature| {
             let mut secrets = source.secrets().iter();
             let secret = secrets.find(|secret| signature.is_of(secret, body))?;
             Some(signature.proof(secret.fingerprint()))
         });
-        let proof = proof.ok_or(Refusal::WrongSignature)?;
-        if let Some((_, timestamp)) = &proof.signed {
-            let time: u64 = timestamp.parse().map_err(|_| Refusal::StaleSignature)?;
-            if time.abs_diff(now_unix_s) > TOLERANCE_S {
-                return Err(Refusal::StaleSignature);
-            }
-        }
-        Ok(proof)
+        proof.ok_or(InvalidDelivery::WrongSignature)
     }
 }
 
 impl Signature {
+    /// Whether it names a time that is too far from ours, or none. Those over the body alone name no time.
+    fn is_stale(&self, now_unix_s: u64) -> bool {
+        match self {
+            Self::Standard { timestamp, .. } => !timestamp
+                .parse::<u64>()
+                .is_ok_and(|time| time.abs_diff(now_unix_s) <= TOLERANCE_S),
+            Self::Hmac { .. } | Self::Token(_) => false,
+        }
+    }
+
     fn is_of(&self, secret: &Secret, body: &[u8]) -> bool {
         match self {
             Self::Hmac { tag, .. } => secret.signed(body, tag),
             Self::Standard {
                 id, timestamp, tags, ..
-            } => {
-                let mut tags = tags.iter();
-                tags.any(|tag| secret.signed_standard(id, timestamp, body, tag))
-            }
+            } => secret.signed_standard(id, timestamp, body, tags),
             Self::Token(token) => secret.is(token),
         }
     }
@@ -150,20 +159,20 @@ impl Signature {
     }
 }
 
-fn hmac(headers: &HeaderMap, names: &[&'static str], prefix: &str) -> Result<Signatures, Refusal> {
+fn hmac(headers: &HeaderMap, names: &[&'static str], prefix: &str) -> Result<Signatures, InvalidDelivery> {
     let header = names.iter().find(|name| headers.contains_key(**name)).copied();
-    let header = header.ok_or(Refusal::MissingSignature(names[0]))?;
+    let header = header.ok_or(InvalidDelivery::MissingSignature(names[0]))?;
     let text = delivery::text(headers, header, MAX_SIGNATURE_BYTES)?;
     let mut tag = [0; 32];
     text.strip_prefix(prefix)
         .and_then(|digits| hex::decode_to_slice(digits, &mut tag).ok())
-        .ok_or(Refusal::WrongSignature)?;
+        .ok_or(InvalidDelivery::WrongSignature)?;
     let text = text.to_owned();
     Ok(Signatures(vec![Signature::Hmac { header, text, tag }]))
 }
 
 /// A signature counts if the source has a key to check it with, and so does a token.
-fn gitlab(source: &Source, headers: &HeaderMap) -> Result<Signatures, Refusal> {
+fn gitlab(source: &Source, headers: &HeaderMap) -> Result<Signatures, InvalidDelivery> {
     let (signing, tokens): (Vec<&Secret>, Vec<_>) = source
         .secrets()
         .iter()
@@ -182,12 +191,12 @@ fn gitlab(source: &Source, headers: &HeaderMap) -> Result<Signatures, Refusal> {
         } else {
             "webhook-signature"
         };
-        return Err(Refusal::MissingSignature(wanted));
+        return Err(InvalidDelivery::MissingSignature(wanted));
     }
     Ok(Signatures(signatures))
 }
 
-fn standard(headers: &HeaderMap) -> Result<Signature, Refusal> {
+fn standard(headers: &HeaderMap) -> Result<Signature, InvalidDelivery> {
     let text = delivery::text(headers, "webhook-signature", MAX_SIGNATURE_BYTES)?;
     // Others may stand beside version 1: asymmetric ones, or later ones.
     let tags: Vec<[u8; 32]> = text
@@ -197,7 +206,7 @@ fn standard(headers: &HeaderMap) -> Result<Signature, Refusal> {
         .take(MAX_SIGNATURES)
         .collect();
     if tags.is_empty() {
-        return Err(Refusal::WrongSignature);
+        return Err(InvalidDelivery::WrongSignature);
     }
     Ok(Signature::Standard {
         id: delivery::text(headers, "webhook-id", delivery::MAX_ID_BYTES)?.to_owned(),
@@ -247,7 +256,12 @@ mod tests {
         headers
     }
 
-    fn check(source: &Source, pairs: &[(&str, &str)], body: &[u8], now: u64) -> Result<Proof, Refusal> {
+    fn check(
+        source: &Source,
+        pairs: &[(&str, &str)],
+        body: &[u8],
+        now: u64,
+    ) -> Result<Proof, InvalidDelivery> {
         Signatures::find(source, &headers(pairs))?.verify(source, body, now)
     }
 
@@ -265,21 +279,24 @@ mod tests {
         let wrong = |value: &str, body: &[u8]| {
             check(&source, &[("x-hub-signature-256", value)], body, 0).unwrap_err()
         };
-        assert_eq!(wrong(&value, b"Hello, World?"), Refusal::WrongSignature);
+        assert_eq!(wrong(&value, b"Hello, World?"), InvalidDelivery::WrongSignature);
         assert_eq!(
             wrong(&value.replace("sha256", "sha1"), BODY),
-            Refusal::WrongSignature
+            InvalidDelivery::WrongSignature
         );
-        assert_eq!(wrong(SIGNATURE, BODY), Refusal::WrongSignature);
-        assert_eq!(wrong("sha256=", BODY), Refusal::WrongSignature);
-        assert_eq!(wrong(&value[..value.len() - 2], BODY), Refusal::WrongSignature);
+        assert_eq!(wrong(SIGNATURE, BODY), InvalidDelivery::WrongSignature);
+        assert_eq!(wrong("sha256=", BODY), InvalidDelivery::WrongSignature);
+        assert_eq!(
+            wrong(&value[..value.len() - 2], BODY),
+            InvalidDelivery::WrongSignature
+        );
     }
 
     #[test]
     fn a_signature_is_there_once_and_under_its_provider_s_name() {
         let github = source(Provider::GitHub, &[SECRET]);
         let value = format!("sha256={SIGNATURE}");
-        let missing = Refusal::MissingSignature("x-hub-signature-256");
+        let missing = InvalidDelivery::MissingSignature("x-hub-signature-256");
         assert_eq!(
             check(&github, &[("x-hub-signature", &value)], BODY, 0),
             Err(missing.clone())
@@ -291,7 +308,7 @@ mod tests {
         ];
         assert_eq!(
             check(&github, &twice, BODY, 0),
-            Err(Refusal::BadHeader("x-hub-signature-256"))
+            Err(InvalidDelivery::BadHeader("x-hub-signature-256"))
         );
 
         // Gitea signs in GitHub's way too; the source says whose deliveries it takes.
@@ -302,7 +319,7 @@ mod tests {
         ];
         assert_eq!(
             check(&github, &gitea, BODY, 0),
-            Err(Refusal::WrongProvider("Gitea"))
+            Err(InvalidDelivery::WrongProvider("Gitea"))
         );
         let source = source(Provider::Gitea, &[SECRET]);
         assert_eq!(
@@ -314,7 +331,7 @@ mod tests {
             check(&source, &forgejo, BODY, 0).unwrap().header,
             "x-forgejo-signature"
         );
-        let wanted = Refusal::MissingSignature("x-gitea-signature");
+        let wanted = InvalidDelivery::MissingSignature("x-gitea-signature");
         assert_eq!(
             check(&source, &[("x-hub-signature-256", &value)], BODY, 0),
             Err(wanted)
@@ -332,22 +349,35 @@ mod tests {
             Some((STANDARD[0].1.to_owned(), STANDARD[1].1.to_owned()))
         );
         assert!(at(SIGNED_AT + TOLERANCE_S).is_ok() && at(SIGNED_AT - TOLERANCE_S).is_ok());
-        assert_eq!(at(SIGNED_AT + TOLERANCE_S + 1), Err(Refusal::StaleSignature));
-        assert_eq!(at(SIGNED_AT - TOLERANCE_S - 1), Err(Refusal::StaleSignature));
+        assert_eq!(
+            at(SIGNED_AT + TOLERANCE_S + 1),
+            Err(InvalidDelivery::StaleSignature)
+        );
+        assert_eq!(
+            at(SIGNED_AT - TOLERANCE_S - 1),
+            Err(InvalidDelivery::StaleSignature)
+        );
+
+        // No secret is tried on a body where it would not count.
+        let no_time = [STANDARD[0], ("webhook-timestamp", "now"), STANDARD[2]];
+        for (pairs, now) in [(STANDARD, 0), (no_time, SIGNED_AT)] {
+            let refused = check(&source, &pairs, b"{}", now);
+            assert_eq!(refused, Err(InvalidDelivery::StaleSignature));
+        }
 
         let other_id = [("webhook-id", "msg_other"), STANDARD[1], STANDARD[2]];
         assert_eq!(
             check(&source, &other_id, STANDARD_BODY, SIGNED_AT),
-            Err(Refusal::WrongSignature)
+            Err(InvalidDelivery::WrongSignature)
         );
         let later = [STANDARD[0], ("webhook-timestamp", "1614265331"), STANDARD[2]];
         assert_eq!(
             check(&source, &later, STANDARD_BODY, SIGNED_AT),
-            Err(Refusal::WrongSignature)
+            Err(InvalidDelivery::WrongSignature)
         );
         assert_eq!(
             check(&source, &STANDARD, b"{}", SIGNED_AT),
-            Err(Refusal::WrongSignature)
+            Err(InvalidDelivery::WrongSignature)
         );
         // A provider that rotates sends several.
         let several = format!("v1a,AAAA v1,AAAA {}", STANDARD[2].1);
@@ -363,11 +393,14 @@ mod tests {
         let proof = check(&with_token, &header, BODY, 0).unwrap();
         assert_eq!((proof.scheme, proof.signature.as_str()), ("token", ""));
         let wrong = [("x-gitlab-token", "a-token-of-some-lengtH")];
-        assert_eq!(check(&with_token, &wrong, BODY, 0), Err(Refusal::WrongSignature));
+        assert_eq!(
+            check(&with_token, &wrong, BODY, 0),
+            Err(InvalidDelivery::WrongSignature)
+        );
 
         // Whoever set signing up is not open to tokens, and a signing key sent as a token is none.
         let signing = source(Provider::GitLab, &[SIGNING]);
-        let missing = Refusal::MissingSignature("webhook-signature");
+        let missing = InvalidDelivery::MissingSignature("webhook-signature");
         assert_eq!(check(&signing, &header, BODY, 0), Err(missing.clone()));
         assert_eq!(
             check(&signing, &[("x-gitlab-token", SIGNING)], BODY, 0),

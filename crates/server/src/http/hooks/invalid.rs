@@ -6,7 +6,7 @@ use crate::http::answer::Problem;
 
 /// Why a delivery is no delivery of its source's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum InvalidDelivery {
     #[error("there is no such source")]
     UnknownSource,
     #[error("deliveries come by POST")]
@@ -27,18 +27,18 @@ pub(super) enum Refusal {
     BadHeader(&'static str),
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let (status, reason) = match refusal {
-            Refusal::UnknownSource => (StatusCode::NOT_FOUND, "UNKNOWN_SOURCE"),
-            Refusal::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "WRONG_METHOD"),
-            Refusal::WrongMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WRONG_MEDIA_TYPE"),
-            Refusal::WrongProvider(_) => (StatusCode::BAD_REQUEST, "WRONG_PROVIDER"),
-            Refusal::MissingSignature(_) => (StatusCode::UNAUTHORIZED, "MISSING_SIGNATURE"),
-            Refusal::WrongSignature => (StatusCode::UNAUTHORIZED, "WRONG_SIGNATURE"),
-            Refusal::StaleSignature => (StatusCode::UNAUTHORIZED, "STALE_SIGNATURE"),
-            Refusal::BadHeader(_) => (StatusCode::BAD_REQUEST, "BAD_HEADER"),
+impl From<InvalidDelivery> for Problem {
+    fn from(invalid: InvalidDelivery) -> Self {
+        let (status, reason) = match invalid {
+            InvalidDelivery::UnknownSource => (StatusCode::NOT_FOUND, "UNKNOWN_SOURCE"),
+            InvalidDelivery::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "WRONG_METHOD"),
+            InvalidDelivery::WrongMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WRONG_MEDIA_TYPE"),
+            InvalidDelivery::WrongProvider(_) => (StatusCode::BAD_REQUEST, "WRONG_PROVIDER"),
+            InvalidDelivery::MissingSignature(_) => (StatusCode::UNAUTHORIZED, "MISSING_SIGNATURE"),
+            InvalidDelivery::WrongSignature => (StatusCode::UNAUTHORIZED, "WRONG_SIGNATURE"),
+            InvalidDelivery::StaleSignature => (StatusCode::UNAUTHORIZED, "STALE_SIGNATURE"),
+            InvalidDelivery::BadHeader(_) => (StatusCode::BAD_REQUEST, "BAD_HEADER"),
         };
-        Self::new(status, reason, refusal)
+        Self::new(status, reason, invalid)
     }
 }
