@@ -16,9 +16,8 @@ if [[ -n "$DOWNLOAD_URL" ]]; then
   chmod 755 "$bin/download"
   mv "$bin/download" "$bin/counterfoil"
 else
-  source="$GITHUB_ACTION_PATH/../.."
-  CARGO_TARGET_DIR="$RUNNER_TEMP/counterfoil-target" \
-    cargo build --release --locked --package counterfoil-cli --manifest-path "$source/Cargo.toml"
+  # From there: rustup and cargo go by the toolchain and the configuration of the directory that they run in.
+  (cd "$GITHUB_ACTION_PATH/../.." && CARGO_TARGET_DIR="$RUNNER_TEMP/counterfoil-target" cargo build --release --locked --package counterfoil-cli)
   cp "$RUNNER_TEMP/counterfoil-target/release/counterfoil" "$bin/counterfoil"
 fi
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Records one event, or the start and the end of a command. All input comes as variables; see action.yml.
 set -euo pipefail
+# For this script alone: make, for one, takes variables of such names from its environment.
+export -n EVENT_TYPE COMMAND STEP_NAME ARTIFACTS DATA_FILE CONTENT_TYPE EVENT_ID EVENT_TIME OIDC_AUDIENCE REQUIRE_RECEIPT
 
 receipt="$RUNNER_TEMP/counterfoil-$$.tlog-proof"
 options=(--type "$EVENT_TYPE" --receipt "$receipt")
@@ -28,5 +30,6 @@ recorded=false
 {
   echo "recorded=$recorded"
   echo "receipt=$receipt"
+  echo "artifact=${GITHUB_JOB:-job}-${GITHUB_RUN_ATTEMPT:-1}-$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"
 } >> "$GITHUB_OUTPUT"
 exit "$code"
