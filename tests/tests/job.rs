@@ -3,8 +3,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::TcpListener,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use counterfoil_tests::{Data, Server, TestLog, counterfoil};
@@ -254,6 +257,81 @@ fn signals_reach_the_command_and_its_end_is_recorded() {
         (&end["outcome"], &end["process"]["signal"]),
         (&"error".into(), &9.into())
     );
+}
+
+#[test]
+fn a_signal_while_a_receipt_is_waited_for_leaves_the_command_alone() {
+    let job = Job::without_server();
+    // Takes connections, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", silent.local_addr().unwrap());
+    let ran = job.data.beside("ran");
+    let child = job
+        .run(&["--require-receipt"], &format!("touch {}", ran.display()))
+        .env("COUNTERFOIL_SERVER", server)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().unwrap();
+    let signalled = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 15), "{output:?}");
+    // The log would have had a minute.
+    assert!(signalled.elapsed() < Duration::from_secs(30));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the command is not run"));
+    assert!(!ran.exists());
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_receipt_of_the_end() {
+    let job = Job::new();
+    let server = job.server.as_ref().unwrap();
+    // The log stops in the middle.
+    let script = format!("trap '' TERM; kill -STOP {}; echo stopped", server.pid());
+    let mut child = job
+        .run(&["--require-receipt"], &script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "stopped\n");
+    let signalled = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        // The first may still reach the script, which ignores it.
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    };
+    // The log would have had a minute.
+    assert!(signalled.elapsed() < Duration::from_secs(30));
+    server.signal(Signal::CONT);
+    assert_eq!(status.code(), Some(3));
+    let waiting = job.waiting();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0]["attributes"]["type"], "ci.job.finished");
+    assert_eq!(job.payload(1)["type"], "ci.job.started");
+}
+
+#[test]
+fn nobody_has_to_read_what_is_said() {
+    let job = Job::new();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let status = job
+        .run(&["--artifact", "absent"], "exit 0")
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(job.payload(1)["type"], "ci.job.started");
+    assert_eq!(job.payload(2)["type"], "ci.job.finished");
 }
 
 #[test]

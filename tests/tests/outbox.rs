@@ -4,8 +4,9 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
+    os::unix::fs::symlink,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -17,7 +18,7 @@ use counterfoil_client::{Client, Leaf, Options};
 use counterfoil_event::{Attributes, Event, EventParts};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_note::Policy;
-use counterfoil_tests::{Data, Server, TestLog, counterfoil};
+use counterfoil_tests::{Data, Server, TestLog, client_of, counterfoil};
 use serde_json::Value;
 
 /// A log that may be served or not, always at one address, and a machine that submits to it.
@@ -342,6 +343,91 @@ fn what_the_log_refuses_is_moved_aside_and_told() {
     // With the log there, a bad event is an error at once.
     let refused = machine.submit("a").args(["--ext", "attempt=3"]).output().unwrap();
     assert_eq!(json(&refused, 4)["error"]["reason"], "EVENT_CONFLICT");
+}
+
+/// Each attempt would put another event on record: its id is random.
+#[test]
+fn what_can_not_be_kept_is_not_sent() {
+    let machine = Machine::new();
+    let _server = machine.serve();
+    let beside = |name: &str| machine.data.beside(name);
+    fs::write(beside("file"), "").unwrap();
+    // Nothing is there to be read, and no directory can be made.
+    symlink(beside("none/at-all"), beside("dangling")).unwrap();
+    let (in_none, directory) = (beside("none/receipt"), beside(""));
+    let (in_none, directory) = (in_none.to_str().unwrap(), directory.to_str().unwrap());
+    let named: [(&str, &[&str]); 4] = [
+        ("state", &["--receipt", in_none]),
+        ("state", &["--receipt", directory]),
+        ("file/state", &[]),
+        ("dangling", &[]),
+    ];
+    for (state, receipt) in named {
+        let submission = ["submit", "--type", "ci.job.finished", "--source", "s"];
+        let submitted = client_of(
+            machine.address,
+            &machine.log,
+            &beside(state),
+            &[&submission[..], receipt].concat(),
+        )
+        .env("COUNTERFOIL_OUTBOX", beside("outbox"))
+        .output()
+        .unwrap();
+        json(&submitted, 2);
+    }
+    assert_eq!(machine.recorded_ids(), [""; 0]);
+}
+
+#[test]
+fn who_gets_no_receipt_for_what_is_on_record_can_send_the_same_again() {
+    let machine = Machine::new();
+    let _server = machine.serve();
+    let submission = ["submit", "--type", "ci.job.finished", "--source", "s"];
+    let full = [&submission[..], &["--receipt", "/dev/full"]].concat();
+    let failed = machine.counterfoil(&full).output().unwrap();
+    let failed = &json(&failed, 2)["error"];
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("on record as leaf 1"), "{message}");
+    assert_eq!(
+        (&failed["leaf_index"], &failed["source"]),
+        (&1.into(), &"s".into())
+    );
+    let hints = failed["hints"].as_array().unwrap();
+    let again = hints
+        .iter()
+        .find_map(|hint| {
+            hint.as_str()
+                .unwrap()
+                .strip_prefix("to send the same event again, give ")
+        })
+        .unwrap();
+    assert!(again.contains(failed["id"].as_str().unwrap()), "{again}");
+    let again: Vec<_> = submission.into_iter().chain(again.split(' ')).collect();
+    let again = json(&machine.counterfoil(&again).output().unwrap(), 0);
+    assert_eq!(
+        (&again["leaf_index"], &again["duplicate"]),
+        (&1.into(), &true.into())
+    );
+}
+
+#[test]
+fn what_waits_is_delivered_whether_or_not_anybody_reads() {
+    let machine = Machine::new();
+    let server = machine.serve();
+    json(&machine.submit("a").output().unwrap(), 0);
+    server.stop();
+    // Refused for good, so that something is told before all is delivered.
+    json(
+        &machine.submit("a").args(["--ext", "attempt=2"]).output().unwrap(),
+        0,
+    );
+    json(&machine.submit("b").output().unwrap(), 0);
+    let _server = machine.serve();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let flushed = machine.counterfoil(&["outbox", "flush"]).stdout(writer).output();
+    assert_eq!(json(&flushed.unwrap(), 4)["error"]["kind"], "refused");
+    assert_eq!(machine.recorded_ids(), ["a", "b"]);
 }
 
 #[test]

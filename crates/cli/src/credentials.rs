@@ -1,9 +1,9 @@
 //! Who we say we are: an API token, an OIDC token of a CI system, or a client certificate.
 
-use std::{env, fmt::Display, net::IpAddr, path::PathBuf, time::Duration};
+use std::{env, fmt::Display, path::PathBuf, time::Duration};
 
 use clap::Args;
-use counterfoil_client::{BearerToken, ClientCertificate, MAX_TOKEN_BYTES};
+use counterfoil_client::{BearerToken, ClientCertificate, MAX_TOKEN_BYTES, is_this_machine};
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
@@ -114,8 +114,7 @@ fn id_token_url(url: &str, audience: &str) -> Result<Url, Failure> {
     let invalid = || Failure::usage(format!("{GITHUB_URL_VARIABLE} is no https URL"));
     let mut url: Url = url.parse().map_err(|_| invalid())?;
     let host = url.host_str().unwrap_or_default();
-    let local = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+    if url.scheme() != "https" && !(url.scheme() == "http" && is_this_machine(host)) {
         return Err(invalid());
     }
     url.query_pairs_mut().append_pair("audience", audience);

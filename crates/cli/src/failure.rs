@@ -3,11 +3,12 @@
 use std::{io, path::Path, process::ExitCode};
 
 use counterfoil_client::{Action, Denied, Error, Misbehaviour, NotCosigned, Reason, Refusal};
+use counterfoil_event::Event;
 use counterfoil_note::{NoQuorum, PolicyName, SignedHead};
 use counterfoil_verify::Fact;
 use serde_json::{Map, Value, json};
 
-use crate::output::{self, TreeHead, printable};
+use crate::output::{self, TreeHead, printable, say};
 
 /// The table of exit codes, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -98,6 +99,16 @@ impl Failure {
         self.details.get("kind").is_some_and(|kind| kind == "refused")
     }
 
+    /// Says which event the log may have recorded although this failed, so that it can be sent again as the same.
+    pub(crate) fn naming(self, event: &Event) -> Self {
+        self.detail("source", event.source()).detail("id", event.id())
+    }
+
+    /// Whether the log may have recorded an event although this failed.
+    pub(crate) fn names_event(&self) -> bool {
+        self.details.contains_key("id")
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -130,17 +141,17 @@ impl Failure {
             error.insert("message".into(), self.message.as_str().into());
             error.insert("hints".into(), self.hints.clone().into());
             error.insert("exit_code".into(), (self.exit as u8).into());
-            eprintln!("{}", json!({ "error": error }));
+            say(json!({ "error": error }));
             return;
         }
         // A server may have chosen some of the words.
         let print = |text: &str| text.lines().map(printable).collect::<Vec<_>>().join("\n");
-        eprintln!("error: {}", print(&self.message));
+        say(format_args!("error: {}", print(&self.message)));
         for hint in &self.hints {
-            eprintln!("  {}", print(hint));
+            say(format_args!("  {}", print(hint)));
         }
         for note in &self.evidence {
-            eprintln!("\nsigned by the log:\n{}", print(note.trim_end()));
+            say(format_args!("\nsigned by the log:\n{}", print(note.trim_end())));
         }
     }
 

@@ -1,13 +1,15 @@
 //! Local files: payloads and receipts.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Write},
     path::Path,
 };
 
+use counterfoil_files::{FileError, Readers, create_directory, replace};
+use rustix::fs::{Access, access};
+
 use crate::failure::Failure;
-use counterfoil_files::{Readers, replace};
 
 /// Reads a file, or standard input for `-`, of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
@@ -33,7 +35,8 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Writes a file as a whole or not at all; or to standard output for `-`.
+/// Writes a file as a whole or not at all; or to standard output for `-`. What is there and is no regular file, such as a
+/// pipe, a device or a symbolic link, stays: it is written to, as a shell would.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if path == Path::new("-") {
         return io::stdout()
@@ -41,6 +44,106 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
             .write_all(bytes)
             .map_err(|error| Failure::file("write", path, &error));
     }
+    if stays(path) {
+        return File::create(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(|error| Failure::file("write", path, &error));
+    }
     replace(path, bytes, Readers::Umask)
         .map_err(|error| Failure::file(error.action, &error.path, &error.source))
+}
+
+/// Whether something is there that must not be replaced by a file.
+fn stays(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| !found.is_file())
+}
+
+/// Checks that there is a place for a file, before it is known what the file is to hold. Writes nothing.
+pub(crate) fn check_place(path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let checked = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(FileError::at("write", path)(ErrorKind::IsADirectory.into())),
+        Ok(_) if stays(path) => access(path, Access::WRITE_OK)
+            .map_err(io::Error::from)
+            .map_err(FileError::at("write", path)),
+        _ => check_directory(directory),
+    };
+    checked.map_err(|error| Failure::file(error.action, &error.path, &error.source))
+}
+
+/// Makes a directory, unless it is there, and checks that files can be made in it.
+pub(crate) fn prepare_directory(path: &Path) -> Result<(), FileError> {
+    create_directory(path)?;
+    check_directory(path)
+}
+
+fn check_directory(path: &Path) -> Result<(), FileError> {
+    // The dot has a file told from a directory.
+    access(path.join("."), Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(io::Error::from)
+        .map_err(FileError::at("write in", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::fs::{FileTypeExt, symlink},
+        thread,
+    };
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    use super::*;
+
+    #[test]
+    fn pipes_and_links_are_written_to_and_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let pipe = scratch.path().join("pipe");
+        mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+        check_place(&pipe).unwrap();
+        let reader = thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write(&pipe, b"payload").unwrap();
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"payload");
+
+        let (file, link) = (scratch.path().join("file"), scratch.path().join("link"));
+        fs::write(&file, "longer than what comes").unwrap();
+        symlink(&file, &link).unwrap();
+        write(&link, b"payload").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"payload");
+    }
+
+    #[test]
+    fn a_place_is_checked_and_nothing_is_left_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        check_place(&scratch.path().join("new")).unwrap();
+        check_place(Path::new("-")).unwrap();
+        let file = scratch.path().join("file");
+        fs::write(&file, "").unwrap();
+        for bad in [
+            scratch.path().join("none/f"),
+            file.join("f"),
+            scratch.path().to_owned(),
+        ] {
+            assert!(check_place(&bad).is_err(), "{}", bad.display());
+        }
+        prepare_directory(&scratch.path().join("a/b")).unwrap();
+        assert!(prepare_directory(&file).is_err());
+        let mut left: Vec<_> = fs::read_dir(scratch.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["a", "file"]);
+    }
 }

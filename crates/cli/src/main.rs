@@ -7,6 +7,8 @@
 //! ([`output`]) and how they fail ([`failure`]). The program never reads a log's data directory and builds without
 //! RocksDB.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// They panic where nobody reads: see `output`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod commands;
 mod credentials;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use counterfoil_client::{Client, Options, Server, StateDir, Timeouts};
+use counterfoil_client::{Client, Error, Options, Server, StateDir, Timeouts};
 use counterfoil_note::{MAX_POLICY_BYTES, Policy, VerifierKey};
 
 use crate::{credentials::Credentials, failure::Failure, files};
@@ -116,6 +116,11 @@ impl Common {
         let text = env::var(SERVER_VARIABLE).unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
         text.parse()
             .map_err(|error| Failure::usage(format!("{SERVER_VARIABLE}: {error}")))
+    }
+
+    /// Makes the state directory, unless it is there, and checks that a head can be saved in it.
+    pub(crate) fn prepare_state(&self) -> Result<(), Failure> {
+        files::prepare_directory(self.state()?.path()).map_err(|error| Error::State(error.into()).into())
     }
 
     pub(crate) fn state(&self) -> Result<StateDir, Failure> {

@@ -27,22 +27,41 @@ impl Output {
 
     /// Prints a result: as one line of JSON, or as it reads best.
     pub(crate) fn print(&self, json: impl Serialize, human: impl Display) {
+        if let Err(error) = self.write(json, human) {
+            // Whoever reads has had enough, as `head` does. Anything else is a failure.
+            process::exit(if is_gone(&error) { 0 } else { 2 });
+        }
+    }
+
+    /// Prints a result of work that goes on to its end, whether or not anybody reads.
+    pub(crate) fn print_if_read(&self, json: impl Serialize, human: impl Display) {
+        if let Err(error) = self.write(json, human)
+            && !is_gone(&error)
+        {
+            process::exit(2);
+        }
+    }
+
+    fn write(&self, json: impl Serialize, human: impl Display) -> io::Result<()> {
         let line = if self.json {
             json!(json).to_string()
         } else {
             human.to_string()
         };
         let mut stdout = io::stdout().lock();
-        let written = writeln!(stdout, "{}", line.trim_end()).and_then(|()| stdout.flush());
-        if let Err(error) = written {
-            // Whoever reads has had enough, as `head` does. Anything else is a failure.
-            process::exit(if error.kind() == io::ErrorKind::BrokenPipe {
-                0
-            } else {
-                2
-            });
-        }
+        writeln!(stdout, "{}", line.trim_end()).and_then(|()| stdout.flush())
     }
+}
+
+/// Whether nobody reads any more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Prints a line to standard error. One that can't be written is passed over: `eprintln!` would panic.
+pub(crate) fn say(line: impl Display) {
+    let line = format!("{line}\n");
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Lines of a name and a value, the values aligned.

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use counterfoil_client::{
-    Client, DeliverError, Delivered, DeliveryLock, Error, Fate, Outbox, OutboxError, Queued, Submitted,
+    Client, DeliverError, Delivered, DeliveryLock, Error, Fate, Outbox, OutboxError, Queued, Reason,
+    Submitted,
 };
 use counterfoil_event::{Event, EventParts};
 use counterfoil_note::UnixMillis;
@@ -96,15 +97,18 @@ impl<'a> Recorder<'a> {
     /// Submits an event behind all that wait; queues it if the log is away, slow or full.
     ///
     /// `keep` gets the receipt as soon as it holds by itself: should its head not fit to what is known of the log, it is
-    /// evidence. Denied credentials, a refused event and a log that misbehaves are failures, and queue nothing.
+    /// evidence. Denied credentials, a refused event and a log that misbehaves are failures, and queue nothing. A failure
+    /// names the event if it may be on record all the same.
     pub(crate) async fn record(
         &self,
         event: &Event,
         keep: impl FnOnce(&Submitted) -> Result<(), Failure>,
     ) -> Result<Recorded, Failure> {
         let mut sent = false;
-        let failure = match self.submit(event, &mut sent, keep).await {
+        let submitted = self.submit(event, &mut sent, keep).await;
+        let failure = match submitted {
             Ok(on_record) => return Ok(Recorded::OnRecord(Box::new(on_record))),
+            Err(failure) if sent => failure.naming(event),
             Err(failure) => failure,
         };
         if failure.exit != Exit::Unavailable || self.require_receipt {
@@ -123,6 +127,8 @@ impl<'a> Recorder<'a> {
         let deadline = Instant::now() + self.deadline;
         let connect = || self.within(deadline, self.common.client_within(self.deadline));
         let mut client = connect().await?;
+        // Nothing is put on record of which the head can't be saved.
+        self.common.prepare_state()?;
         // Held until the event is on record: it comes after those that wait, and before those that come.
         let mut _delivering = None;
         if self.outbox.waiting()? > 0 {
@@ -130,16 +136,20 @@ impl<'a> Recorder<'a> {
             // An ID token may be good for one call, and delivering was one.
             client = connect().await?;
         }
+        *sent = true;
         let submission = async {
-            *sent = true;
-            let submitted = client.submit(event).await.inspect_err(|error| {
-                *sent = !matches!(error, Error::Refused(_));
-            })?;
-            keep(&submitted)?;
-            client.link_heads().await?;
-            Ok(submitted)
+            let submitted = client.submit(event).await;
+            Ok(submitted.inspect_err(|error| *sent = may_be_on_record(error))?)
         };
         let submitted = self.within(deadline, submission).await?;
+        let index = submitted.receipt.index;
+        let on_record = |failure: Failure| {
+            let fact = format!("the event is on record as leaf {index}");
+            failure.after(&fact).detail("leaf_index", index.get())
+        };
+        keep(&submitted).map_err(on_record)?;
+        let linking = async { Ok(client.link_heads().await?) };
+        self.within(deadline, linking).await.map_err(on_record)?;
         Ok(OnRecord { client, submitted })
     }
 
@@ -186,14 +196,39 @@ impl<'a> Recorder<'a> {
         let timed = (!sent).then(|| with_time(event, now)).flatten();
         let queued = self.outbox.enqueue(timed.as_ref().unwrap_or(event), millis);
         let queued = queued.map_err(|error| {
-            Failure::from(error)
-                .after("the event is neither on record nor queued")
-                .hint(format!("it had to be queued because: {}", because.message()))
+            let failure =
+                Failure::from(error).hint(format!("it had to be queued because: {}", because.message()));
+            if sent {
+                failure
+                    .after("the event may be on record, and is not queued")
+                    .naming(event)
+            } else {
+                failure.after("the event is neither on record nor queued")
+            }
         })?;
         Ok(Recorded::Queued {
             queued,
             why: because.message().to_owned(),
         })
+    }
+}
+
+/// Whether the log may have recorded an event although submitting it failed. Only these reasons are told before anything is
+/// written: QUEUE_FULL is also what a log says that has an answer and no memory for it.
+fn may_be_on_record(error: &Error) -> bool {
+    match error {
+        Error::Refused(refusal) => !matches!(
+            refusal.reason,
+            Reason::Stopping
+                | Reason::NotPublished
+                | Reason::IdentityUnavailable
+                | Reason::InvalidEvent
+                | Reason::EventConflict
+                | Reason::InvalidRequest
+                | Reason::UnknownLog
+        ),
+        Error::Denied(_) => false,
+        _ => true,
     }
 }
 
@@ -224,7 +259,7 @@ pub(crate) fn claim(time: Timestamp) -> String {
 /// Says on standard error what nobody asked for and somebody has to know.
 fn warn_if_set_aside(delivered: &Delivered) {
     if let Some(problem) = set_aside_line(delivered) {
-        eprintln!("warning: {}", output::printable(&problem));
+        output::say(format_args!("warning: {}", output::printable(&problem)));
     }
 }
 
@@ -265,7 +300,43 @@ impl From<DeliverError> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use counterfoil_client::{Denied, Refusal};
+
     use super::*;
+
+    #[test]
+    fn only_what_is_surely_not_on_record_counts_as_not_sent() {
+        let refused = |reason| {
+            Error::Refused(Refusal {
+                reason,
+                message: String::new(),
+                fields: vec![],
+                existing_leaf_index: None,
+                retry_after: None,
+            })
+        };
+        for reason in [
+            Reason::QueueFull,
+            Reason::OutOfSpace,
+            Reason::WriteFailed,
+            Reason::DataLoss,
+            Reason::ReadFailed,
+            Reason::Unspecified,
+        ] {
+            assert!(may_be_on_record(&refused(reason)), "{reason:?}");
+        }
+        for reason in [
+            Reason::Stopping,
+            Reason::NotPublished,
+            Reason::IdentityUnavailable,
+            Reason::InvalidEvent,
+            Reason::EventConflict,
+        ] {
+            assert!(!may_be_on_record(&refused(reason)), "{reason:?}");
+        }
+        assert!(!may_be_on_record(&Denied::Unauthenticated(String::new()).into()));
+        assert!(may_be_on_record(&Error::Options(String::new())));
+    }
 
     #[test]
     fn a_time_is_added_where_there_is_none() {

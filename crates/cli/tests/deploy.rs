@@ -95,6 +95,28 @@ fn record<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         .collect()
 }
 
+/// `make` takes variables from its environment, `ARTIFACTS` and `COMMAND` among them.
+#[test]
+fn input_is_not_in_the_command_s_environment() {
+    let runner = Runner::new("env > \"$RUNNER_TEMP/environment\"");
+    let mut variables = record(&[
+        ("EVENT_TYPE", "ci.job"),
+        ("COMMAND", "make dist"),
+        ("ARTIFACTS", "a"),
+    ]);
+    variables.push(("COUNTERFOIL_LOG", "main"));
+    assert!(runner.script("record.sh", &variables).status.success());
+    let environment = fs::read_to_string(runner.path("environment")).unwrap();
+    let names: Vec<_> = environment
+        .lines()
+        .filter_map(|line| line.split('=').next())
+        .collect();
+    assert!(names.contains(&"COUNTERFOIL_LOG"));
+    for (name, _) in record(&[]) {
+        assert!(!names.contains(&name), "{name}");
+    }
+}
+
 #[test]
 fn input_stays_input() {
     let runner = Runner::new("");

@@ -6,13 +6,14 @@ use counterfoil_merkle::{Digest, LeafIndex, ProofError, root_of_range, verify_in
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
 use counterfoil_verify::{EntryProof, LeafProof};
+use prost::Message as _;
 use tonic::Streaming;
 
 use crate::{Client, Error, InvalidAnswer, Leaf, Misbehaviour, limits::within, read::unproven};
 
 /// Most entries that are gathered before they are checked together.
 const MAX_PAGE_ENTRIES: usize = 1024;
-/// Payload bytes after which a page is closed.
+/// Bytes of entries, with all that came with them, after which a page is closed.
 const MAX_PAGE_BYTES: usize = 8 << 20;
 
 /// An entry whose place under a signed head is proved.
@@ -26,7 +27,8 @@ pub struct VerifiedEntry {
     pub bytes: Bytes,
     /// The entry, decoded.
     pub entry: Entry,
-    /// What the entry commits to. None if it was not asked for, or was erased.
+    /// What the entry commits to. None if it was not asked for, or the log does not serve it: erased or withheld, nobody
+    /// can tell.
     pub payload: Option<EntryPayload>,
 }
 
@@ -45,7 +47,7 @@ pub struct EntryPayload {
 
 impl Client {
     /// An entry, and the head that covers it. For [`Leaf::Event`] the payload is always fetched: nothing else shows
-    /// that the entry is for that event, so an erased one is returned on the log's word.
+    /// that the entry is for that event, so one without it is refused.
     pub async fn entry(&self, leaf: &Leaf, with_payload: bool) -> Result<(VerifiedEntry, SignedHead), Error> {
         let with_payload = with_payload || matches!(leaf, Leaf::Event { .. });
         let request = v1::GetEntryRequest {
@@ -53,7 +55,7 @@ impl Client {
             leaf: Some(leaf.into()),
             with_payload,
         };
-        let answer = self.answer(self.reads().get_entry(request)).await?;
+        let answer = copied(&self.answer(self.reads().get_entry(request)).await?);
         let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
         let leaf_hash = self.suite().leaf_hash(&answer.entry);
 
@@ -197,7 +199,8 @@ impl EntryRange {
                 return Err(InvalidAnswer::new(problem).into());
             }
             let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
-            bytes += answer.entry.len() + answer.payload.as_ref().map_or(0, |payload| payload.data.len());
+            let answer = copied(&answer);
+            bytes += answer.encoded_len();
             page.push((index, self.head.suite().leaf_hash(&answer.entry), answer));
             self.next += 1;
         }
@@ -217,6 +220,21 @@ impl EntryRange {
                 .ok_or_else(|| InvalidAnswer::new(format!("the range ends before leaf {}", self.next)))?;
             self.received = message.entries.into_iter();
         }
+    }
+}
+
+/// An answer in memory of its own. A part of a message keeps all of it, up to 64 MiB of whatever the server put beside the part.
+fn copied(answer: &v1::GetEntryResponse) -> v1::GetEntryResponse {
+    let copied = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    v1::GetEntryResponse {
+        leaf_index: answer.leaf_index,
+        entry: copied(&answer.entry),
+        payload: answer.payload.as_ref().map(|payload| v1::Payload {
+            salt: copied(&payload.salt),
+            attributes: copied(&payload.attributes),
+            data: copied(&payload.data),
+            annotations: copied(&payload.annotations),
+        }),
     }
 }
 
@@ -294,14 +312,43 @@ fn expect_leaf(leaf: &Leaf, entry: &VerifiedEntry) -> Result<(), Error> {
     let is_asked_for = match leaf {
         Leaf::Index(index) => *index == entry.leaf_index,
         Leaf::Hash(hash) => *hash == entry.leaf_hash,
-        Leaf::Event { source, id } => entry
-            .payload
-            .as_ref()
-            .is_none_or(|payload| payload.attributes.source == *source && payload.attributes.id == *id),
+        Leaf::Event { source, id } => {
+            let EntryPayload { attributes, .. } = entry.payload.as_ref().ok_or_else(|| {
+                InvalidAnswer::new(format!(
+                    "nothing shows that leaf {} is that event, for its payload is not served; ask by index",
+                    entry.leaf_index
+                ))
+            })?;
+            attributes.source == *source && attributes.id == *id
+        }
     };
     if is_asked_for {
         Ok(())
     } else {
         Err(InvalidAnswer::new("it is about another entry than the one asked for").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_message_does_not_hold_the_rest() {
+        let message = Bytes::from(vec![7; 1000]);
+        let answer = v1::GetEntryResponse {
+            leaf_index: 3,
+            entry: message.slice(..10),
+            payload: Some(v1::Payload {
+                salt: message.slice(10..42),
+                attributes: message.slice(50..60),
+                data: message.slice(60..70),
+                annotations: message.slice(70..80),
+            }),
+        };
+        let kept = copied(&answer);
+        assert_eq!(kept, answer);
+        drop(answer);
+        assert!(message.is_unique());
     }
 }

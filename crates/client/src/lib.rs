@@ -67,7 +67,7 @@ pub use error::{Action, Denied, Error, Field, InvalidAnswer, NotCosigned, Refusa
 pub use find::Found;
 pub use limits::Timeouts;
 pub use misbehaviour::{Misbehaviour, UnprovenConsistency};
-pub use options::{InvalidServer, Options, Server};
+pub use options::{InvalidServer, Options, Server, is_this_machine};
 pub use outbox::{
     DeliverError, Delivered, Delivery, DeliveryLock, Fate, Item, ItemNumber, Listing, MAX_QUEUED_BYTES,
     MAX_QUEUED_EVENTS, Outbox, OutboxError, Queued, SetAside,

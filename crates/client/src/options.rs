@@ -10,8 +10,6 @@ use crate::{BearerToken, ClientCertificate, Error, StateDir, Timeouts};
 
 /// How long to wait for a connection.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for an answer to begin.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent connection is asked for a sign of life, and how long the answer to that may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// What a server may send ahead of being read: on one stream, and on all of a connection.
@@ -72,9 +70,9 @@ impl Options {
                 None => Ok(endpoint),
             })
             .map_err(|error| Error::Options(crate::error::with_causes(&error)))?;
+        // No timeout for calls: each is given one where it is made.
         Ok(endpoint
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
@@ -136,19 +134,18 @@ pub struct Server(Uri);
 impl Server {
     /// Whether a token may be sent there: nobody on a network reads along.
     pub fn is_private(&self) -> bool {
-        self.is_encrypted() || self.is_this_machine()
+        self.is_encrypted() || is_this_machine(self.0.host().unwrap_or_default())
     }
 
     fn is_encrypted(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }
+}
 
-    /// Whether the address is a loopback one, so that nobody on a network reads along.
-    fn is_this_machine(&self) -> bool {
-        let host = self.0.host().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-    }
+/// Whether the host of a URL is a loopback address or `localhost`, so that nobody on a network reads along.
+pub fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// Text that is not a server's address.

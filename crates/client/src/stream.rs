@@ -7,7 +7,7 @@ use counterfoil_event::Event;
 use counterfoil_proto::v1;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinHandle,
+    task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
@@ -15,7 +15,7 @@ use tonic::{Response, Status, Streaming};
 use crate::{
     Client, Error, InvalidAnswer, Unavailable,
     limits::within,
-    submit::{MessageHeads, Outcome},
+    submit::{MessageHeads, Outcome, check_head_count},
 };
 
 /// Most payload bytes under way on one stream, unless a single event has more.
@@ -51,7 +51,8 @@ pub(crate) struct Incoming {
 }
 
 enum Responses {
-    Opening(JoinHandle<Result<Response<Streaming<v1::SubmitStreamResponse>>, Status>>),
+    /// One task, which ends with the set: nobody else waits for a server that never answers.
+    Opening(JoinSet<Result<Response<Streaming<v1::SubmitStreamResponse>>, Status>>),
     Open(Box<Streaming<v1::SubmitStreamResponse>>),
 }
 
@@ -81,7 +82,8 @@ impl Client {
         let (pending, awaited) = mpsc::channel(in_flight.max(1));
         let mut submits = self.submits();
         // A server may begin to answer only when it has read the first event, so nobody waits here.
-        let opening = tokio::spawn(async move { submits.submit_stream(ReceiverStream::new(outgoing)).await });
+        let mut opening = JoinSet::new();
+        opening.spawn(async move { submits.submit_stream(ReceiverStream::new(outgoing)).await });
         let sender = SubmitSender {
             log: self.log(),
             sequence: 0,
@@ -194,6 +196,13 @@ impl Incoming {
                 self.responses.message().await?.ok_or_else(|| {
                     Unavailable::new("the server ended the stream before all results were in")
                 })?;
+            // The first is for the event at hand, the others for those behind it.
+            let due = 1 + self.pending.len();
+            if message.results.len() > due {
+                let problem = format!("{} results where at most {due} were due", message.results.len());
+                return Err(InvalidAnswer::new(problem).into());
+            }
+            check_head_count(&message.tree_heads, message.results.len())?;
             self.results = message.results.into_iter();
             if let Some(result) = self.results.next() {
                 return Ok((result, message.tree_heads));
@@ -207,9 +216,8 @@ impl Responses {
         match self {
             Self::Open(stream) => Ok(stream.message().await?),
             Self::Opening(opening) => {
-                let opened = opening
-                    .await
-                    .map_err(|_| Unavailable::new("the client is stopping"))?;
+                let opened = opening.join_next().await.and_then(Result::ok);
+                let opened = opened.ok_or_else(|| Unavailable::new("the client is stopping"))?;
                 let mut stream = opened?.into_inner();
                 let first = stream.message().await;
                 *self = Self::Open(Box::new(stream));

@@ -56,6 +56,7 @@ impl Client {
             let problem = format!("{} results for {} events", answer.results.len(), events.len());
             return Err(InvalidAnswer::new(problem).into());
         }
+        check_head_count(&answer.tree_heads, answer.results.len())?;
         let mut heads = MessageHeads::verify(self, answer.tree_heads)?;
         let mut outcomes = Vec::with_capacity(events.len());
         for ((place, event), result) in (0..).zip(events).zip(answer.results) {
@@ -67,6 +68,16 @@ impl Client {
         self.link_if_many().await?;
         Ok(outcomes)
     }
+}
+
+/// Checks that a message has no heads that its results have no use for: each costs the check of a signature. One may
+/// come with no result at all.
+pub(crate) fn check_head_count(heads: &[v1::TreeHead], results: usize) -> Result<(), InvalidAnswer> {
+    if heads.len() <= results.max(1) {
+        return Ok(());
+    }
+    let problem = format!("{} heads for {results} results", heads.len());
+    Err(InvalidAnswer::new(problem))
 }
 
 /// The heads of one message, verified, that its results point to.

@@ -1,11 +1,13 @@
 //! Reads with no check, for who verifies by other means: the monitor, which takes the same bytes over HTTP too.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use counterfoil_merkle::{Digest, LeafIndex, TreeSize};
 use counterfoil_proto::v1;
 use tonic::Streaming;
 
-use crate::{Error, InvalidAnswer, Leaf, Unverified};
+use crate::{Error, InvalidAnswer, Leaf, Unverified, limits::within};
 
 /// Largest message of entries to accept. A log sends about 1 MiB at a time.
 const MAX_ENTRIES_MESSAGE_BYTES: usize = 4 << 20;
@@ -23,7 +25,7 @@ impl Unverified {
             .client()
             .reads()
             .max_decoding_message_size(MAX_SMALL_MESSAGE_BYTES);
-        let answer = reads.get_tree_head(request).await?.into_inner();
+        let answer = self.client().answer(reads.get_tree_head(request)).await?;
         let head = answer
             .tree_head
             .ok_or_else(|| InvalidAnswer::new("it has no tree head"))?;
@@ -50,6 +52,7 @@ impl Unverified {
         let limit = end.get().saturating_sub(first.get());
         let mut entries = UnverifiedEntries {
             stream: None,
+            timeout: self.client().timeouts().call,
             next: first.get(),
             end: end.get(),
         };
@@ -65,7 +68,7 @@ impl Unverified {
                 .client()
                 .reads()
                 .max_decoding_message_size(MAX_ENTRIES_MESSAGE_BYTES);
-            entries.stream = Some(reads.read_entries(request).await?.into_inner());
+            entries.stream = Some(self.client().answer(reads.read_entries(request)).await?);
         }
         Ok(entries)
     }
@@ -74,6 +77,8 @@ impl Unverified {
 /// A range of entries as a log streams it; made by [`Unverified::entries`].
 pub struct UnverifiedEntries {
     stream: Option<Streaming<v1::ReadEntriesResponse>>,
+    /// How long to wait for a message.
+    timeout: Duration,
     next: u64,
     end: u64,
 }
@@ -84,7 +89,7 @@ impl UnverifiedEntries {
         let Some(stream) = self.stream.as_mut().filter(|_| self.next < self.end) else {
             return Ok(Vec::new());
         };
-        let message = stream.message().await?;
+        let message = within(self.timeout, "entry", async { Ok(stream.message().await?) }).await?;
         let ends = || InvalidAnswer::new(format!("the range ends before leaf {}", self.next));
         let answers = message.ok_or_else(ends)?.entries;
         let mut entries = Vec::with_capacity(answers.len());

@@ -1,11 +1,14 @@
 //! `counterfoil find`
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    ops::Range,
+};
 
 use clap::Args;
 use counterfoil_client::{Client, VerifiedEntry};
-use counterfoil_event::IndexAttribute;
-use counterfoil_merkle::LeafIndex;
+use counterfoil_event::{Attributes, Entry, IndexAttribute};
+use counterfoil_merkle::{Digest, LeafIndex};
 use counterfoil_note::SignedHead;
 use serde_json::{Value, json};
 
@@ -16,8 +19,8 @@ use crate::{
     output::{self, Output},
 };
 
-/// Entries that one call asks for.
-const PAGE: u32 = 100;
+/// Entries that one call asks for. Few: they are in memory together, and each may have 25 MiB.
+const PAGE: u32 = 8;
 
 /// Find entries by what they are about, and verify each
 #[derive(Args)]
@@ -85,13 +88,49 @@ impl Term {
 /// What there is, as far as it was looked for.
 struct Findings {
     term: String,
-    entries: Vec<VerifiedEntry>,
+    entries: Vec<Hit>,
+    unreadable: Unreadable,
     head: SignedHead,
     more: bool,
-    /// Every entry was read.
-    scanned: bool,
-    /// Entries whose payload was erased: a scan can't tell what they were about.
-    unreadable: u64,
+    /// The leaves that a scan read.
+    read: Option<Range<u64>>,
+}
+
+/// What is shown of an entry. Its payload, of up to 25 MiB, is not.
+struct Hit {
+    leaf_index: LeafIndex,
+    leaf_hash: Digest,
+    fields: Entry,
+    attributes: Attributes,
+}
+
+impl Hit {
+    /// None if the payload is not served.
+    fn of(entry: VerifiedEntry) -> Option<Self> {
+        Some(Self {
+            leaf_index: entry.leaf_index,
+            leaf_hash: entry.leaf_hash,
+            attributes: entry.payload?.attributes,
+            fields: entry.entry,
+        })
+    }
+}
+
+/// Entries whose payload is not served: nothing shows what they are about, whatever the search index says.
+#[derive(Default)]
+struct Unreadable {
+    number: u64,
+    /// At most as many as were asked for.
+    first: Vec<LeafIndex>,
+}
+
+impl Unreadable {
+    fn add(&mut self, index: LeafIndex, limit: u32) {
+        self.number += 1;
+        if self.first.len() < limit as usize {
+            self.first.push(index);
+        }
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
@@ -112,8 +151,10 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         let failure = Failure::new(
             Exit::NotFound,
             format!("no entry with the {} was found", findings.term),
-        );
-        return Err(failure.hint(findings.reach()));
+        )
+        .detail("search", findings.json());
+        let hints = findings.unreadable().into_iter().chain([findings.reach()]);
+        return Err(hints.fold(failure, |failure, hint| failure.hint(hint)));
     }
     output.print(findings.json(), &findings);
     Ok(())
@@ -126,26 +167,26 @@ async fn ask_the_index(
     from: LeafIndex,
     limit: u32,
 ) -> Result<Findings, Failure> {
-    let mut entries = Vec::new();
-    let mut first = from;
+    let (mut entries, mut unreadable) = (Vec::new(), Unreadable::default());
+    let (mut first, mut left) = (from, limit as usize);
     loop {
-        let most = (limit as usize - entries.len()).min(PAGE as usize);
-        let most = u32::try_from(most).unwrap_or(PAGE);
+        let most = u32::try_from(left).map_or(PAGE, |left| left.min(PAGE));
         let page = client.find(attribute, value, first, most).await?;
-        entries.extend(page.entries);
-        let next = entries
-            .last()
-            .and_then(|last| LeafIndex::new(last.leaf_index.get() + 1).ok());
-        match next {
-            Some(next) if page.more && entries.len() < limit as usize => first = next,
-            _ => {
+        left = left.saturating_sub(page.entries.len() + page.unreadable.len());
+        entries.extend(page.entries.into_iter().filter_map(Hit::of));
+        for index in page.unreadable {
+            unreadable.add(index, limit);
+        }
+        match page.next {
+            Some(next) if left > 0 => first = next,
+            next => {
                 return Ok(Findings {
                     term: format!("{attribute} {value}"),
                     entries,
+                    unreadable,
                     head: page.head,
-                    more: page.more,
-                    scanned: false,
-                    unreadable: 0,
+                    more: next.is_some(),
+                    read: None,
                 });
             }
         }
@@ -160,90 +201,122 @@ async fn read_every_entry(
     limit: u32,
 ) -> Result<Findings, Failure> {
     let mut range = client.entries(from, 0, true).await?;
-    let mut findings = Findings {
-        term: format!("{attribute} {value}"),
-        entries: Vec::new(),
-        head: range.head().clone(),
-        more: false,
-        scanned: true,
-        unreadable: 0,
-    };
-    loop {
+    let head = range.head().clone();
+    let (mut entries, mut unreadable, mut more) = (Vec::new(), Unreadable::default(), false);
+    let mut read = from.get()..from.get();
+    'pages: loop {
         let page = range.next_page().await?;
         if page.is_empty() {
-            return Ok(findings);
+            break;
         }
         for entry in page {
+            let index = entry.leaf_index;
             match entry.is_about(attribute, value) {
-                Some(true) if findings.entries.len() == limit as usize => {
-                    findings.more = true;
-                    return Ok(findings);
+                Some(true) if entries.len() == limit as usize => {
+                    more = true;
+                    break 'pages;
                 }
-                Some(true) => findings.entries.push(entry),
+                Some(true) => entries.extend(Hit::of(entry)),
                 Some(false) => {}
-                None => findings.unreadable += 1,
+                None => unreadable.add(index, limit),
             }
+            read.end = index.size_after().get();
         }
     }
+    Ok(Findings {
+        term: format!("{attribute} {value}"),
+        entries,
+        unreadable,
+        head,
+        more,
+        read: Some(read),
+    })
 }
 
 impl Findings {
     /// How far the search reached: what it means that an entry is not there.
     fn reach(&self) -> String {
         let size = self.head.size();
-        let erased = match self.unreadable {
-            0 => String::new(),
-            number => format!("; {number} of them were erased, and may have been about anything"),
-        };
-        let looked = if self.scanned {
-            format!("all entries of the log's {size} were read and verified{erased}")
-        } else {
-            format!(
+        let looked = match &self.read {
+            None => format!(
                 "the server's search index was asked, at size {size}; no signature covers it, so it may leave entries out: --scan reads every entry"
-            )
+            ),
+            Some(_) if self.every_entry_read() => {
+                format!("all entries of the log's {size} were read and verified")
+            }
+            Some(read) if read.is_empty() => format!("none of the log's {size} entries was read"),
+            Some(read) => format!(
+                "of the log's {size} entries {} to {} were read and verified, and no others",
+                read.start,
+                read.end - 1
+            ),
         };
         format!(
             "{looked}. Events that were never submitted, or that no adapter could read, are not found by this"
         )
     }
 
+    fn every_entry_read(&self) -> bool {
+        self.read == Some(0..self.head.size().get())
+    }
+
+    /// What may be about it or not, in a line.
+    fn unreadable(&self) -> Option<String> {
+        let Unreadable { number, first } = &self.unreadable;
+        if *number == 0 {
+            return None;
+        }
+        let what = match self.read {
+            None => "that the search index names may be about something else",
+            Some(_) => "that were read may be about it too",
+        };
+        let leaves: Vec<_> = first.iter().map(LeafIndex::to_string).collect();
+        let more = if *number > first.len() as u64 { ", …" } else { "" };
+        Some(format!(
+            "{number} {what}, as no payload is served: leaf {}{more}",
+            leaves.join(", ")
+        ))
+    }
+
     fn json(&self) -> Value {
-        let entries = self.entries.iter().map(|entry| {
-            let attributes = entry.payload.as_ref().map(|payload| &payload.attributes);
+        let entries = self.entries.iter().map(|hit| {
             json!({
-                "leaf_index": entry.leaf_index.get(),
-                "leaf_hash": entry.leaf_hash.to_string(),
-                "entry_fields": output::entry(&entry.entry),
-                "attributes": attributes.map(output::attributes),
+                "leaf_index": hit.leaf_index.get(),
+                "leaf_hash": hit.leaf_hash.to_string(),
+                "entry_fields": output::entry(&hit.fields),
+                "attributes": output::attributes(&hit.attributes),
             })
         });
+        let unreadable = self.unreadable.first.iter().map(|index| index.get());
+        let read = self
+            .read
+            .as_ref()
+            .map(|read| json!({"first_leaf_index": read.start, "number": read.end - read.start}));
         json!({
             "entries": entries.collect::<Vec<_>>(),
             "more": self.more,
             "tree_size": self.head.size().get(),
             "root_hash": self.head.root().to_string(),
-            "every_entry_read": self.scanned && !self.more,
-            "unreadable": self.unreadable,
+            "entries_read": read,
+            "every_entry_read": self.every_entry_read(),
+            "unreadable": self.unreadable.number,
+            "unreadable_leaf_indices": unreadable.collect::<Vec<_>>(),
         })
     }
 }
 
 impl Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for entry in &self.entries {
-            let fields = &entry.entry;
-            let about = entry.payload.as_ref().map_or("(erased)", |payload| {
-                Some(payload.attributes.subject.as_str())
-                    .filter(|subject| !subject.is_empty())
-                    .unwrap_or(&payload.attributes.source)
-            });
+        for hit in &self.entries {
+            let Attributes { subject, source, .. } = &hit.attributes;
+            let about = if subject.is_empty() { source } else { subject };
             writeln!(
                 f,
                 "{:>8}  {}  {:<24} {:<6} {}",
-                entry.leaf_index,
-                output::nanos(fields.time_unix_ns().get()),
-                fields.event_type(),
-                fields.authentication().as_str(),
+                hit.leaf_index,
+                output::nanos(hit.fields.time_unix_ns().get()),
+                hit.fields.event_type(),
+                hit.fields.authentication().as_str(),
                 output::printable(about)
             )?;
         }
@@ -254,6 +327,9 @@ impl Display for Findings {
             self.entries.len(),
             output::printable(&self.term)
         )?;
+        if let Some(unreadable) = self.unreadable() {
+            writeln!(f, "{unreadable}")?;
+        }
         writeln!(f, "proved in {}", output::head_line(&self.head))?;
         write!(f, "note: {}", self.reach())
     }

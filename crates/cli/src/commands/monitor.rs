@@ -15,7 +15,7 @@ use super::witness::stop_signal;
 use crate::{
     failure::{Exit, Failure},
     options::Common,
-    output::Output,
+    output::{Output, say},
 };
 
 /// How long `--once` waits for webhooks to take what was found.
@@ -62,18 +62,20 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // It would tell of a standard error that is gone on standard error, and panic.
+        .log_internal_errors(false)
         .init();
     let printer = Output::new(common.json);
     let monitor = Monitor::open(config, move |event| printer.print(event.to_json(), event))?;
     let open = monitor.open_findings().count();
     if open > 0 && !common.json {
-        eprintln!("{} from before:", count(open, "open finding"));
+        say(format_args!("{} from before:", count(open, "open finding")));
         for finding in monitor.open_findings() {
             let event = counterfoil_monitor::Event {
                 change: Change::Opened,
                 finding: finding.clone(),
             };
-            eprintln!("  {event}");
+            say(format_args!("  {event}"));
         }
     }
     if arguments.once {
@@ -92,10 +94,10 @@ async fn once(mut monitor: Monitor, json: bool) -> Result<(), Failure> {
     }
     let left = monitor.deliver(DELIVERY).await?;
     if left > 0 {
-        eprintln!(
+        say(format_args!(
             "{} not delivered yet; the next run goes on",
             count(left, "webhook message")
-        );
+        ));
     }
     if let Some(problem) = rounds.iter().find_map(|round| round.error.as_ref()) {
         return Err(Failure::usage(problem));
@@ -129,10 +131,10 @@ fn summarise(round: &LogRound) {
     } else {
         ""
     };
-    eprintln!(
+    say(format_args!(
         "{}: {} entries verified, {size}{more}",
         round.log, round.verified_entries
-    );
+    ));
 }
 
 fn count(number: usize, thing: &str) -> String {

@@ -75,7 +75,7 @@ pub(crate) async fn run(outbox: Outbox, common: &Common, output: &Output) -> Res
 async fn flush(arguments: &Flush, common: &Common, output: &Output) -> Result<(), Failure> {
     let outbox = arguments.outbox.open(common)?;
     if outbox.waiting()? == 0 {
-        output.print(json!({ "recorded": 0, "set_aside": 0 }), "nothing waits");
+        output.print_if_read(json!({ "recorded": 0, "set_aside": 0 }), "nothing waits");
         return Ok(());
     }
     let client = common.client().await?;
@@ -98,12 +98,12 @@ async fn flush(arguments: &Flush, common: &Common, output: &Output) -> Result<()
                 "source": source,
                 "id": id,
             });
-            output.print(json, line);
+            output.print_if_read(json, line);
         }
         Fate::Refused(_) | Fate::Damaged(_) => {
             if let Some(line) = set_aside_line(&delivered) {
                 let json = json!({ "number": delivered.number.get(), "set_aside": line });
-                output.print(json, output::printable(&line));
+                output.print_if_read(json, output::printable(&line));
             }
         }
     };
@@ -116,7 +116,7 @@ async fn flush(arguments: &Flush, common: &Common, output: &Output) -> Result<()
             );
         }
     };
-    output.print(
+    output.print_if_read(
         json!({ "recorded": delivery.recorded, "set_aside": delivery.set_aside }),
         format!("{} recorded, nothing waits", delivery.recorded),
     );

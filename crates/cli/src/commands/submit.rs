@@ -93,21 +93,26 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let receipt_file = arguments.receipt.clone();
+    if let Some(path) = &receipt_file {
+        files::check_place(path)?;
+    }
     let recorder = Recorder::new(&arguments.recording, common)?;
     let is_signed = arguments.dsse.is_some();
+    let is_whole = arguments.cloudevent.is_some();
     let event = event(arguments)?;
 
-    // Whoever got no answer needs the id, and the time, to send the same event again.
-    let again = |failure: Failure| match failure.exit {
-        Exit::Unavailable => {
-            let time = event.time().map(|time| format!(" --time {time}"));
-            let time = time.unwrap_or_default();
-            failure.hint(format!(
-                "to send the same event again, give --id {}{time}",
-                event.id()
-            ))
+    // Whoever got no receipt needs the id, and the time, to send the same event again.
+    let again = |failure: Failure| {
+        // A CloudEvent brings its own.
+        if is_whole || !(failure.exit == Exit::Unavailable || failure.names_event()) {
+            return failure;
         }
-        _ => failure,
+        let time = event.time().map(|time| format!(" --time {time}"));
+        let time = time.unwrap_or_default();
+        failure.hint(format!(
+            "to send the same event again, give --id {}{time}",
+            event.id()
+        ))
     };
     let keep = |submitted: &Submitted| match &receipt_file {
         Some(path) => write_receipt(path, submitted),
@@ -123,8 +128,8 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         Recorded::Queued { queued, why } => {
             print_queued(&recorder.outbox, queued, &why, &event, output);
             if receipt_file.is_some() {
-                eprintln!(
-                    "there is no receipt yet: `counterfoil outbox flush` says where the event stands, then `counterfoil receipt`"
+                output::say(
+                    "there is no receipt yet: `counterfoil outbox flush` says where the event stands, then `counterfoil receipt`",
                 );
             }
         }
@@ -136,10 +141,10 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
 fn warn_unless_signer_is_known(on_record: &OnRecord) {
     let authentication = on_record.submitted.verified.entry().authentication();
     if authentication != Authentication::Dsse {
-        eprintln!(
+        output::say(format_args!(
             "warning: no key that the log knows signed the envelope; the entry says how its sender was known: {}",
             authentication.as_str()
-        );
+        ));
     }
 }
 

@@ -88,12 +88,15 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     };
     let live = match &common.server {
         Some(_) => Some(ask(verified, &receipt, common).await.map_err(|failure| {
-            let fact = format!(
-                "the receipt is genuine (leaf {} under a signed tree of size {}), but the log now says otherwise",
+            let what_of_the_log = match failure.exit {
+                Exit::Untrusted | Exit::NotFound => ", but the log now says otherwise",
+                Exit::Usage | Exit::Unavailable | Exit::Refused => "; the log could not be asked",
+            };
+            failure.after(&format!(
+                "the receipt is genuine (leaf {} under a signed tree of size {}){what_of_the_log}",
                 receipt.index,
                 verified.head().size()
-            );
-            if failure.exit == Exit::Unavailable { failure } else { failure.after(&fact) }
+            ))
         })?),
         None => None,
     };

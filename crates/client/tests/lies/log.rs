@@ -1,6 +1,7 @@
 //! A log in memory that answers honestly, but for one lie. Slow and simple: everything is recomputed from the leaves.
 
 use std::{
+    future,
     num::NonZeroU64,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
@@ -74,6 +75,10 @@ pub(crate) enum Lie {
     ServedPayload,
     /// Serves attributes that were not recorded.
     ServedAttributes,
+    /// Serves attributes of 3 MiB that were not recorded, and ends a range early.
+    LargeAttributes,
+    /// Serves entries without their payloads.
+    NoPayload,
     /// Serves something that the log did not add when it recorded the entry.
     ServedAnnotations,
     /// Serves an entry with a changed byte.
@@ -90,6 +95,10 @@ pub(crate) enum Lie {
     OtherSequence,
     /// Points results to a head that is not there.
     NoHead,
+    /// Gives a head that no result points to.
+    SpareHead,
+    /// Gives results for events that were not sent.
+    SpareResults,
     /// Ends a stream before the last result.
     ShortStream,
     /// Finds an entry that is about something else.
@@ -98,8 +107,14 @@ pub(crate) enum Lie {
     FoundTwice,
     /// Says that it searched more entries than it signed.
     FoundUnsigned,
+    /// Finds thousands of entries that are not there.
+    FoundMany,
+    /// Finds nothing, and says that there is more.
+    FoundNothing,
     /// Has no room.
     QueueFull,
+    /// Never answers.
+    Silent,
 }
 
 struct Stored {
@@ -261,6 +276,14 @@ impl FakeLog {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Waits until the log wants to answer.
+    async fn willing(&self) {
+        let silent = self.state().lie == Lie::Silent;
+        if silent {
+            future::pending::<()>().await;
+        }
     }
 
     /// Records an event, or what the log makes of it; returns its index. The same source and id stay one event.
@@ -438,6 +461,17 @@ impl FakeLog {
         match state.lie {
             Lie::MissingResult => drop(answer.results.pop()),
             Lie::SwappedResults => answer.results.swap(0, 1),
+            Lie::SpareHead => {
+                let head = answer.tree_heads[0].clone();
+                answer.tree_heads.push(head);
+            }
+            Lie::SpareResults => {
+                let last = answer.results.last().unwrap().clone();
+                answer.results.extend((1..100).map(|ahead| v1::SubmitResult {
+                    sequence: last.sequence + ahead,
+                    ..last.clone()
+                }));
+            }
             _ => {}
         }
         Ok(answer)
@@ -474,8 +508,10 @@ impl FakeLog {
             Lie::ServedPayload => data = "payload ?".into(),
             Lie::ServedAnnotations => annotations = Bytes::from_static(b"\x1a\x01x"),
             Lie::ServedAttributes => attributes.subject = "forged".into(),
+            Lie::LargeAttributes => attributes.subject = "x".repeat(3 << 20),
             _ => {}
         }
+        let with_payload = with_payload && state.lie != Lie::NoPayload;
         v1::GetEntryResponse {
             leaf_index: index as u64,
             entry: entry.into(),
@@ -571,6 +607,7 @@ impl SubmitService for FakeLog {
         &self,
         request: Request<Streaming<v1::SubmitStreamRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
+        self.willing().await;
         let mut requests = request.into_inner();
         let log = self.clone();
         let (answers, outgoing) = mpsc::channel(1);
@@ -609,6 +646,7 @@ impl ReadService for FakeLog {
         &self,
         _: Request<v1::GetTreeHeadRequest>,
     ) -> Result<Response<v1::GetTreeHeadResponse>, Status> {
+        self.willing().await;
         let mut state = self.state();
         let size = match state.lie {
             Lie::OldHead(size) => size,
@@ -714,7 +752,8 @@ impl ReadService for FakeLog {
                 entries.remove(1);
                 entries.push(self.entry(&state, end, request.with_payload));
             }
-            Lie::ShortRange => drop(entries.pop()),
+            Lie::ShortRange | Lie::LargeAttributes => drop(entries.pop()),
+            Lie::Silent => return Ok(Response::new(Box::pin(tokio_stream::pending()))),
             _ => {}
         }
         // Three at a time, so that pages do not end where messages do.
@@ -742,13 +781,21 @@ impl ReadService for FakeLog {
             .filter(|(_, stored)| commit_of(&stored.event) == request.value)
             .map(|(index, _)| index)
             .collect();
-        let more = leaf_indices.len() > request.limit as usize;
+        let mut more = leaf_indices.len() > request.limit as usize;
         leaf_indices.truncate(request.limit as usize);
         let mut tree_size = state.leaves.len() as u64;
         match state.lie {
             Lie::FoundOther => leaf_indices[0] += 1,
             Lie::FoundTwice => leaf_indices.push(leaf_indices[0]),
             Lie::FoundUnsigned => tree_size += 1,
+            Lie::FoundMany => {
+                tree_size = 20_000;
+                leaf_indices = (0..tree_size).collect();
+            }
+            Lie::FoundNothing => {
+                leaf_indices.clear();
+                more = true;
+            }
             _ => {}
         }
         Ok(Response::new(v1::FindEntriesResponse {

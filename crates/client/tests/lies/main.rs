@@ -5,6 +5,8 @@ mod log;
 mod outbox;
 mod witnesses;
 
+use std::time::Duration;
+
 use counterfoil_client::{
     Action, Client, Error, Leaf, Misbehaviour, Options, Reason, StateDir, UnprovenConsistency,
 };
@@ -48,6 +50,10 @@ fn fact<T>(result: Result<T, Error>) -> Misbehaviour {
 
 fn is_invalid<T>(result: Result<T, Error>) -> bool {
     matches!(result, Err(Error::InvalidAnswer(_)))
+}
+
+fn is_unavailable<T>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Unavailable(_)))
 }
 
 #[tokio::test]
@@ -438,6 +444,8 @@ async fn answers_that_do_not_fit_the_question_are_invalid() {
         (Lie::SwappedResults, &["batch"]),
         (Lie::OtherSequence, &["batch", "stream"]),
         (Lie::NoHead, &["batch", "stream"]),
+        (Lie::SpareHead, &["batch", "stream"]),
+        (Lie::SpareResults, &["batch", "stream"]),
     ] {
         for way in ways {
             let (log, address) = log(Suite::Blake3).await;
@@ -538,6 +546,29 @@ async fn an_entry_is_the_one_that_was_asked_for() {
     }
 }
 
+/// A log that withholds payloads could pass any entry off as the one asked for.
+#[tokio::test]
+async fn nothing_but_a_payload_shows_what_an_entry_is_about() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    log.lie(Lie::NoPayload);
+    let name = Leaf::Event {
+        source: event(2).source().into(),
+        id: event(2).id().into(),
+    };
+    assert!(is_invalid(client.entry(&name, true).await));
+    assert!(is_invalid(client.prove_inclusion(&name, None).await));
+    // An index says by itself which entry is meant.
+    let (entry, _) = client.entry(&Leaf::Index(index(2)), true).await.unwrap();
+    assert!(entry.payload.is_none());
+
+    let found = client.find(IndexAttribute::Commit, "c0ffee", index(0), 3);
+    let found = found.await.unwrap();
+    assert!(found.entries.is_empty());
+    assert_eq!(found.unreadable, [0, 2, 4].map(index));
+    assert_eq!(found.next, Some(index(5)));
+}
+
 #[tokio::test]
 async fn entries_and_payloads_are_checked() {
     for lie in [
@@ -590,6 +621,38 @@ async fn a_range_has_no_gap_and_no_early_end() {
     }
 }
 
+/// Three entries close a page, so that nothing is asked of the range's end.
+#[tokio::test]
+async fn all_that_comes_with_an_entry_fills_a_page() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    log.lie(Lie::LargeAttributes);
+    let mut range = client.entries(index(1), 5, true).await.unwrap();
+    assert_eq!(fact(range.next_page().await).name(), "other_content");
+}
+
+#[tokio::test]
+async fn a_log_that_never_answers_holds_nobody() {
+    let (log, address) = log(Suite::Blake3).await;
+    let mut options = Options::new(address.parse().unwrap(), Policy::for_log(log.key()));
+    options.timeouts.call = Duration::from_millis(500);
+    let client = Client::connect(options).await.unwrap();
+    let unverified = client.unverified();
+    log.lie(Lie::Silent);
+    let calls = async {
+        assert!(is_unavailable(client.head().await));
+        assert!(is_unavailable(unverified.head_note().await));
+        let mut entries = unverified.entries(index(0), size(7)).await.unwrap();
+        assert!(is_unavailable(entries.next().await));
+        let (mut sender, mut results) = client.submit_stream(1);
+        sender.send(event(7)).await.unwrap();
+        assert!(is_unavailable(results.next().await));
+    };
+    tokio::time::timeout(Duration::from_secs(20), Box::pin(calls))
+        .await
+        .unwrap();
+}
+
 /// Clients that share a directory never save a smaller head over a larger one.
 #[tokio::test]
 async fn clients_that_share_a_directory_agree_on_the_largest_head() {
@@ -632,17 +695,27 @@ async fn what_a_search_finds_is_looked_at() {
             found.entries.iter().map(|entry| entry.leaf_index.get()).collect()
         };
         let all = find(0, 10).await.unwrap();
-        assert_eq!((numbers(&all), all.more), (vec![0, 2, 4, 6], false));
+        assert_eq!((numbers(&all), all.next), (vec![0, 2, 4, 6], None));
+        assert!(all.unreadable.is_empty());
         assert_eq!(all.head.size(), size(7));
         let some = find(1, 2).await.unwrap();
-        assert_eq!((numbers(&some), some.more), (vec![2, 4], true));
+        assert_eq!((numbers(&some), some.next), (vec![2, 4], Some(index(5))));
         let none = client.find(IndexAttribute::Commit, "facade", index(0), 9);
         assert!(none.await.unwrap().entries.is_empty());
 
-        for lie in [Lie::FoundOther, Lie::FoundTwice, Lie::FoundUnsigned] {
+        for lie in [
+            Lie::FoundOther,
+            Lie::FoundTwice,
+            Lie::FoundUnsigned,
+            Lie::FoundNothing,
+        ] {
             log.lie(lie);
             assert!(is_invalid(find(0, 10).await), "{lie:?}");
         }
+        // Refused by its length, before it is decoded.
+        log.lie(Lie::FoundMany);
+        let refused = find(0, 100_000).await.unwrap_err().to_string();
+        assert!(refused.contains("too large"), "{refused}");
         log.lie(Lie::ServedAnnotations);
         assert!(matches!(
             fact(find(0, 10).await),

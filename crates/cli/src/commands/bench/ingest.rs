@@ -315,9 +315,7 @@ fn report(arguments: &Arguments, run: &Run, output: &Output) -> Result<(), Failu
         .add("not started", missed)
         .add("latency", latency.line())
         .add("in", format!("{:.2} s", elapsed.as_secs_f64()));
-    if let Some(problem) = counts.first_problem() {
-        facts.add("first problem", problem);
-    }
+    counts.tell_first_problem(&mut facts);
     let json: Value = json!({
         "mode": arguments.mode,
         "connections": arguments.load.connections,

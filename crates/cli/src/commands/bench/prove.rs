@@ -122,9 +122,7 @@ fn report(load: &Load, run: &Run, output: &Output) -> Result<(), Failure> {
         .add("latency", latency.line())
         .add("in", format!("{:.2} s", elapsed.as_secs_f64()))
         .add("head", output::head_line(&run.head));
-    if let Some(problem) = counts.first_problem() {
-        facts.add("first problem", problem);
-    }
+    counts.tell_first_problem(&mut facts);
     let json = json!({
         "receipts": run.receipts,
         "connections": load.connections,

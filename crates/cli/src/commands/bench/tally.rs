@@ -9,7 +9,10 @@ use counterfoil_client::Error;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    output::{Facts, printable},
+};
 
 /// Latencies are kept to three digits up to this; slower answers count as this slow.
 const MAX_LATENCY_US: u64 = 3_600_000_000;
@@ -107,6 +110,13 @@ impl Counts {
         self.first_problem.clone()
     }
 
+    /// What went wrong first, for people. A server may have chosen the words.
+    pub(crate) fn tell_first_problem(&self, facts: &mut Facts) {
+        if let Some(problem) = &self.first_problem {
+            facts.add("first problem", printable(problem));
+        }
+    }
+
     pub(crate) fn take_fatal(&mut self) -> Option<Failure> {
         self.fatal.take()
     }
@@ -147,5 +157,22 @@ impl Latency {
             max,
         } = self;
         format!("p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, p99.9 {p99_9} ms, max {max} ms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_words_do_nothing_to_a_terminal() {
+        let tally = Tally::new();
+        tally.counts().refused(&"full\u{1b}[2J\nacknowledged  9");
+        let mut facts = Facts::default();
+        tally.counts().tell_first_problem(&mut facts);
+        assert_eq!(
+            facts.to_string(),
+            "first problem  full\u{fffd}[2J\u{fffd}acknowledged  9\n"
+        );
     }
 }

@@ -274,9 +274,7 @@ fn report(arguments: &Arguments, run: &Run, output: &Output) -> Result<(), Failu
         )
         .add("latency", latency.line())
         .add("in", format!("{:.2} s", elapsed.as_secs_f64()));
-    if let Some(problem) = counts.first_problem() {
-        facts.add("first problem", problem);
-    }
+    counts.tell_first_problem(&mut facts);
     let json = json!({
         "connections": arguments.connections,
         "duration_seconds": arguments.schedule.duration,

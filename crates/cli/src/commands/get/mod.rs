@@ -51,7 +51,8 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     let leaf = selection.leaf()?;
     let (entry, head) = common.client().await?.entry(&leaf, true).await?;
     if cdevent {
-        println!("{:#}", cdevent::of(&entry)?);
+        let cdevent = cdevent::of(&entry)?;
+        output.print(&cdevent, format_args!("{cdevent:#}"));
         return Ok(());
     }
     let renormalised = renormalise

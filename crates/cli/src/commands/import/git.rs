@@ -51,9 +51,22 @@ struct Summary {
     new: u64,
     already_on_record: u64,
     refused: Vec<String>,
+    /// What to end with because of `refused`.
+    #[serde(skip)]
+    refused_exit: Option<Exit>,
     skipped: Vec<String>,
     tree_size: u64,
     root_hash: String,
+}
+
+impl Summary {
+    fn refuse(&mut self, event: &Event, refusal: Refusal) {
+        self.refused.push(format!("{}: {refusal}", event.id()));
+        // To try again helps none that has to be changed.
+        if matches!(self.refused_exit, None | Some(Exit::Unavailable)) {
+            self.refused_exit = Some(Failure::from(refusal).exit);
+        }
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
@@ -70,11 +83,13 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         new: 0,
         already_on_record: 0,
         refused: Vec::new(),
+        refused_exit: None,
         skipped: history.skipped.clone(),
         tree_size: 0,
         root_hash: String::new(),
     };
-    import(&client, history, arguments.in_flight as usize, &bar, &mut summary).await?;
+    let in_flight = arguments.in_flight as usize;
+    import(common, &client, history, in_flight, &bar, &mut summary).await?;
     bar.finish_and_clear();
 
     client.link_heads().await?;
@@ -94,6 +109,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
 
 /// Reads, sends and receives at the same time.
 async fn import(
+    common: &Common,
     client: &Client,
     history: History,
     in_flight: usize,
@@ -107,10 +123,15 @@ async fn import(
     let sending = tokio::spawn(send(sender, unsent));
 
     while let Some((event, outcome)) = results.next().await? {
-        match settle(client, &event, outcome.map(|submitted| submitted.duplicate)).await? {
+        match settle(common, &event, outcome.map(|submitted| submitted.duplicate)).await? {
             Ok(false) => summary.new += 1,
             Ok(true) => summary.already_on_record += 1,
-            Err(refusal) => summary.refused.push(format!("{}: {refusal}", event.id())),
+            // It is about the log, so the others would meet it too.
+            Err(refusal) if refusal.action() == Action::Alert => {
+                let ended = format!("the import ended at {}", event.id());
+                return Err(Failure::from(refusal).after(&ended));
+            }
+            Err(refusal) => summary.refuse(&event, refusal),
         }
         bar.inc(1);
     }
@@ -148,10 +169,10 @@ async fn send(mut sender: SubmitSender, mut events: mpsc::Receiver<Event>) {
 
 /// Sends an event again that the log had no room for. No other result is taken meanwhile, so the stream slows down.
 async fn settle(
-    client: &Client,
+    common: &Common,
     event: &Event,
     first: Result<bool, Refusal>,
-) -> Result<Result<bool, Refusal>, Error> {
+) -> Result<Result<bool, Refusal>, Failure> {
     let mut outcome = first;
     for _ in 0..MAX_ATTEMPTS {
         match &outcome {
@@ -160,13 +181,23 @@ async fn settle(
             }
             _ => break,
         }
-        outcome = match client.submit(event).await {
-            Ok(submitted) => Ok(submitted.duplicate),
-            Err(Error::Refused(refusal)) => Err(refusal),
-            Err(error) => return Err(error),
-        };
+        // In a box: each future around a future holds it again.
+        outcome = Box::pin(submit_anew(common, event)).await?;
     }
     Ok(outcome)
+}
+
+/// Submits an event with a credential of its own: an ID token may be good for one call, and the stream was one.
+async fn submit_anew(common: &Common, event: &Event) -> Result<Result<bool, Refusal>, Failure> {
+    let client = common.client().await?;
+    match client.submit(event).await {
+        Ok(submitted) => {
+            client.link_heads().await?;
+            Ok(Ok(submitted.duplicate))
+        }
+        Err(Error::Refused(refusal)) => Ok(Err(refusal)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Drawn on a terminal only.
@@ -182,13 +213,60 @@ fn verdict(summary: &Summary) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let exit = if summary.refused.is_empty() {
-        Exit::Usage
-    } else {
-        Exit::Refused
-    };
-    let failure = Failure::new(exit, format!("{} objects were not recorded", missing.len()));
+    let exit = summary.refused_exit.unwrap_or(Exit::Usage);
+    let mut failure = Failure::new(exit, format!("{} objects were not recorded", missing.len()));
+    if exit == Exit::Unavailable {
+        failure = failure.hint("try again: what is on record stays as it is");
+    }
     Err(missing.iter().take(20).fold(failure, |failure, problem| {
         failure.hint(output::printable(problem))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_client::Reason;
+    use counterfoil_event::EventParts;
+
+    use super::*;
+
+    #[test]
+    fn one_that_has_to_be_changed_decides_how_an_import_ends() {
+        let event = Event::try_from(EventParts {
+            id: "1".to_owned(),
+            source: "git:x".to_owned(),
+            event_type: "scm.commit".to_owned(),
+            data: "d".into(),
+            ..EventParts::default()
+        })
+        .unwrap();
+        for (reasons, expected) in [
+            (&[Reason::QueueFull, Reason::OutOfSpace][..], Exit::Unavailable),
+            (&[Reason::QueueFull, Reason::EventConflict], Exit::Refused),
+            (&[Reason::EventConflict, Reason::QueueFull], Exit::Refused),
+        ] {
+            let mut summary = Summary {
+                source: String::new(),
+                new: 0,
+                already_on_record: 0,
+                refused: vec![],
+                refused_exit: None,
+                skipped: vec!["an object".to_owned()],
+                tree_size: 0,
+                root_hash: String::new(),
+            };
+            assert_eq!(verdict(&summary).unwrap_err().exit, Exit::Usage);
+            for &reason in reasons {
+                let refusal = Refusal {
+                    reason,
+                    message: "no".to_owned(),
+                    fields: vec![],
+                    existing_leaf_index: None,
+                    retry_after: None,
+                };
+                summary.refuse(&event, refusal);
+            }
+            assert_eq!(verdict(&summary).unwrap_err().exit, expected, "{reasons:?}");
+        }
+    }
 }

@@ -137,6 +137,8 @@ struct Walk<'a> {
     repository: &'a Repository,
     /// Commits whose parents a shallow clone does not have.
     shallow: HashSet<ObjectId>,
+    /// What `HEAD` leads to. None if that is nothing, or can't be read.
+    head: Option<ObjectId>,
     tips: Vec<ObjectId>,
     tags: Vec<Item>,
     skipped: Vec<String>,
@@ -150,12 +152,14 @@ impl<'a> Walk<'a> {
         let shallow = repository
             .shallow_commits()
             .map_err(|error| Failure::usage(format!("can't read where the shallow clone ends: {error}")))?;
+        let head = repository.head_id().ok().map(|id| id.detach());
         Ok(Self {
             repository,
             shallow: shallow
                 .map(|commits| commits.iter().copied().collect())
                 .unwrap_or_default(),
-            tips: repository.head_id().map(|id| id.detach()).into_iter().collect(),
+            head,
+            tips: head.into_iter().collect(),
             tags: Vec::new(),
             skipped: Vec::new(),
             nodes: Vec::new(),
@@ -255,7 +259,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The first commit of the line that `HEAD` is on: the one name of a repository that no clone changes.
+    /// The first commit of the line that `HEAD` is on: the one name of a repository that no clone changes. Another
+    /// branch may begin elsewhere, so none stands in for it.
     fn root_commit(&self) -> Result<ObjectId, Failure> {
         let unknown = |why: String| {
             Failure::usage(format!(
@@ -263,10 +268,10 @@ impl<'a> Walk<'a> {
             ))
             .hint("give --source NAME")
         };
-        let mut id = *self
-            .tips
-            .first()
-            .ok_or_else(|| unknown("there is no commit".to_owned()))?;
+        let mut id = self.head.ok_or_else(|| {
+            unknown("HEAD leads to no commit that can be read".to_owned())
+                .hint("or let HEAD name a branch: git symbolic-ref HEAD refs/heads/NAME")
+        })?;
         loop {
             if self.shallow.contains(&id) {
                 return Err(unknown("this is a shallow clone".to_owned())
@@ -321,6 +326,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::failure::Exit;
 
     /// A bare repository made of raw objects and files, as hostile as it has to be.
     struct Scratch {
@@ -332,10 +338,12 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let repository = gix::init_bare(directory.path()).unwrap();
-            Self {
+            let scratch = Self {
                 directory,
                 repository,
-            }
+            };
+            scratch.set_head("ref: refs/heads/main");
+            scratch
         }
 
         fn write(&self, kind: Kind, content: &[u8]) -> ObjectId {
@@ -364,6 +372,10 @@ mod tests {
             let path = self.directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("{target}\n")).unwrap();
+        }
+
+        fn set_head(&self, content: &str) {
+            fs::write(self.directory.path().join("HEAD"), format!("{content}\n")).unwrap();
         }
 
         fn object_path(&self, id: ObjectId) -> std::path::PathBuf {
@@ -516,6 +528,25 @@ mod tests {
         assert_eq!(scratch.events(), hex(&[boundary, tip]));
         assert!(scratch.read(Some("s")).unwrap().skipped.is_empty());
         assert!(scratch.read(None).is_err());
+    }
+
+    /// A mirror's `HEAD` may name a branch that is gone.
+    #[test]
+    fn without_head_no_other_branch_names_the_source() {
+        let scratch = Scratch::new();
+        let pages = scratch.commit(1, &[]);
+        let main = scratch.commit(2, &[]);
+        scratch.reference("refs/heads/gh-pages", pages);
+        scratch.reference("refs/heads/main", main);
+        assert_eq!(scratch.read(None).unwrap().source, format!("git:{main}"));
+        scratch.set_head(&main.to_string());
+        assert_eq!(scratch.read(None).unwrap().source, format!("git:{main}"));
+
+        scratch.set_head("ref: refs/heads/master");
+        let failure = scratch.read(None).err().unwrap();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message().contains("HEAD leads to no commit"));
+        assert_eq!(scratch.events(), hex(&[pages, main]));
     }
 
     #[test]

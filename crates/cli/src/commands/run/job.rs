@@ -16,7 +16,7 @@ use crate::{
     commands::submit::random_id,
     environment::{Environment, Provider},
     failure::Failure,
-    output::printable,
+    output::{printable, say},
     recording::claim,
 };
 
@@ -73,7 +73,7 @@ impl Job {
         };
         let (artifacts, missing) = artifacts::read(paths);
         for missing in missing {
-            eprintln!("warning: no artifact {}", printable(&missing));
+            say(format_args!("warning: no artifact {}", printable(&missing)));
         }
         let mut process = self.process();
         process.duration_ms = u64::try_from(ended.duration.as_millis())

@@ -24,7 +24,7 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     options::Common,
-    output,
+    output::{self, say},
     recording::{Recorded, Recorder, RecordingOptions},
 };
 
@@ -86,8 +86,15 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
         common,
     };
     let ended = if arguments.recording.require_receipt {
-        let recorded = recorder.record(&start, |_| Ok(())).await?;
-        recording.tell(&start, &recorded);
+        tokio::select! {
+            // Even if the start is on record by now: what somebody wants ended is not begun.
+            biased;
+            signal = signals.next() => {
+                say("counterfoil: a signal ended the wait for the log; the command is not run");
+                return Ok(ExitCode::from(Ending::by(signal).exit_code()));
+            }
+            recorded = recording.require(&start, None) => recorded?,
+        }
         process::run(&arguments.command, &mut signals).await
     } else {
         // The command does not wait for the log.
@@ -99,7 +106,8 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
     };
     let code = ended.ending.exit_code();
     if let Ending::NotStarted(error) = &ended.ending {
-        eprintln!("error: can't run {}: {error}", arguments.command[0].display());
+        let program = arguments.command[0].display();
+        say(format_args!("error: can't run {program}: {error}"));
     }
     let end = job.ended(&ended, &arguments.artifacts, Timestamp::now())?;
     let recorded = recording.end(&end, &arguments, &mut signals).await;
@@ -128,18 +136,28 @@ impl Recording<'_> {
         signals: &mut EndSignals,
     ) -> Result<(), Failure> {
         let receipt = arguments.receipt.as_deref();
-        if arguments.recording.require_receipt {
-            let keep = |submitted: &Submitted| keep_receipt(receipt, submitted);
-            self.tell(event, &self.recorder.record(event, keep).await?);
-            return Ok(());
-        }
+        let is_required = arguments.recording.require_receipt;
+        let recording = async {
+            if is_required {
+                return self.require(event, receipt).await;
+            }
+            self.record_or_keep(event, receipt).await;
+            Ok(())
+        };
         tokio::select! {
-            () = self.record_or_keep(event, receipt) => {}
+            recorded = recording => recorded,
             _ = signals.next() => {
                 let stopped = Failure::new(Exit::Unavailable, "a signal ended the wait for the log");
                 self.keep(event, &stopped);
+                if is_required { Err(stopped) } else { Ok(()) }
             }
         }
+    }
+
+    /// Records an event, or fails.
+    async fn require(&self, event: &Event, receipt: Option<&Path>) -> Result<(), Failure> {
+        let keep = |submitted: &Submitted| keep_receipt(receipt, submitted);
+        self.tell(event, &self.recorder.record(event, keep).await?);
         Ok(())
     }
 
@@ -149,12 +167,16 @@ impl Recording<'_> {
         match self.recorder.record(event, keep).await {
             Ok(recorded) => self.tell(event, &recorded),
             Err(failure) => {
-                let failure = evidence::keep(failure, self.common);
-                failure.report(self.common.json);
-                if failure.is_refusal() {
-                    eprintln!("counterfoil: {} is not recorded", event.event_type());
-                } else {
-                    self.keep(event, &failure);
+                // Onto the disk before anything is said.
+                let queued = (!failure.is_refusal())
+                    .then(|| self.recorder.queue(event, failure.names_event(), &failure));
+                evidence::keep(failure, self.common).report(self.common.json);
+                match queued {
+                    Some(queued) => self.tell_queued(event, queued),
+                    None => say(format_args!(
+                        "counterfoil: {} is not recorded",
+                        event.event_type()
+                    )),
                 }
             }
         }
@@ -162,7 +184,11 @@ impl Recording<'_> {
 
     /// Queues an event that `submit` would not queue: here nobody is there to submit it again.
     fn keep(&self, event: &Event, because: &Failure) {
-        match self.recorder.queue(event, true, because) {
+        self.tell_queued(event, self.recorder.queue(event, true, because));
+    }
+
+    fn tell_queued(&self, event: &Event, queued: Result<Recorded, Failure>) {
+        match queued {
             Ok(queued) => self.tell(event, &queued),
             Err(failure) => failure.report(self.common.json),
         }
@@ -181,7 +207,7 @@ impl Recording<'_> {
             ),
         };
         // Standard output is the command's.
-        eprintln!("counterfoil: {}", output::printable(&line));
+        say(format_args!("counterfoil: {}", output::printable(&line)));
     }
 }
 

@@ -40,6 +40,11 @@ pub(super) struct Ended {
 }
 
 impl Ending {
+    /// The end that a signal would have brought.
+    pub(super) fn by(signal: Signal) -> Self {
+        Self::Killed(u8::try_from(signal.as_raw()).unwrap_or(u8::MAX))
+    }
+
     /// What to return in its place, as a shell does.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
