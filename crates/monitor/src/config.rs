@@ -6,13 +6,13 @@ use std::{
     collections::HashSet,
     fmt, fs,
     io::{self, Read as _},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
-use counterfoil_client::{BearerToken, InvalidToken, MAX_TOKEN_BYTES, Server};
+use counterfoil_client::{BearerToken, InvalidToken, MAX_TOKEN_BYTES, Server, is_this_machine};
 use counterfoil_note::{Origin, Policy, PolicyError};
 use reqwest::Url;
 use zeroize::Zeroizing;
@@ -100,10 +100,7 @@ impl SourceAddress {
             Self::Tiles(BaseUrl(url)) => url,
             Self::Grpc { server, .. } => return server.is_private(),
         };
-        let host = url.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        let is_this_machine = host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        url.scheme() == "https" || is_this_machine
+        url.scheme() == "https" || is_this_machine(url.host_str().unwrap_or_default())
     }
 }
 
@@ -278,8 +275,13 @@ impl Reader<'_> {
             }
             logs.push(self.log(log)?);
         }
+        let mut urls = HashSet::new();
         let mut webhooks = Vec::with_capacity(file.webhook.len());
         for webhook in file.webhook {
+            // The URL may hold a secret, and is not repeated.
+            if !urls.insert(webhook.url.0.clone()) {
+                return Err(self.value("webhook.url", "two webhooks have the same URL"));
+            }
             let path = self.directory.join(webhook.secret_file);
             let secret = Secret::load(&path).map_err(|source| ConfigError::Secret { path, source })?;
             webhooks.push(WebhookConfig {

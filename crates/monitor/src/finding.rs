@@ -27,6 +27,10 @@ pub struct Finding {
     pub evidence: Option<String>,
     /// Where neither heads nor evidence prove it to others, why.
     pub unproven: Option<String>,
+    /// Random, made with the log's state: after starting over, findings have other names. None in a state that older
+    /// versions made.
+    #[serde(default)]
+    pub epoch: Option<String>,
     /// How often this was opened before, for this log and source. With them it names this occurrence.
     pub occurrence: u64,
     /// When it was first seen, by this machine's clock.
@@ -76,6 +80,7 @@ impl Finding {
                 .update(part.as_bytes());
         }
         hasher.update(&self.occurrence.to_le_bytes());
+        hasher.update(self.epoch.as_deref().unwrap_or_default().as_bytes());
         hasher.finalize().to_hex()[..32].to_owned()
     }
 }
@@ -120,6 +125,7 @@ impl Event {
             heads,
             evidence,
             unproven,
+            epoch: _,
             occurrence,
             opened_unix_ms,
             resolved_unix_ms,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use counterfoil_event::{Entry, EntryError};
 use counterfoil_merkle::{CompactRange, Digest, LeafIndex, Suite, TreeSize};
 use counterfoil_note::SignedHead;
-use counterfoil_verify::{EntryProof, Fact as Proof, LeafProof};
+use counterfoil_verify::{EntryProof, Fact as Proof, LeafProof, is_invalid_in_every_version};
 use futures_util::StreamExt as _;
 
 use crate::{
@@ -55,6 +55,8 @@ pub(crate) enum Problem {
         entry: Bytes,
         problem: EntryError,
     },
+    /// It may be an entry of another version. That convicts nobody, and must not hide one that is none.
+    Unknown { index: LeafIndex, problem: EntryError },
     /// Its time is before that of the entry before it.
     Decreasing {
         index: LeafIndex,
@@ -78,6 +80,8 @@ pub(crate) enum Stopped {
     Mismatch {
         /// What is wrong, in words.
         detail: String,
+        /// The size of the tree that ends with the entries given.
+        end: TreeSize,
         /// The proof of what the leaf is that it gave another entry for.
         proof: Result<Proof, String>,
     },
@@ -153,6 +157,7 @@ impl Signed<'_> {
                 problems: draft.problems,
             });
         }
+        let end = draft.cursor.size();
         let first_wrong = self.first_wrong(&draft);
         let (detail, proof) = match within(self.source.proof_time(), first_wrong).await {
             Ok((index, proof)) => (
@@ -160,9 +165,9 @@ impl Signed<'_> {
                 Ok(proof),
             ),
             Err(unproved) => {
-                let (first, last) = (draft.start.size(), draft.cursor.size());
+                let first = draft.start.size();
                 let detail = format!(
-                    "Among the leaves from {first} to before {last} is another entry than the log signed."
+                    "Among the leaves from {first} to before {end} is another entry than the log signed."
                 );
                 (
                     detail,
@@ -170,7 +175,7 @@ impl Signed<'_> {
                 )
             }
         };
-        Err(Stopped::Mismatch { detail, proof })
+        Err(Stopped::Mismatch { detail, end, proof })
     }
 
     /// The root of the first leaves of the head's tree.
@@ -241,11 +246,12 @@ impl Draft {
                 }
                 self.cursor.last_time_unix_ns = time;
             }
-            Err(problem) => self.report(Problem::Invalid {
+            Err(problem) if is_invalid_in_every_version(&bytes, problem) => self.report(Problem::Invalid {
                 index,
                 entry: bytes.clone(),
                 problem,
             }),
+            Err(problem) => self.report(Problem::Unknown { index, problem }),
         }
         self.bytes += bytes.len();
         self.leaves.push(leaf);
@@ -261,31 +267,34 @@ impl Draft {
     }
 }
 
-/// The proof that a leaf under a signed head breaks the rules for entries.
-pub(crate) async fn prove_problem(
+/// The proof that a leaf under a signed head is no entry.
+pub(crate) async fn prove_invalid(
     source: &Source,
     head: &SignedHead,
-    problem: &Problem,
+    index: LeafIndex,
+    entry: Bytes,
 ) -> Result<Proof, String> {
-    let note = head.note_bytes().to_vec();
-    match problem {
-        Problem::Invalid { index, entry, .. } => {
-            let leaf = entry_proof(source, head, *index, entry.clone()).await;
-            let leaf = leaf.map_err(|error| error.to_string())?;
-            Ok(Proof::InvalidEntry { head: note, leaf })
-        }
-        Problem::Decreasing { index, .. } => {
-            let first = index.get() - 1;
-            let before = LeafIndex::new(first).expect("below another index");
-            let earlier = fetch_proof(source, head, before).await;
-            let later = fetch_proof(source, head, *index).await;
-            Ok(Proof::DecreasingTime {
-                head: note,
-                earlier: earlier.map_err(|error| error.to_string())?,
-                later: later.map_err(|error| error.to_string())?,
-            })
-        }
-    }
+    let leaf = entry_proof(source, head, index, entry).await;
+    Ok(Proof::InvalidEntry {
+        head: head.note_bytes().to_vec(),
+        leaf: leaf.map_err(|error| error.to_string())?,
+    })
+}
+
+/// The proof that a leaf under a signed head bears an earlier time than the one before it.
+pub(crate) async fn prove_decreasing(
+    source: &Source,
+    head: &SignedHead,
+    index: LeafIndex,
+) -> Result<Proof, String> {
+    let before = LeafIndex::new(index.get() - 1).expect("below another index");
+    let earlier = fetch_proof(source, head, before).await;
+    let later = fetch_proof(source, head, index).await;
+    Ok(Proof::DecreasingTime {
+        head: head.note_bytes().to_vec(),
+        earlier: earlier.map_err(|error| error.to_string())?,
+        later: later.map_err(|error| error.to_string())?,
+    })
 }
 
 async fn fetch_proof(

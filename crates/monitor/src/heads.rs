@@ -109,6 +109,7 @@ fn judge(
         Ok(note) => note,
         Err(SourceError::NotServed(problem)) if source.is_none() => {
             checks.pass(FindingKind::Unreachable, label);
+            checks.pass(FindingKind::InvalidAnswer, label);
             let problem = format!("The witness never cosigned a head of this log: {problem}.");
             checks.fail(FindingKind::WitnessBehind, label, problem);
             return None;
@@ -132,6 +133,10 @@ fn judge(
         }
     };
     checks.pass(FindingKind::Unreachable, label);
+    if source.is_none() {
+        // A source gives other answers too; see where they are asked for.
+        checks.pass(FindingKind::InvalidAnswer, label);
+    }
     let verified = verify(log, &note);
     let (head, cosignatures) = match verified {
         Ok(verified) => verified,
@@ -178,16 +183,42 @@ fn verify(log: &LogConfig, note: &[u8]) -> Result<(SignedHead, Vec<Cosignature>)
     Ok((head, cosignatures))
 }
 
-/// How old the heads are by this machine's clock. `largest` is the largest head known.
-pub(crate) fn check_age(shown: &Shown, largest: Option<&SignedHead>, now: Now, checks: &mut Checks) {
-    let Some(time_unix_ms) = shown.time_unix_ms else {
-        return;
-    };
+/// How old the heads are by this machine's clock.
+pub(crate) fn check_age(shown: &Shown, state: &mut State, now: Now, checks: &mut Checks) {
     let (label, head) = (&shown.label, &shown.head);
     let now = Now {
         max_age: shown.max_age,
         ..now
     };
+    if let Some(time_unix_ms) = shown.time_unix_ms {
+        check_future(label, head, time_unix_ms, now, checks);
+    }
+    let (kind, since_unix_ms) = match shown.source {
+        Some(_) => (FindingKind::StaleHead, shown.time_unix_ms),
+        None => match state.behind_since(label, head, now) {
+            // Where nobody signed a time, the head is at least as old as this machine has known of a larger one.
+            Some(since) => (FindingKind::WitnessBehind, shown.time_unix_ms.or(Some(since))),
+            // A log that does not grow has nothing new for its witnesses.
+            None => return checks.pass(FindingKind::WitnessBehind, label),
+        },
+    };
+    let Some(since_unix_ms) = since_unix_ms else {
+        return;
+    };
+    if now.is_old(since_unix_ms) {
+        let detail = format!(
+            "The newest head, of size {}, is {} s old; {} s is the most.",
+            head.size(),
+            (now.unix_ms - since_unix_ms) / 1000,
+            now.max_age.as_secs()
+        );
+        checks.fail_with(kind, label, detail, &[head]);
+    } else {
+        checks.pass(kind, label);
+    }
+}
+
+fn check_future(label: &str, head: &SignedHead, time_unix_ms: u64, now: Now, checks: &mut Checks) {
     let ahead = Duration::from_millis(time_unix_ms.saturating_sub(now.unix_ms));
     if ahead > now.max_age {
         let detail = format!(
@@ -199,33 +230,18 @@ pub(crate) fn check_age(shown: &Shown, largest: Option<&SignedHead>, now: Now, c
     } else {
         checks.pass(FindingKind::FutureHead, label);
     }
-    let is_behind = largest.is_some_and(|largest| head.size() < largest.size());
-    let kind = match shown.source {
-        Some(_) => FindingKind::StaleHead,
-        // A log that does not grow has nothing new for its witnesses.
-        None if !is_behind => return checks.pass(FindingKind::WitnessBehind, label),
-        None => FindingKind::WitnessBehind,
-    };
-    if now.is_old(time_unix_ms) {
-        let detail = format!(
-            "The newest head, of size {}, is {} s old; {} s is the most.",
-            head.size(),
-            (now.unix_ms - time_unix_ms) / 1000,
-            now.max_age.as_secs()
-        );
-        checks.fail_with(kind, label, detail, &[head]);
-    } else {
-        checks.pass(kind, label);
-    }
 }
 
 /// Whether a head goes back behind what was seen: of the same source, or signed before it anywhere. That needs no proof that
-/// the heads are of one history: what was shown to a witness alone counts as well.
+/// the heads are of one history: what was shown to a witness alone counts as well. Where no time is signed, a smaller head
+/// may be an old one that a cache kept, and convicts nobody.
 pub(crate) fn check_rollback(one: &Shown, shown: &[Shown], state: &State, checks: &mut Checks) {
     let (label, head) = (&one.label, &one.head);
     let own = state.shown.get(label).filter(|known| known.size() > head.size());
     let others = shown.iter().map(|other| &other.head);
-    let anywhere = state.anchor.iter().chain(state.shown.values()).chain(others);
+    let unlinked = state.unlinked.iter().map(|(_, head)| head);
+    let known = state.anchor.iter().chain(state.shown.values());
+    let anywhere = known.chain(unlinked).chain(others);
     let goes_back = |known: &&SignedHead| {
         known.size() > head.size() && known.time().is_some_and(|known| head.time() > Some(known))
     };
@@ -254,16 +270,5 @@ pub(crate) fn check_rollback(one: &Shown, shown: &[Shown], state: &State, checks
         known.size(),
         head.size()
     );
-    if head.time().is_some() && known.time().is_some() {
-        return checks.fail_with(FindingKind::ReplayedHead, label, detail, &[known, head]);
-    }
-    checks.add(Fact {
-        kind: FindingKind::Rollback,
-        subject: Some(label.clone()),
-        detail,
-        heads: vec![known.clone(), head.clone()],
-        proof: Some(Err(
-            "the log's key signs no times, so the smaller head may be the older one".to_owned(),
-        )),
-    });
+    checks.fail_with(FindingKind::ReplayedHead, label, detail, &[known, head]);
 }

@@ -1,7 +1,7 @@
 //! Bounded HTTP: every answer has a limit and a time, no redirect is followed, nothing is allocated on the server's word.
 
 use bytes::{Bytes, BytesMut};
-use counterfoil_client::BearerToken;
+use counterfoil_client::{BearerToken, is_this_machine};
 use reqwest::{Client, StatusCode, Url, redirect};
 
 use crate::{Timeouts, source::SourceError};
@@ -13,6 +13,8 @@ pub(crate) const USER_AGENT: &str = concat!("counterfoil-monitor/", env!("CARGO_
 #[derive(Clone)]
 pub(crate) struct Http {
     client: Client,
+    /// For servers on this machine. A proxy between would see the tokens that are sent to them in the clear.
+    unproxied: Client,
     timeouts: Timeouts,
 }
 
@@ -20,15 +22,27 @@ impl Http {
     /// # Errors
     /// If TLS can't be set up on this machine.
     pub(crate) fn new(timeouts: Timeouts) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(timeouts.connect)
-            .read_timeout(timeouts.silence)
-            .timeout(timeouts.answer)
-            // A log that moves is a new source: where its data comes from is the configuration's to say.
-            .redirect(redirect::Policy::none())
-            .build()?;
-        Ok(Self { client, timeouts })
+        let builder = || {
+            Client::builder()
+                .user_agent(USER_AGENT)
+                .connect_timeout(timeouts.connect)
+                .read_timeout(timeouts.silence)
+                .timeout(timeouts.answer)
+                // A log that moves is a new source: where its data comes from is the configuration's to say.
+                .redirect(redirect::Policy::none())
+        };
+        Ok(Self {
+            client: builder().build()?,
+            unproxied: builder().no_proxy().build()?,
+            timeouts,
+        })
+    }
+
+    fn client(&self, url: &Url) -> &Client {
+        match is_this_machine(url.host_str().unwrap_or_default()) {
+            true => &self.unproxied,
+            false => &self.client,
+        }
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {
@@ -43,7 +57,7 @@ impl Http {
         token: Option<&BearerToken>,
         limit: usize,
     ) -> Result<Bytes, SourceError> {
-        let mut request = self.client.get(url);
+        let mut request = self.client(&url).get(url);
         if let Some(token) = token {
             request = request.bearer_auth(token.expose());
         }
@@ -95,7 +109,13 @@ impl Http {
         headers: reqwest::header::HeaderMap,
         body: String,
     ) -> Result<(), SourceError> {
-        let sent = self.client.post(url).headers(headers).body(body).send().await;
+        let sent = self
+            .client(&url)
+            .post(url)
+            .headers(headers)
+            .body(body)
+            .send()
+            .await;
         let status = sent.map_err(SourceError::from)?.status();
         if status.is_success() {
             return Ok(());

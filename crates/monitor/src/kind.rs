@@ -12,21 +12,23 @@ pub enum FindingKind {
     Fork,
     /// The log signed two trees of which a proof shows that the larger does not begin with the smaller.
     Inconsistency,
-    /// The log signed a smaller tree after a larger one, or shows one that need not be older.
+    /// The log signed a smaller tree after a larger one.
     Rollback,
-    /// Entries that a source serves do not hash to the head that the log signed.
-    EntryMismatch,
     /// A leaf under a signed head is no entry.
     InvalidEntry,
     /// An entry bears an earlier time than the one before it.
     DecreasingTime,
+    /// Entries that a source serves do not hash to the head that the log signed.
+    EntryMismatch,
+    /// A leaf under a signed head is of a form that this version does not know.
+    UnknownEntry,
     /// A source serves, as newest, a head that the log's key did not sign.
     BadSignature,
     /// The newest head lacks the cosignatures that the policy asks for.
     NoQuorum,
     /// Between two signed heads no source gives a proof that holds.
     UnprovenConsistency,
-    /// A source shows an older head than it showed before.
+    /// A source shows a smaller tree than it showed before, and no time says that the log signed it later.
     ReplayedHead,
     /// The newest head of a source was signed too long ago.
     StaleHead,
@@ -46,7 +48,7 @@ pub enum FindingKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// An honest log never does this. The finding stays open: no later answer makes it undone.
+    /// An honest log never signs this, whoever serves it. The finding stays open: no later answer makes it undone.
     Misbehaviour,
     /// Verification could not go on as it should. The finding resolves when it can.
     Trouble,
@@ -54,13 +56,14 @@ pub enum Severity {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Fork,
         Self::Inconsistency,
         Self::Rollback,
-        Self::EntryMismatch,
         Self::InvalidEntry,
         Self::DecreasingTime,
+        Self::EntryMismatch,
+        Self::UnknownEntry,
         Self::BadSignature,
         Self::NoQuorum,
         Self::UnprovenConsistency,
@@ -79,9 +82,10 @@ impl FindingKind {
             Self::Fork => "fork",
             Self::Inconsistency => "inconsistency",
             Self::Rollback => "rollback",
-            Self::EntryMismatch => "entry_mismatch",
             Self::InvalidEntry => "invalid_entry",
             Self::DecreasingTime => "decreasing_time",
+            Self::EntryMismatch => "entry_mismatch",
+            Self::UnknownEntry => "unknown_entry",
             Self::BadSignature => "bad_signature",
             Self::NoQuorum => "no_quorum",
             Self::UnprovenConsistency => "unproven_consistency",
@@ -95,16 +99,15 @@ impl FindingKind {
         }
     }
 
-    /// Whether an honest log could ever cause it.
+    /// Whether an honest log, its mirrors or caches could ever cause it.
     pub const fn severity(self) -> Severity {
         match self {
-            Self::Fork
-            | Self::Inconsistency
-            | Self::Rollback
-            | Self::EntryMismatch
-            | Self::InvalidEntry
-            | Self::DecreasingTime => Severity::Misbehaviour,
-            Self::BadSignature
+            Self::Fork | Self::Inconsistency | Self::Rollback | Self::InvalidEntry | Self::DecreasingTime => {
+                Severity::Misbehaviour
+            }
+            Self::EntryMismatch
+            | Self::UnknownEntry
+            | Self::BadSignature
             | Self::NoQuorum
             | Self::UnprovenConsistency
             | Self::ReplayedHead
@@ -126,11 +129,16 @@ impl FindingKind {
             Self::Inconsistency => {
                 "The log signed two trees, and the larger one does not begin with the smaller: history was rewritten."
             }
-            Self::Rollback => "The log presents a smaller tree than it signed before: entries were dropped.",
-            Self::EntryMismatch => "Entries that are served are not those that the log signed.",
+            Self::Rollback => {
+                "The log signed a smaller tree than it had signed before: entries were dropped."
+            }
             Self::InvalidEntry => "The log signed a leaf that is no valid entry.",
             Self::DecreasingTime => {
                 "The log recorded an entry with an earlier time than the entry before it."
+            }
+            Self::EntryMismatch => "Entries that the source serves are not those that the log signed.",
+            Self::UnknownEntry => {
+                "The log signed an entry of a form that this version of the monitor does not know."
             }
             Self::BadSignature => {
                 "What is served as the newest head is not signed by the log, or a cosignature on it is false."
@@ -141,7 +149,7 @@ impl FindingKind {
             Self::UnprovenConsistency => {
                 "The log signed two trees, and nobody gives a proof that one begins with the other."
             }
-            Self::ReplayedHead => "The source shows an older head than it showed before.",
+            Self::ReplayedHead => "The source shows a smaller tree than it showed before.",
             Self::StaleHead => {
                 "The newest head was signed too long ago: the log stopped, or news of it is held back."
             }
@@ -161,12 +169,13 @@ impl FindingKind {
             Self::Fork | Self::Inconsistency | Self::Rollback => {
                 "Stop relying on the log. Keep the evidence, show it to its operator, witnesses and users."
             }
-            Self::EntryMismatch => {
-                "Compare with other sources. If all agree, the log altered its entries: stop relying on it. If one differs, stop using that one."
-            }
             Self::InvalidEntry | Self::DecreasingTime => {
                 "The log's software or operator did what the protocol forbids. Ask the operator; read the entry with care."
             }
+            Self::EntryMismatch => {
+                "Compare with other sources. If all agree, the log altered its entries: stop relying on it. If one differs, stop using that one."
+            }
+            Self::UnknownEntry => "Update the monitor. It then reads the entries again, from this one on.",
             Self::BadSignature => {
                 "Check that URL and policy belong together. If they do, someone stands between, or the source is not the log."
             }

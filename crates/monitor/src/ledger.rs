@@ -13,6 +13,8 @@ use crate::{
 /// The findings of one log, kept across restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
+    /// What tells these findings from those of a state that was removed; none in a state that older versions made.
+    epoch: Option<String>,
     open: BTreeMap<(FindingKind, Subject), Finding>,
     /// How often each was opened. It outlives the finding, so that each occurrence has a name of its own.
     opened: BTreeMap<(FindingKind, Subject), u64>,
@@ -21,11 +23,21 @@ pub(crate) struct Ledger {
 /// The ledger as it is saved.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SavedLedger {
+    #[serde(default)]
+    epoch: Option<String>,
     open: Vec<Finding>,
     opened: Vec<(FindingKind, Subject, u64)>,
 }
 
 impl Ledger {
+    /// One that has found nothing, under a name of its own: 16 random bytes in hex.
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Some(format!("{:032x}", fastrand::u128(..))),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn open(&self) -> impl Iterator<Item = &Finding> {
         self.open.values()
     }
@@ -65,6 +77,7 @@ impl Ledger {
                 heads: fact.heads.iter().map(Head::from).collect(),
                 evidence: None,
                 unproven: None,
+                epoch: self.epoch.clone(),
                 occurrence: *occurrence,
                 opened_unix_ms: now_unix_ms,
                 resolved_unix_ms: None,
@@ -90,7 +103,7 @@ impl Ledger {
     fn resolve(&mut self, passed: &BTreeSet<(FindingKind, Subject)>, now_unix_ms: u64) -> Vec<Event> {
         let mut events = Vec::new();
         for key in passed {
-            // What an honest log never does is not undone by its doing better afterwards.
+            // What the log signed is not undone by its doing better afterwards.
             if key.0.severity() == Severity::Misbehaviour {
                 continue;
             }
@@ -106,6 +119,7 @@ impl Ledger {
     pub(crate) fn to_saved(&self) -> SavedLedger {
         let opened = self.opened.iter();
         SavedLedger {
+            epoch: self.epoch.clone(),
             open: self.open.values().cloned().collect(),
             opened: opened
                 .map(|((kind, subject), count)| (*kind, subject.clone(), *count))
@@ -117,6 +131,7 @@ impl Ledger {
         let open = saved.open.into_iter();
         let opened = saved.opened.into_iter();
         Self {
+            epoch: saved.epoch,
             open: open
                 .map(|finding| ((finding.kind, finding.source.clone()), finding))
                 .collect(),

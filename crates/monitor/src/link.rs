@@ -17,6 +17,8 @@ use crate::{
 
 /// How many heads are remembered as linked, so that they are proved once.
 const MAX_REMEMBERED: usize = 4096;
+/// How many heads of one source or observer wait for a proof. A newer one takes the place of none: it is shown again.
+const MAX_UNLINKED: usize = 4;
 
 /// Heads that are proved consistent with the anchor.
 #[derive(Default)]
@@ -35,8 +37,34 @@ impl Linked {
     }
 }
 
+/// A head to compare.
+struct Candidate {
+    /// Who showed it, now or before.
+    label: String,
+    /// The place of that among the sources, if it is one.
+    source: Option<usize>,
+    head: SignedHead,
+}
+
+impl Candidate {
+    fn is(&self, label: &str, head: &SignedHead) -> bool {
+        self.label == label && (self.head.size(), self.head.root()) == (head.size(), head.root())
+    }
+}
+
+/// What comparing a head with the anchor came to.
+enum Compared {
+    /// Both are of one history.
+    Linked,
+    /// They are not, and that is found.
+    Contradicts,
+    /// Nobody proves either.
+    Unproven,
+}
+
 /// Proves each head consistent with the anchor, which moves on to each larger one. The first head ever is taken on
-/// trust: there is nothing to compare with.
+/// trust: there is nothing to compare with. What nobody proves is kept and compared again in each round, also when who
+/// showed it has long shown others.
 pub(crate) async fn link(
     shown: &[Shown],
     sources: &[Source],
@@ -46,9 +74,10 @@ pub(crate) async fn link(
     checks: &mut Checks,
 ) {
     let mut provers = Provers::new(sources);
-    for one in shown {
+    let candidates = candidates(shown, sources, state);
+    for one in &candidates {
         if linked.contains(&one.head) {
-            checks.pass(FindingKind::UnprovenConsistency, &one.label);
+            forget(state, one);
             continue;
         }
         let Some(anchor) = state.anchor.clone() else {
@@ -56,15 +85,60 @@ pub(crate) async fn link(
             move_anchor(state, &one.head, now.unix_ms);
             continue;
         };
-        if compare(one, &anchor, shown, &mut provers, state, now, checks).await {
-            checks.pass(FindingKind::UnprovenConsistency, &one.label);
-            linked.insert(&anchor);
-            linked.insert(&one.head);
-            if one.head.size() > anchor.size() {
-                move_anchor(state, &one.head, now.unix_ms);
+        match compare(one, &anchor, shown, &mut provers, state, now, checks).await {
+            Compared::Linked => {
+                forget(state, one);
+                linked.insert(&anchor);
+                linked.insert(&one.head);
+                if one.head.size() > anchor.size() {
+                    move_anchor(state, &one.head, now.unix_ms);
+                }
             }
+            Compared::Contradicts => forget(state, one),
+            Compared::Unproven => keep(state, one),
         }
     }
+    for one in &candidates {
+        if !state.unlinked.iter().any(|(label, _)| *label == one.label) {
+            checks.pass(FindingKind::UnprovenConsistency, &one.label);
+        }
+    }
+}
+
+/// What is shown, and then what still waits for a proof: a head that is linked now may bring it.
+fn candidates(shown: &[Shown], sources: &[Source], state: &State) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = shown
+        .iter()
+        .map(|one| Candidate {
+            label: one.label.clone(),
+            source: one.source,
+            head: one.head.clone(),
+        })
+        .collect();
+    for (label, head) in &state.unlinked {
+        if !candidates.iter().any(|one| one.is(label, head)) {
+            candidates.push(Candidate {
+                label: label.clone(),
+                source: sources.iter().position(|source| source.label() == label),
+                head: head.clone(),
+            });
+        }
+    }
+    candidates
+}
+
+/// Has a head wait for a proof, unless it does or too many do.
+fn keep(state: &mut State, one: &Candidate) {
+    let own = state.unlinked.iter().filter(|(label, _)| *label == one.label);
+    let waits = state.unlinked.iter().any(|(label, head)| one.is(label, head));
+    if !waits && own.count() < MAX_UNLINKED {
+        state.unlinked.push((one.label.clone(), one.head.clone()));
+    }
+}
+
+/// Forgets a head that waited: what it is, is known.
+fn forget(state: &mut State, one: &Candidate) {
+    state.unlinked.retain(|(label, head)| !one.is(label, head));
 }
 
 fn move_anchor(state: &mut State, head: &SignedHead, now_unix_ms: u64) {
@@ -74,22 +148,20 @@ fn move_anchor(state: &mut State, head: &SignedHead, now_unix_ms: u64) {
 
 /// Whether the head is of the anchor's history. If not, or if nobody proves it, that is found.
 async fn compare(
-    one: &Shown,
+    one: &Candidate,
     anchor: &SignedHead,
     shown: &[Shown],
     provers: &mut Provers<'_>,
     state: &State,
     now: Now,
     checks: &mut Checks,
-) -> bool {
+) -> Compared {
     if one.head.size() == anchor.size() {
-        return match one.head.root() == anchor.root() {
-            true => true,
-            false => {
-                found_fork(one, anchor, checks);
-                false
-            }
-        };
+        if one.head.root() == anchor.root() {
+            return Compared::Linked;
+        }
+        found_fork(one, anchor, checks);
+        return Compared::Contradicts;
     }
     let (older, newer) = match one.head.size() < anchor.size() {
         true => (&one.head, anchor),
@@ -106,7 +178,7 @@ async fn compare(
 
     if places.is_empty() && now.is_past(newer) {
         let detail = format!(
-            "Nobody else shows a tree as large as size {}: entries may be hidden from those who ask the log.",
+            "No source shows a tree as large as size {}: entries may be hidden from those who ask the log.",
             newer.size()
         );
         checks.fail_with(
@@ -115,12 +187,12 @@ async fn compare(
             detail,
             &[older, newer],
         );
-        return false;
+        return Compared::Unproven;
     }
     let mut problem = None;
     for place in places {
         match provers.beginning(place, older.size(), newer).await {
-            Ok(beginning) if beginning.root == older.root() => return true,
+            Ok(beginning) if beginning.root == older.root() => return Compared::Linked,
             Ok(beginning) => {
                 let proof = Proof::Inconsistency(Inconsistency {
                     older: older.note_bytes().to_vec(),
@@ -129,7 +201,7 @@ async fn compare(
                     siblings: beginning.siblings,
                 });
                 found_inconsistency(one, older, newer, beginning.root, proof, checks);
-                return false;
+                return Compared::Contradicts;
             }
             Err(Unproved::Source(SourceError::Unreachable(why))) => {
                 let label = provers.source(place).label();
@@ -155,10 +227,10 @@ async fn compare(
             &[older, newer],
         );
     }
-    false
+    Compared::Unproven
 }
 
-fn found_fork(one: &Shown, anchor: &SignedHead, checks: &mut Checks) {
+fn found_fork(one: &Candidate, anchor: &SignedHead, checks: &mut Checks) {
     checks.add(Fact {
         kind: FindingKind::Fork,
         subject: Some(one.label.clone()),
@@ -176,7 +248,7 @@ fn found_fork(one: &Shown, anchor: &SignedHead, checks: &mut Checks) {
 }
 
 fn found_inconsistency(
-    one: &Shown,
+    one: &Candidate,
     older: &SignedHead,
     newer: &SignedHead,
     beginning: Digest,

@@ -15,13 +15,13 @@ use crate::{
     config::LogConfig,
     desk::Desk,
     finding::printable,
-    follow::{Chunk, Follower, Problem, Stopped, prove_problem},
+    follow::{Chunk, Follower, Problem, Stopped, prove_decreasing, prove_invalid},
     heads::{self, Now, Observer, Shown},
     http::Http,
     link::{Linked, link},
     prove::Unproved,
     source::{Source, SourceError},
-    state::{State, StateFile},
+    state::{Cursor, Mismatch, State, StateFile, Unread},
 };
 
 /// How long a round follows entries from one source. What is left is for the next round, which starts at once.
@@ -115,7 +115,10 @@ impl FollowedLog {
         let mut events = Vec::new();
         let worked = self.work(now_unix_ms, &mut events).await;
         self.measure();
-        self.desk.metrics.round_ended(&self.config.name);
+        // A round whose outcome is not on disk is none: alerts watch for that.
+        if worked.is_ok() {
+            self.desk.metrics.round_ended(&self.config.name);
+        }
         LogRound {
             log: self.config.name.clone(),
             events,
@@ -147,13 +150,14 @@ impl FollowedLog {
         for one in &shown {
             self.desk.metrics.answered(&self.config.name, &one.label);
             heads::check_rollback(one, &shown, &self.state, &mut checks);
-            heads::check_age(one, self.state.anchor.as_ref(), now, &mut checks);
+            heads::check_age(one, &mut self.state, now, &mut checks);
         }
         self.remember(&shown);
         // Entries may take minutes, and a source that drips them must not put off what its heads gave away.
         self.record_misbehaviour(&mut checks, now, events).await?;
         self.follow(&shown, &mut checks, now, events).await?;
         self.check_withheld(now, &mut checks);
+        self.check_unread(&mut checks);
         events.extend(self.record(checks, now).await?);
         Ok(())
     }
@@ -192,6 +196,8 @@ impl FollowedLog {
             labels.any(|known| known == label)
         };
         self.state.shown.retain(|label, _| configured(label));
+        self.state.mismatched.retain(|label, _| configured(label));
+        self.state.behind.retain(|label, _| configured(label));
     }
 
     /// Follows the entries, from the first source on; where one fails the next goes on.
@@ -208,6 +214,9 @@ impl FollowedLog {
             if !self.linked.contains(&one.head) && self.state.anchor.as_ref() != Some(&one.head) {
                 continue;
             }
+            if !self.mended(place, one, checks, now).await {
+                continue;
+            }
             if one.head.size() <= self.state.cursor.size() {
                 self.probe(place, one, checks).await;
                 continue;
@@ -219,12 +228,43 @@ impl FollowedLog {
                     }
                 }
                 Err(stopped) => {
+                    if let Stopped::Mismatch { end, .. } = stopped {
+                        let from = self.state.cursor.clone();
+                        let mismatch = Mismatch { from, end };
+                        self.state.mismatched.insert(one.label.clone(), mismatch);
+                    }
                     let is_silent = self.state.is_silent(&one.label, now);
                     report(stopped, &one.label, &one.head, is_silent, checks);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a source that served wrong entries serves the right ones there now; others may have been read elsewhere since.
+    /// True also if it never did.
+    async fn mended(&mut self, place: usize, one: &Shown, checks: &mut Checks, now: Now) -> bool {
+        let Some(mismatch) = self.state.mismatched.get(&one.label) else {
+            return true;
+        };
+        if one.head.size() < mismatch.end {
+            return false;
+        }
+        if let Err(stopped) = read(&self.sources[place], &one.head, mismatch).await {
+            let is_silent = self.state.is_silent(&one.label, now);
+            report(stopped, &one.label, &one.head, is_silent, checks);
+            return false;
+        }
+        match self
+            .state
+            .ledger
+            .is_open(FindingKind::EntryMismatch, Some(&one.label))
+        {
+            true => checks.pass(FindingKind::EntryMismatch, &one.label),
+            // That it is over is on disk.
+            false => drop(self.state.mismatched.remove(&one.label)),
+        }
+        true
     }
 
     /// Where nothing is left to read, whether a source that failed serves entries again.
@@ -266,9 +306,9 @@ impl FollowedLog {
                         &self.config.name,
                         cursor.size().get() - self.state.cursor.size().get(),
                     );
-                    self.state.cursor = cursor;
+                    let from = std::mem::replace(&mut self.state.cursor, cursor);
                     for problem in &problems {
-                        self.found_problem(source, head, problem, checks).await;
+                        self.found_problem(source, head, problem, &from, checks).await;
                     }
                     // The cursor is on disk no sooner than what was found before it.
                     self.record_misbehaviour(checks, now, events).await?;
@@ -284,17 +324,34 @@ impl FollowedLog {
         Ok(outcome)
     }
 
+    /// Takes in what is wrong with an entry. `from` is the tree before those that were read with it.
     async fn found_problem(
-        &self,
+        &mut self,
         source: &Source,
         head: &SignedHead,
         problem: &Problem,
+        from: &Cursor,
         checks: &mut Checks,
     ) {
-        let (kind, detail) = match problem {
-            Problem::Invalid { index, problem, .. } => {
-                (FindingKind::InvalidEntry, format!("Leaf {index}: {problem}."))
+        let is_open = |kind| self.state.ledger.is_open(kind, None);
+        let (kind, detail, proof) = match problem {
+            Problem::Unknown { index, problem } => {
+                let problem = printable(&format!("Leaf {index}: {problem}."));
+                let from = from.clone();
+                self.state.unread.get_or_insert(Unread { from, problem });
+                return;
             }
+            Problem::Invalid { .. } if is_open(FindingKind::InvalidEntry) => return,
+            Problem::Decreasing { .. } if is_open(FindingKind::DecreasingTime) => return,
+            Problem::Invalid {
+                index,
+                entry,
+                problem,
+            } => (
+                FindingKind::InvalidEntry,
+                format!("Leaf {index}: {problem}."),
+                prove_invalid(source, head, *index, entry.clone()).await,
+            ),
             Problem::Decreasing {
                 index,
                 before_unix_ns,
@@ -304,18 +361,39 @@ impl FollowedLog {
                 format!(
                     "Entry {index} bears the time {time_unix_ns} ns, and the one before it {before_unix_ns} ns."
                 ),
+                prove_decreasing(source, head, *index).await,
             ),
         };
-        if self.state.ledger.is_open(kind, None) {
-            return;
-        }
         checks.add(Fact {
             kind,
             subject: None,
             detail: printable(&detail),
             heads: vec![head.clone()],
-            proof: Some(prove_problem(source, head, problem).await),
+            proof: Some(proof),
         });
+    }
+
+    /// Whether there are entries that another version may know. The state says so, for it is on disk with the cursor.
+    fn check_unread(&self, checks: &mut Checks) {
+        let Some(unread) = &self.state.unread else {
+            if self.has_read_all() {
+                checks.pass_log(FindingKind::UnknownEntry);
+            }
+            return;
+        };
+        checks.add(Fact {
+            kind: FindingKind::UnknownEntry,
+            subject: None,
+            detail: unread.problem.clone(),
+            heads: vec![],
+            proof: None,
+        });
+    }
+
+    /// Whether nothing is left to read under the largest head.
+    fn has_read_all(&self) -> bool {
+        let anchor = self.state.anchor.as_ref();
+        anchor.is_none_or(|anchor| self.state.cursor.size() >= anchor.size())
     }
 
     /// Whether a signed head has been without its entries for too long, whoever showed it.
@@ -392,7 +470,7 @@ impl FollowedLog {
             return Ok(Err(error.to_string()));
         }
         match evidence.to_text() {
-            Ok(text) => self.desk.keep_evidence(&finding.id(), &text).map(Ok),
+            Ok(text) => self.desk.keep_evidence(&finding.id(), &evidence, &text).map(Ok),
             Err(error) => Ok(Err(error.to_string())),
         }
     }
@@ -410,9 +488,24 @@ impl FollowedLog {
     }
 }
 
+/// Reads entries once more that a source served wrong. That they are right now is all that it tells.
+async fn read(source: &Source, head: &SignedHead, entries: &Mismatch) -> Result<(), Stopped> {
+    let deadline = Instant::now() + MAX_FOLLOWING;
+    let mut cursor = entries.from.clone();
+    let mut follower = Follower::new(source, head, &cursor).await?;
+    while cursor.size() < entries.end {
+        if Instant::now() >= deadline {
+            let problem = format!("no answer within {MAX_FOLLOWING:?}");
+            return Err(SourceError::Unreachable(problem).into());
+        }
+        cursor = follower.chunk(&cursor, deadline).await?.cursor;
+    }
+    Ok(())
+}
+
 fn report(stopped: Stopped, label: &str, head: &SignedHead, is_silent: bool, checks: &mut Checks) {
     let unproved = match stopped {
-        Stopped::Mismatch { detail, proof } => {
+        Stopped::Mismatch { detail, proof, .. } => {
             return checks.add(Fact {
                 kind: FindingKind::EntryMismatch,
                 subject: Some(label.to_owned()),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use counterfoil_note::SignedHead;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -68,7 +69,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "head_time",
-            "When the log signed that head, since 1970; its age is time() minus this",
+            "When the log last signed that tree, since 1970; its age is time() minus this",
             Unit::Seconds,
             metrics.head_time.clone(),
         );
@@ -84,7 +85,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "last_round",
-            "When the last round of the log ended, since 1970",
+            "When the last round of the log ended whose outcome is on disk, since 1970",
             Unit::Seconds,
             metrics.rounds.clone(),
         );
@@ -121,7 +122,10 @@ impl Metrics {
         let label = LogLabel { log: log.to_owned() };
         if let Some(anchor) = &state.anchor {
             self.head_size.get_or_create(&label).set(anchor.size().get());
-            if let Some(time) = anchor.time() {
+            // The anchor stays while the log signs the same tree again and again.
+            let same = |head: &&SignedHead| (head.size(), head.root()) == (anchor.size(), anchor.root());
+            let heads = state.shown.values().filter(same).chain([anchor]);
+            if let Some(time) = heads.filter_map(SignedHead::time).max() {
                 self.head_time.get_or_create(&label).set(time.get() / 1000);
             }
         }

@@ -142,6 +142,7 @@ mod tests {
                 heads: vec![],
                 evidence: None,
                 unproven: None,
+                epoch: None,
                 occurrence,
                 opened_unix_ms: 1,
                 resolved_unix_ms: None,

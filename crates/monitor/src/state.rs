@@ -19,6 +19,8 @@ use crate::{
 
 /// The layout of the file. Another is refused.
 const VERSION: u32 = 1;
+/// The version of the monitor. Entries that another could not read are read again.
+const READER: &str = env!("CARGO_PKG_VERSION");
 
 /// How far entries are verified. It does not say where they came from: any source continues it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,32 @@ impl Cursor {
     }
 }
 
+/// Entries of which one is of a form that this version does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// The tree before them.
+    pub(crate) from: Cursor,
+    /// Which entry, and what is unknown in it.
+    pub(crate) problem: String,
+}
+
+/// Entries that a source served otherwise than the log signed them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    /// The tree before them.
+    pub(crate) from: Cursor,
+    /// The size of the tree that ends with them.
+    pub(crate) end: TreeSize,
+}
+
+/// A witness that shows a smaller tree than the anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Behind {
+    size: u64,
+    /// Since when, by this machine's clock.
+    since_unix_ms: u64,
+}
+
 /// The state of one log.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -45,10 +73,58 @@ pub(crate) struct State {
     pub(crate) anchor_seen_unix_ms: u64,
     /// The largest head that each source and observer showed, by label.
     pub(crate) shown: BTreeMap<String, SignedHead>,
+    /// Heads of which it is not proved whether they are of the anchor's history, each with the label of who showed it,
+    /// the oldest first. One of them may be half of a fork.
+    pub(crate) unlinked: Vec<(String, SignedHead)>,
+    /// The first entries that only another version may be able to read.
+    pub(crate) unread: Option<Unread>,
+    /// The wrong entries of each source that served some, by label. It is read from no further before they are right.
+    pub(crate) mismatched: BTreeMap<String, Mismatch>,
+    /// The witnesses that are behind, by label.
+    pub(crate) behind: BTreeMap<String, Behind>,
     pub(crate) ledger: Ledger,
 }
 
 impl State {
+    /// The state of who has seen nothing.
+    fn new(suite: Suite, ledger: Ledger) -> Self {
+        Self {
+            cursor: Cursor {
+                range: CompactRange::new(suite),
+                last_time_unix_ns: 0,
+            },
+            anchor: None,
+            anchor_seen_unix_ms: 0,
+            shown: BTreeMap::new(),
+            unlinked: Vec::new(),
+            unread: None,
+            mismatched: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            ledger,
+        }
+    }
+
+    /// Since when a witness has shown no larger head than this while there was a larger one, by this machine's clock; none
+    /// if there is none.
+    pub(crate) fn behind_since(&mut self, label: &str, head: &SignedHead, now: Now) -> Option<u64> {
+        if self
+            .anchor
+            .as_ref()
+            .is_none_or(|anchor| anchor.size() <= head.size())
+        {
+            self.behind.remove(label);
+            return None;
+        }
+        let size = head.size().get();
+        let known = self.behind.get(label).filter(|known| size <= known.size);
+        let behind = known.copied().unwrap_or(Behind {
+            size,
+            since_unix_ms: now.unix_ms,
+        });
+        self.behind.insert(label.to_owned(), behind);
+        Some(behind.since_unix_ms)
+    }
+
     /// Whether a source gives no answers for longer than a head may be old: what it keeps to itself for so long it withholds,
     /// whatever it says that its trouble is.
     pub(crate) fn is_silent(&self, label: &str, now: Now) -> bool {
@@ -95,7 +171,56 @@ struct Saved {
     anchor: Option<String>,
     anchor_seen_unix_ms: u64,
     shown: BTreeMap<String, String>,
+    #[serde(default)]
+    unlinked: Vec<(String, String)>,
+    #[serde(default)]
+    unread: Option<SavedUnread>,
+    #[serde(default)]
+    mismatched: BTreeMap<String, SavedMismatch>,
+    #[serde(default)]
+    behind: BTreeMap<String, Behind>,
     findings: SavedLedger,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedCursor {
+    tree_size: u64,
+    /// In hex, the largest subtree first.
+    compact_range: Vec<String>,
+    last_time_unix_ns: u64,
+}
+
+impl From<&Cursor> for SavedCursor {
+    fn from(cursor: &Cursor) -> Self {
+        Self {
+            tree_size: cursor.size().get(),
+            compact_range: cursor.range.hashes().iter().map(Digest::to_string).collect(),
+            last_time_unix_ns: cursor.last_time_unix_ns,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedUnread {
+    /// The version of the monitor that could not read them.
+    reader: String,
+    from: SavedCursor,
+    problem: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedMismatch {
+    from: SavedCursor,
+    end: u64,
+}
+
+impl From<&Mismatch> for SavedMismatch {
+    fn from(mismatch: &Mismatch) -> Self {
+        Self {
+            from: SavedCursor::from(&mismatch.from),
+            end: mismatch.end.get(),
+        }
+    }
 }
 
 /// The file of one log.
@@ -111,19 +236,15 @@ impl StateFile {
         Self { path, origin }
     }
 
-    /// What was saved last, or the state of who has seen nothing.
+    /// What was saved last, or the state of who has seen nothing. That is saved at once, for what names its findings has to
+    /// be on disk before there is one.
     pub(crate) fn load(&self, policy: &Policy) -> Result<State, StateError> {
         match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State {
-                cursor: Cursor {
-                    range: CompactRange::new(self.suite(policy)?),
-                    last_time_unix_ns: 0,
-                },
-                anchor: None,
-                anchor_seen_unix_ms: 0,
-                shown: BTreeMap::new(),
-                ledger: Ledger::default(),
-            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let state = State::new(self.suite(policy)?, Ledger::new());
+                self.save(&state)?;
+                Ok(state)
+            }
             read => self.decode(&read.map_err(FileError::at("read", &self.path))?, policy),
         }
     }
@@ -161,24 +282,65 @@ impl StateFile {
             .into_iter()
             .map(|(label, note)| Ok((label, head(note)?)));
         let shown = shown.collect::<Result<_, StateError>>()?;
+        let unlinked = saved
+            .unlinked
+            .into_iter()
+            .map(|(label, note)| Ok((label, head(note)?)));
+        let unlinked = unlinked.collect::<Result<_, StateError>>()?;
+        let mismatched = saved
+            .mismatched
+            .into_iter()
+            .map(|(label, mismatch)| Ok((label, self.mismatch(suite, mismatch)?)));
+        let mismatched = mismatched.collect::<Result<_, StateError>>()?;
+        let mut cursor = self.cursor(
+            suite,
+            SavedCursor {
+                tree_size: saved.tree_size,
+                compact_range: saved.compact_range,
+                last_time_unix_ns: saved.last_time_unix_ns,
+            },
+        )?;
+        let mut unread = None;
+        if let Some(saved) = saved.unread {
+            let (from, problem) = (self.cursor(suite, saved.from)?, saved.problem);
+            match saved.reader == READER {
+                true => unread = Some(Unread { from, problem }),
+                // What was unknown to another version may be known to this one, which goes on from there.
+                false => cursor = from,
+            }
+        }
+        let state = State {
+            cursor,
+            anchor,
+            anchor_seen_unix_ms: saved.anchor_seen_unix_ms,
+            shown,
+            unlinked,
+            unread,
+            mismatched,
+            behind: saved.behind,
+            ledger: Ledger::from_saved(saved.findings),
+        };
+        self.check(&state)?;
+        Ok(state)
+    }
+
+    fn cursor(&self, suite: Suite, saved: SavedCursor) -> Result<Cursor, StateError> {
         let hashes = saved.compact_range.iter().map(|hash| hash.parse::<Digest>());
         let hashes = hashes
             .collect::<Result<_, _>>()
             .map_err(|error| self.unusable(error))?;
         let size = TreeSize::new(saved.tree_size).map_err(|error| self.unusable(error))?;
-        let range = CompactRange::from_parts(suite, size, hashes).map_err(|error| self.unusable(error))?;
-        let state = State {
-            cursor: Cursor {
-                range,
-                last_time_unix_ns: saved.last_time_unix_ns,
-            },
-            anchor,
-            anchor_seen_unix_ms: saved.anchor_seen_unix_ms,
-            shown,
-            ledger: Ledger::from_saved(saved.findings),
-        };
-        self.check(&state)?;
-        Ok(state)
+        Ok(Cursor {
+            range: CompactRange::from_parts(suite, size, hashes).map_err(|error| self.unusable(error))?,
+            last_time_unix_ns: saved.last_time_unix_ns,
+        })
+    }
+
+    fn mismatch(&self, suite: Suite, saved: SavedMismatch) -> Result<Mismatch, StateError> {
+        Ok(Mismatch {
+            from: self.cursor(suite, saved.from)?,
+            end: TreeSize::new(saved.end).map_err(|error| self.unusable(error))?,
+        })
     }
 
     /// The cursor lies under the anchor, and is its tree where both are of one size.
@@ -204,18 +366,17 @@ impl StateFile {
     /// The content of the file.
     pub(crate) fn encode(&self, state: &State) -> Vec<u8> {
         let note = |head: &SignedHead| String::from_utf8_lossy(head.note_bytes()).into_owned();
+        let SavedCursor {
+            tree_size,
+            compact_range,
+            last_time_unix_ns,
+        } = SavedCursor::from(&state.cursor);
         let saved = Saved {
             version: VERSION,
             origin: self.origin.to_string(),
-            tree_size: state.cursor.size().get(),
-            compact_range: state
-                .cursor
-                .range
-                .hashes()
-                .iter()
-                .map(Digest::to_string)
-                .collect(),
-            last_time_unix_ns: state.cursor.last_time_unix_ns,
+            tree_size,
+            compact_range,
+            last_time_unix_ns,
             anchor: state.anchor.as_ref().map(note),
             anchor_seen_unix_ms: state.anchor_seen_unix_ms,
             shown: state
@@ -223,6 +384,22 @@ impl StateFile {
                 .iter()
                 .map(|(label, head)| (label.clone(), note(head)))
                 .collect(),
+            unlinked: state
+                .unlinked
+                .iter()
+                .map(|(label, head)| (label.clone(), note(head)))
+                .collect(),
+            unread: state.unread.as_ref().map(|unread| SavedUnread {
+                reader: READER.to_owned(),
+                from: SavedCursor::from(&unread.from),
+                problem: unread.problem.clone(),
+            }),
+            mismatched: state
+                .mismatched
+                .iter()
+                .map(|(label, mismatch)| (label.clone(), SavedMismatch::from(mismatch)))
+                .collect(),
+            behind: state.behind.clone(),
             findings: state.ledger.to_saved(),
         };
         serde_json::to_vec_pretty(&saved).expect("strings and numbers serialise")

@@ -121,6 +121,27 @@ fn a_source_may_have_a_token_and_an_age_of_its_own() {
 }
 
 #[test]
+fn a_webhook_is_there_once() {
+    let with = |urls: [&str; 2]| {
+        let webhooks =
+            urls.map(|url| format!("[[webhook]]\nurl = \"{url}\"\nsecret_file = \"webhook.secret\"\n"));
+        load(&format!(
+            "state_dir = \"s\"\n[[log]]\nname = \"a\"\npolicy = \"builds.policy\"\n\
+             sources = [{{ tiles = \"https://log.example/\" }}]\n{}",
+            webhooks.concat()
+        ))
+    };
+    let config = with(["https://a.example/?key=one", "https://a.example/?key=two"]);
+    assert_eq!(config.unwrap().webhooks.len(), 2);
+    let refused = with(["https://a.example/?key=one", "https://A.example/?key=one"]).unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("webhook.url: two webhooks") && !refused.contains("key=one"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn limits_hold_at_the_limit_and_past_it() {
     let log = |number: usize, sources: usize| {
         let sources: Vec<String> = (0..sources)

@@ -19,6 +19,7 @@ use axum::{
     routing::post,
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
 use counterfoil_merkle::Suite;
 use counterfoil_monitor::{Config, Monitor};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -142,6 +143,50 @@ async fn findings_are_posted_signed_and_kept_until_they_are_taken() {
     assert!(received.lock().unwrap().attempts.is_empty(), "delivered once");
 }
 
+/// The metrics; nothing until they are served.
+async fn read_metrics(address: SocketAddr) -> String {
+    match reqwest::get(format!("http://{address}/metrics")).await {
+        Ok(answer) => answer.text().await.unwrap(),
+        Err(_) => String::new(),
+    }
+}
+
+/// A full disk must not look like a monitor that works.
+#[tokio::test]
+async fn a_round_that_can_t_be_saved_does_not_count() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 10);
+    log.append(Bytes::from_static(b"no entry"));
+    let server = FakeServer::start(log.clone()).await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rest = format!("interval_seconds = 1\nmetrics_listen = \"{port}\"");
+    let config = configure(directory.path(), &log, &server.url(), &rest);
+    let monitor = Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap();
+    let evidence = directory.path().join("state/evidence");
+    fs::remove_dir(&evidence).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(monitor.run(async move { drop(stopped.await) }));
+
+    let last_round = "counterfoil_monitor_last_round_seconds{";
+    while !read_metrics(port)
+        .await
+        .contains("counterfoil_monitor_head_size{log=\"main\"} 11\n")
+    {
+        assert!(!running.is_finished());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Another round fails meanwhile.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!read_metrics(port).await.contains(last_round));
+    fs::create_dir(&evidence).unwrap();
+    while !read_metrics(port).await.contains(last_round) {
+        assert!(!running.is_finished());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn metrics_show_heads_cursor_and_findings() {
     let log = FakeLog::with_entries(Suite::Blake3, 1234);
@@ -170,16 +215,22 @@ async fn metrics_show_heads_cursor_and_findings() {
         format!("counterfoil_monitor_source_last_success_seconds{{{label}}} "),
         "counterfoil_monitor_head_time_seconds{log=\"main\"} ".to_owned(),
     ];
-    let url = format!("http://{port}/metrics");
     loop {
-        let answer = reqwest::get(&url).await;
-        let text = match answer {
-            Ok(answer) => answer.text().await.unwrap(),
-            Err(_) => String::new(),
-        };
+        let text = read_metrics(port).await;
         if expected.iter().all(|line| text.contains(line.as_str())) {
             break;
         }
+        assert!(!running.is_finished());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The same tree, signed again.
+    let signed_ms = now_ms() - 5000;
+    server.change(|served| served.head = served.log.head_at(signed_ms));
+    let time = format!(
+        "counterfoil_monitor_head_time_seconds{{log=\"main\"}} {}\n",
+        signed_ms / 1000
+    );
+    while !read_metrics(port).await.contains(&time) {
         assert!(!running.is_finished());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

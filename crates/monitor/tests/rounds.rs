@@ -17,6 +17,7 @@ use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monito
 use counterfoil_note::VerifierKey;
 use counterfoil_verify::Evidence;
 use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
 use support::{FakeLog, FakeServer, bundle_of, entry, now_ms};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -85,6 +86,20 @@ impl Desk {
             proofs: Duration::from_millis(200),
         };
         Monitor::open(config, |_| {}).unwrap()
+    }
+
+    /// Has the policy believe the log's key that signs no times.
+    fn trust_the_plain_key(&self) {
+        let key = self.log.signer.keys()[1].verifier_key();
+        fs::write(self.path("policy"), format!("log {key}\nquorum none\n")).unwrap();
+    }
+
+    /// Changes what the monitor keeps of the log.
+    fn edit_state(&self, edit: impl FnOnce(&mut Value)) {
+        let path = self.path("state/logs/main.json");
+        let mut state = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut state);
+        fs::write(path, state.to_string()).unwrap();
     }
 
     fn keys(&self) -> Vec<VerifierKey> {
@@ -177,6 +192,119 @@ async fn a_fork_is_found_once_with_evidence_also_after_a_restart() {
     assert_eq!(again.open, [first.events[0].finding.clone()]);
 }
 
+/// Two servers behind one name: the head is of one, and proofs come from the other.
+#[tokio::test]
+async fn a_head_that_nobody_could_compare_is_compared_once_somebody_can() {
+    for (grown, kind, fact) in [
+        (20, FindingKind::Fork, "fork"),
+        (50, FindingKind::Inconsistency, "inconsistency"),
+    ] {
+        for restarted in [false, true] {
+            let common = FakeLog::with_entries(Suite::Blake3, 100);
+            let (mut fork, mut honest) = (common.clone(), common.clone());
+            fork.grow_as("other", 20);
+            honest.grow(grown);
+            let server = FakeServer::start(common.clone()).await;
+            let desk = Desk::new(&common, &[&server]);
+            let mut monitor = desk.monitor();
+            assert_eq!(round(&mut monitor).await.open, []);
+
+            server.show(fork);
+            server.hook(|path, answer| match path.starts_with("tile/") {
+                true => Err(503),
+                false => answer,
+            });
+            assert_eq!(opened(&round(&mut monitor).await), [FindingKind::Unreachable]);
+            if restarted {
+                drop(monitor);
+                monitor = desk.monitor();
+            }
+            server.show(honest);
+            server.honest();
+            let found = round(&mut monitor).await;
+            assert_eq!(opened(&found), [kind], "restarted: {restarted}");
+            desk.assert_evidence(&found.events[0].finding, fact);
+            assert_eq!(found.verified_entries, 100 + grown);
+            assert_eq!(round(&mut monitor).await.events, []);
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_head_that_is_proved_does_not_prove_the_one_before() {
+    let common = FakeLog::with_entries(Suite::Blake3, 100);
+    let (mut fork, mut honest) = (common.clone(), common.clone());
+    fork.grow_as("other", 20);
+    honest.grow(10);
+    let server = FakeServer::start(common.clone()).await;
+    let desk = Desk::new(&common, &[&server]);
+    let mut monitor = desk.monitor();
+    assert_eq!(round(&mut monitor).await.open, []);
+
+    server.show(fork);
+    server.hook(|path, answer| match path.starts_with("tile/") {
+        true => Err(404),
+        false => answer,
+    });
+    let kind = FindingKind::UnprovenConsistency;
+    assert_eq!(opened(&round(&mut monitor).await), [kind]);
+    server.show(honest.clone());
+    server.change(|served| served.head = honest.head_at(now_ms() - 5000));
+    server.honest();
+    let smaller = round(&mut monitor).await;
+    assert_eq!(
+        (opened(&smaller), resolved(&smaller)),
+        (vec![FindingKind::ReplayedHead], vec![])
+    );
+    assert_eq!(smaller.verified_entries, 110);
+    server.grow(40);
+    let larger = round(&mut monitor).await;
+    assert_eq!(opened(&larger), [FindingKind::Inconsistency]);
+    assert_eq!(resolved(&larger), [kind, FindingKind::ReplayedHead]);
+}
+
+#[tokio::test]
+async fn what_is_found_after_starting_over_has_another_name_and_leaves_old_evidence() {
+    let common = FakeLog::with_entries(Suite::Blake3, 300);
+    let (mut one, mut other, mut third) = (common.clone(), common.clone(), common.clone());
+    one.grow_as("one", 10);
+    other.grow_as("other", 10);
+    third.grow_as("third", 10);
+    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let desk = Desk::new(&common, &[&a, &b]);
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let found = round(&mut desk.monitor()).await;
+        assert_eq!(opened(&found), [FindingKind::Fork]);
+        desk.assert_evidence(&found.events[0].finding, "fork");
+        names.push((found.events[0].id(), found.events[0].finding.evidence.clone()));
+        fs::remove_file(desk.path("state/logs/main.json")).unwrap();
+        b.show(third.clone());
+    }
+    assert_ne!(names[0].0, names[1].0);
+    assert_ne!(names[0].1, names[1].1);
+    assert_eq!(fs::read_dir(desk.path("state/evidence")).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn the_state_of_an_older_version_is_taken() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    assert_eq!(round(&mut desk.monitor()).await.verified_entries, 300);
+    desk.edit_state(|state| {
+        let members = state.as_object_mut().unwrap();
+        for newer in ["unlinked", "unread", "mismatched", "behind"] {
+            assert!(members.remove(newer).is_some(), "{newer}");
+        }
+        let findings = members["findings"].as_object_mut().unwrap();
+        assert!(findings.remove("epoch").is_some());
+    });
+    server.grow(10);
+    let next = round(&mut desk.monitor()).await;
+    assert_eq!((next.new_entries, next.events), (10, vec![]));
+}
+
 #[tokio::test]
 async fn rewritten_history_convicts_whatever_the_sizes() {
     // Of a power of two the consistency proof alone proves nothing.
@@ -229,6 +357,26 @@ async fn a_smaller_tree_signed_later_is_a_rollback_and_an_old_head_a_replay() {
     assert_eq!(better.open.len(), 1, "a rollback is not undone");
 }
 
+/// A cache that shows yesterday's head once is no log that drops entries.
+#[tokio::test]
+async fn a_smaller_tree_without_a_time_convicts_nobody() {
+    let small = FakeLog::with_entries(Suite::Sha256, 100);
+    let mut large = small.clone();
+    large.grow(50);
+    let server = FakeServer::start(large.clone()).await;
+    let desk = Desk::new(&small, &[&server]);
+    desk.trust_the_plain_key();
+    let mut monitor = desk.monitor();
+    assert_eq!(round(&mut monitor).await.open, []);
+    server.change(|served| served.head = small.head());
+    let kinds = [FindingKind::UnprovenConsistency, FindingKind::ReplayedHead];
+    assert_eq!(opened(&round(&mut monitor).await), kinds);
+    server.show(large);
+    let better = round(&mut monitor).await;
+    assert_eq!(resolved(&better), kinds);
+    assert_eq!(better.open, []);
+}
+
 #[tokio::test]
 async fn an_altered_entry_is_named_and_another_source_goes_on() {
     let log = FakeLog::with_entries(Suite::Sha256, 1000);
@@ -246,13 +394,25 @@ async fn an_altered_entry_is_named_and_another_source_goes_on() {
         _ => answer,
     });
     let desk = Desk::new(&log, &[&bad, &good]);
-    let found = round(&mut desk.monitor()).await;
+    let mut monitor = desk.monitor();
+    let found = round(&mut monitor).await;
     assert_eq!(opened(&found), [FindingKind::EntryMismatch]);
     let finding = &found.events[0].finding;
     assert_eq!(finding.source, Some(bad.url()));
     assert!(finding.detail.contains("Leaf 600 "), "{}", finding.detail);
     desk.assert_evidence(finding, "entry_mismatch");
     assert_eq!(found.verified_entries, 1000);
+
+    // The entry was read elsewhere. That the last ones are right does not make it so.
+    bad.grow(300);
+    good.grow(300);
+    let grown = round(&mut monitor).await;
+    assert_eq!((grown.verified_entries, grown.events), (1300, vec![]));
+    drop(monitor);
+    bad.honest();
+    let mut monitor = desk.monitor();
+    assert_eq!(resolved(&round(&mut monitor).await), [FindingKind::EntryMismatch]);
+    assert_eq!(round(&mut monitor).await.open, []);
 }
 
 #[tokio::test]
@@ -276,6 +436,58 @@ async fn entries_that_break_the_rules_are_found_and_do_not_stop_the_monitor() {
     assert_eq!((found.verified_entries, found.is_behind()), (522, false));
     server.grow(10);
     assert_eq!(round(&mut monitor).await.events, []);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_later_version_convicts_nobody_and_hides_nothing() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 5);
+    let mut later = entry(Suite::Blake3, "later", 5, 1_000_005).to_vec();
+    assert_eq!(later[..2], [0x08, 1], "the version is the first field");
+    later[1] = 2;
+    log.append(later.into());
+    log.grow(3);
+    log.append(Bytes::from_static(b"no entry"));
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    let found = round(&mut desk.monitor()).await;
+    let kinds = [FindingKind::InvalidEntry, FindingKind::UnknownEntry];
+    assert_eq!(opened(&found), kinds);
+    desk.assert_evidence(&found.events[0].finding, "invalid_entry");
+    let detail = &found.events[1].finding.detail;
+    assert!(detail.starts_with("Leaf 5: "), "{detail}");
+
+    // The same version knows no more; another reads again what that one could not.
+    let again = round(&mut desk.monitor()).await;
+    assert_eq!((again.new_entries, again.events), (0, vec![]));
+    desk.edit_state(|state| state["unread"]["reader"] = json!("0.0.0"));
+    let again = round(&mut desk.monitor()).await;
+    assert_eq!((again.new_entries, again.events), (10, vec![]));
+    assert_eq!(again.open.len(), 2);
+}
+
+#[tokio::test]
+async fn an_entry_that_an_update_can_read_is_unknown_no_longer() {
+    let log = FakeLog::with_entries(Suite::Blake3, 10);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    assert_eq!(round(&mut desk.monitor()).await.open, []);
+    // As a version would have left it that does not know the first entry.
+    desk.edit_state(|state| {
+        state["unread"] = json!({
+            "reader": "0.0.0",
+            "from": {"tree_size": 0, "compact_range": [], "last_time_unix_ns": 0},
+            "problem": "Leaf 0: unknown.",
+        });
+        state["findings"]["open"] = json!([{
+            "kind": "unknown_entry", "log": "main", "origin": support::ORIGIN, "source": null,
+            "detail": "Leaf 0: unknown.", "heads": [], "evidence": null, "unproven": null, "occurrence": 0,
+            "opened_unix_ms": 1, "resolved_unix_ms": null,
+        }]);
+    });
+    let read = round(&mut desk.monitor()).await;
+    assert_eq!(read.new_entries, 10);
+    assert_eq!(resolved(&read), [FindingKind::UnknownEntry]);
+    assert_eq!(read.open, []);
 }
 
 /// A disk that is full for a while, say. Neither a restart meanwhile nor a source that has more entries hides the finding.
@@ -453,6 +665,55 @@ async fn a_witness_that_saw_another_history_or_fell_behind_is_found() {
     witness.honest();
     witness.show(other);
     assert!(opened(&round(&mut monitor).await).contains(&FindingKind::Fork));
+}
+
+#[tokio::test]
+async fn a_witness_that_answers_as_it_should_again_is_in_order() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let (server, witness) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    let desk = Desk::new(&log, &[&server]);
+    desk.configure(&[&server], &[&witness]);
+    let mut monitor = desk.monitor();
+    witness.hook(|_, _| Err(403));
+    let refused = round(&mut monitor).await;
+    assert_eq!(opened(&refused), [FindingKind::InvalidAnswer]);
+    assert_eq!(refused.open[0].source, Some(witness.url()));
+    witness.honest();
+    let over = round(&mut monitor).await;
+    assert_eq!(resolved(&over), [FindingKind::InvalidAnswer]);
+    assert_eq!(over.open, []);
+}
+
+#[tokio::test]
+async fn a_witness_that_falls_behind_is_found_also_where_nobody_signs_a_time() {
+    let log = FakeLog::with_entries(Suite::Sha256, 300);
+    let (server, witness) = (
+        FakeServer::start(log.clone()).await,
+        FakeServer::start(log.clone()).await,
+    );
+    let desk = Desk::new(&log, &[&server]);
+    desk.configure(&[&server], &[&witness]);
+    desk.trust_the_plain_key();
+    desk.limit_age(1);
+    let kind = FindingKind::WitnessBehind;
+
+    witness.hook(|_, _| Err(404));
+    assert_eq!(opened(&round(&mut desk.monitor()).await), [kind]);
+    witness.honest();
+    assert_eq!(resolved(&round(&mut desk.monitor()).await), [kind]);
+
+    // The log grows on and on, so its largest head is never old; a restart forgets nothing.
+    server.grow(10);
+    assert_eq!(round(&mut desk.monitor()).await.events, []);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    server.grow(10);
+    assert_eq!(opened(&round(&mut desk.monitor()).await), [kind]);
+    witness.grow(20);
+    let over = round(&mut desk.monitor()).await;
+    assert_eq!((resolved(&over), over.open), (vec![kind], vec![]));
 }
 
 #[tokio::test]

@@ -322,7 +322,7 @@ fn time(leaf: &EntryProof) -> Result<NonZeroU64, EvidenceError> {
 
 /// Whether bytes that this version can't read are no entry of a later one either. A verifier that is behind the times
 /// must not convict a log that is not.
-fn is_invalid_in_every_version(entry: &[u8], problem: EntryError) -> bool {
+pub fn is_invalid_in_every_version(entry: &[u8], problem: EntryError) -> bool {
     match problem {
         // The one field that grows by new values.
         EntryError::UnknownAuthentication { .. } => false,

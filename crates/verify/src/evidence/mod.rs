@@ -7,7 +7,7 @@ mod text;
 use counterfoil_merkle::{Digest, LeafIndex, consistency_from_inclusion};
 use counterfoil_note::{Origin, SignedHead, UnixMillis};
 
-pub use check::EvidenceError;
+pub use check::{EvidenceError, is_invalid_in_every_version};
 pub use text::{EvidenceTextError, MAX_EVIDENCE_TEXT_BYTES};
 
 /// Evidence of one fact. Nothing in it is checked yet: see [`check`](Self::check).
