@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use counterfoil_note::HeadError;
 use counterfoil_proto::v1::{self, leaf_selector::Leaf};
 use counterfoil_tests::{
-    Data, Refusal, Server, counterfoil, counterfoild, event, head, receipt_of, submission, submit,
+    Data, Refusal, Server, counterfoil, counterfoild, event, head, http_get, receipt_of, submission, submit,
 };
 use counterfoil_verify::{Receipt, ReceiptError};
 use futures_util::StreamExt as _;
@@ -259,11 +259,19 @@ async fn tls() {
         &[
             "--listen",
             "0.0.0.0:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
             "--tls-cert",
             certificate,
             "--tls-key",
             key,
         ],
+    );
+    let metrics = http_get(server.metrics_address(), "/metrics").body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(
+        metrics.contains("\ncounterfoil_tls_certificate_expires_seconds{} "),
+        "{metrics}"
     );
     let endpoint =
         || Endpoint::from_shared(format!("https://127.0.0.1:{}", server.address().port())).unwrap();

@@ -54,6 +54,7 @@ pub(crate) struct Failure {
     evidence: Vec<String>,
     /// What others can be shown.
     fact: Option<Box<Fact>>,
+    may_be_on_record: bool,
 }
 
 impl Failure {
@@ -72,6 +73,7 @@ impl Failure {
             details: Map::new(),
             evidence: vec![],
             fact: None,
+            may_be_on_record: false,
         };
         failure.detail("kind", kind)
     }
@@ -101,12 +103,16 @@ impl Failure {
 
     /// Says which event the log may have recorded although this failed, so that it can be sent again as the same.
     pub(crate) fn naming(self, event: &Event) -> Self {
-        self.detail("source", event.source()).detail("id", event.id())
+        let failure = Self {
+            may_be_on_record: true,
+            ..self
+        };
+        failure.detail("source", event.source()).detail("id", event.id())
     }
 
     /// Whether the log may have recorded an event although this failed.
-    pub(crate) fn names_event(&self) -> bool {
-        self.details.contains_key("id")
+    pub(crate) fn may_be_on_record(&self) -> bool {
+        self.may_be_on_record
     }
 
     pub(crate) fn message(&self) -> &str {

@@ -25,7 +25,7 @@ impl Unverified {
             .client()
             .reads()
             .max_decoding_message_size(MAX_SMALL_MESSAGE_BYTES);
-        let answer = self.client().answer(reads.get_tree_head(request)).await?;
+        let answer = Box::pin(self.client().answer(reads.get_tree_head(request))).await?;
         let head = answer
             .tree_head
             .ok_or_else(|| InvalidAnswer::new("it has no tree head"))?;
@@ -68,7 +68,8 @@ impl Unverified {
                 .client()
                 .reads()
                 .max_decoding_message_size(MAX_ENTRIES_MESSAGE_BYTES);
-            entries.stream = Some(self.client().answer(reads.read_entries(request)).await?);
+            let answer = Box::pin(self.client().answer(reads.read_entries(request)));
+            entries.stream = Some(answer.await?);
         }
         Ok(entries)
     }

@@ -109,6 +109,9 @@ impl Event {
 
     /// What the log makes of a request by another protocol. Its source is made of `protocol` and `sender`, and is none that anybody
     /// could submit; that of `parts` does not count.
+    ///
+    /// # Errors
+    /// If another part breaks a rule for events.
     pub fn received(protocol: Protocol, sender: &SourceId, parts: EventParts) -> Result<Self, InvalidEvent> {
         let parts = EventParts {
             source: protocol.source(sender),
@@ -164,7 +167,7 @@ impl Event {
             .expect("a form and the name of an adapter are no longer than they may be")
     }
 
-    /// The event with what `adapter`, such as `github/1`, made of it: JSON.
+    /// The event with what `adapter`, such as `github/2`, made of it: JSON.
     pub fn with_normal_form(self, adapter: &str, normalised: Vec<u8>) -> Result<Self, NormalFormTooLong> {
         let fits =
             (1..=MAX_ADAPTER_BYTES).contains(&adapter.len()) && normalised.len() <= MAX_NORMALISED_BYTES;

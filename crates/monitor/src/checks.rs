@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use counterfoil_note::SignedHead;
 use counterfoil_verify::Fact as Proof;
 
-use crate::{FindingKind, Severity, finding::printable};
+use crate::{FindingKind, finding::printable};
 
 /// What a finding is about: a source or observer by its label, or the log as a whole.
 pub(crate) type Subject = Option<String>;
@@ -69,10 +69,10 @@ impl Checks {
         self.passed.insert((kind, None));
     }
 
-    /// Moves the facts that convict the log out of `other`.
-    pub(crate) fn take_misbehaviour_of(&mut self, other: &mut Self) {
-        let convicts = |fact: &mut Fact| fact.kind.severity() == Severity::Misbehaviour;
-        for fact in other.found.extract_if(.., convicts) {
+    /// Moves the facts out of `other` that there is a proof of to keep, or a reason why not: all that convict the log, and entries
+    /// that a source altered.
+    pub(crate) fn take_proved_of(&mut self, other: &mut Self) {
+        for fact in other.found.extract_if(.., |fact| fact.proof.is_some()) {
             self.add(fact);
         }
     }

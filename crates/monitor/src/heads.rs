@@ -195,7 +195,7 @@ pub(crate) fn check_age(shown: &Shown, state: &mut State, now: Now, checks: &mut
     }
     let (kind, since_unix_ms) = match shown.source {
         Some(_) => (FindingKind::StaleHead, shown.time_unix_ms),
-        None => match state.behind_since(label, head, now) {
+        None => match state.note_behind(label, head, now) {
             // Where nobody signed a time, the head is at least as old as this machine has known of a larger one.
             Some(since) => (FindingKind::WitnessBehind, shown.time_unix_ms.or(Some(since))),
             // A log that does not grow has nothing new for its witnesses.

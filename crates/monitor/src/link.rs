@@ -17,7 +17,8 @@ use crate::{
 
 /// How many heads are remembered as linked, so that they are proved once.
 const MAX_REMEMBERED: usize = 4096;
-/// How many heads of one source or observer wait for a proof. A newer one takes the place of none: it is shown again.
+/// How many heads of one source or observer wait for a proof: the oldest, and in the last place the newest, for which the one before
+/// it is let go.
 const MAX_UNLINKED: usize = 4;
 
 /// Heads that are proved consistent with the anchor.
@@ -75,7 +76,7 @@ pub(crate) async fn link(
 ) {
     let mut provers = Provers::new(sources);
     let candidates = candidates(shown, sources, state);
-    for one in &candidates {
+    for (place, one) in candidates.iter().enumerate() {
         if linked.contains(&one.head) {
             forget(state, one);
             continue;
@@ -95,7 +96,9 @@ pub(crate) async fn link(
                 }
             }
             Compared::Contradicts => forget(state, one),
-            Compared::Unproven => keep(state, one),
+            Compared::Unproven if place < shown.len() => keep(state, one),
+            // It waits already, unless a newer one took its place.
+            Compared::Unproven => {}
         }
     }
     for one in &candidates {
@@ -127,13 +130,18 @@ fn candidates(shown: &[Shown], sources: &[Source], state: &State) -> Vec<Candida
     candidates
 }
 
-/// Has a head wait for a proof, unless it does or too many do.
+/// Has a head wait for a proof.
 fn keep(state: &mut State, one: &Candidate) {
-    let own = state.unlinked.iter().filter(|(label, _)| *label == one.label);
-    let waits = state.unlinked.iter().any(|(label, head)| one.is(label, head));
-    if !waits && own.count() < MAX_UNLINKED {
-        state.unlinked.push((one.label.clone(), one.head.clone()));
+    if state.unlinked.iter().any(|(label, head)| one.is(label, head)) {
+        return;
     }
+    let is_own = |(label, _): &(String, SignedHead)| *label == one.label;
+    if state.unlinked.iter().filter(|waiting| is_own(waiting)).count() == MAX_UNLINKED
+        && let Some(last) = state.unlinked.iter().rposition(is_own)
+    {
+        state.unlinked.remove(last);
+    }
+    state.unlinked.push((one.label.clone(), one.head.clone()));
 }
 
 /// Forgets a head that waited: what it is, is known.

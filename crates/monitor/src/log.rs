@@ -113,7 +113,7 @@ impl FollowedLog {
     pub(crate) async fn round(&mut self, now_unix_ms: u64) -> LogRound {
         let before = self.state.cursor.size().get();
         let mut events = Vec::new();
-        let worked = self.work(now_unix_ms, &mut events).await;
+        let worked = Box::pin(self.work(now_unix_ms, &mut events)).await;
         self.measure();
         // A round whose outcome is not on disk is none: alerts watch for that.
         if worked.is_ok() {
@@ -136,7 +136,7 @@ impl FollowedLog {
             unix_ms: now_unix_ms,
             max_age: self.config.max_head_age,
         };
-        self.record_misbehaviour(&mut checks, now, events).await?;
+        self.record_proved(&mut checks, now, events).await?;
         let shown = heads::fetch(&self.config, &self.sources, &self.observers, &mut checks).await;
         link(
             &shown,
@@ -154,7 +154,7 @@ impl FollowedLog {
         }
         self.remember(&shown);
         // Entries may take minutes, and a source that drips them must not put off what its heads gave away.
-        self.record_misbehaviour(&mut checks, now, events).await?;
+        self.record_proved(&mut checks, now, events).await?;
         self.follow(&shown, &mut checks, now, events).await?;
         self.check_withheld(now, &mut checks);
         self.check_unread(&mut checks);
@@ -162,14 +162,14 @@ impl FollowedLog {
         Ok(())
     }
 
-    /// Records what convicts the log, at once. What can't be recorded is kept for the next attempt.
-    async fn record_misbehaviour(
+    /// Records what there is a proof of, or should be, at once. What can't be recorded is kept for the next attempt.
+    async fn record_proved(
         &mut self,
         checks: &mut Checks,
         now: Now,
         events: &mut Vec<Event>,
     ) -> Result<(), StateError> {
-        self.unrecorded.take_misbehaviour_of(checks);
+        self.unrecorded.take_proved_of(checks);
         if self.unrecorded.found_anything() {
             events.extend(self.record(self.unrecorded.clone(), now).await?);
             self.unrecorded = Checks::default();
@@ -196,7 +196,6 @@ impl FollowedLog {
             labels.any(|known| known == label)
         };
         self.state.shown.retain(|label, _| configured(label));
-        self.state.mismatched.retain(|label, _| configured(label));
         self.state.behind.retain(|label, _| configured(label));
     }
 
@@ -223,7 +222,12 @@ impl FollowedLog {
             }
             match self.follow_source(place, &one.head, checks, now, events).await? {
                 Ok(()) => {
-                    for kind in [FindingKind::Withheld, FindingKind::InvalidAnswer] {
+                    // Of a mismatch that an older version found nobody knows where it was.
+                    for kind in [
+                        FindingKind::Withheld,
+                        FindingKind::InvalidAnswer,
+                        FindingKind::EntryMismatch,
+                    ] {
                         checks.pass(kind, &one.label);
                     }
                 }
@@ -241,8 +245,8 @@ impl FollowedLog {
         Ok(())
     }
 
-    /// Whether a source that served wrong entries serves the right ones there now; others may have been read elsewhere since.
-    /// True also if it never did.
+    /// Whether a source can be read from: it never served wrong entries, or has served the right ones there since, and that it did is
+    /// on disk.
     async fn mended(&mut self, place: usize, one: &Shown, checks: &mut Checks, now: Now) -> bool {
         let Some(mismatch) = self.state.mismatched.get(&one.label) else {
             return true;
@@ -250,21 +254,21 @@ impl FollowedLog {
         if one.head.size() < mismatch.end {
             return false;
         }
-        if let Err(stopped) = read(&self.sources[place], &one.head, mismatch).await {
+        if let Err(stopped) = read_again(&self.sources[place], &one.head, mismatch).await {
             let is_silent = self.state.is_silent(&one.label, now);
             report(stopped, &one.label, &one.head, is_silent, checks);
             return false;
         }
-        match self
+        let is_open = self
             .state
             .ledger
-            .is_open(FindingKind::EntryMismatch, Some(&one.label))
-        {
-            true => checks.pass(FindingKind::EntryMismatch, &one.label),
-            // That it is over is on disk.
-            false => drop(self.state.mismatched.remove(&one.label)),
+            .is_open(FindingKind::EntryMismatch, Some(&one.label));
+        if is_open {
+            checks.pass(FindingKind::EntryMismatch, &one.label);
+        } else {
+            self.state.mismatched.remove(&one.label);
         }
-        true
+        !is_open
     }
 
     /// Where nothing is left to read, whether a source that failed serves entries again.
@@ -311,7 +315,7 @@ impl FollowedLog {
                         self.found_problem(source, head, problem, &from, checks).await;
                     }
                     // The cursor is on disk no sooner than what was found before it.
-                    self.record_misbehaviour(checks, now, events).await?;
+                    self.record_proved(checks, now, events).await?;
                     self.save(&self.state).await?;
                     self.measure();
                 }
@@ -489,11 +493,11 @@ impl FollowedLog {
 }
 
 /// Reads entries once more that a source served wrong. That they are right now is all that it tells.
-async fn read(source: &Source, head: &SignedHead, entries: &Mismatch) -> Result<(), Stopped> {
+async fn read_again(source: &Source, head: &SignedHead, mismatch: &Mismatch) -> Result<(), Stopped> {
     let deadline = Instant::now() + MAX_FOLLOWING;
-    let mut cursor = entries.from.clone();
+    let mut cursor = mismatch.from.clone();
     let mut follower = Follower::new(source, head, &cursor).await?;
-    while cursor.size() < entries.end {
+    while cursor.size() < mismatch.end {
         if Instant::now() >= deadline {
             let problem = format!("no answer within {MAX_FOLLOWING:?}");
             return Err(SourceError::Unreachable(problem).into());

@@ -104,9 +104,9 @@ impl State {
         }
     }
 
-    /// Since when a witness has shown no larger head than this while there was a larger one, by this machine's clock; none
-    /// if there is none.
-    pub(crate) fn behind_since(&mut self, label: &str, head: &SignedHead, now: Now) -> Option<u64> {
+    /// Notes that a witness shows this head. Returns since when it has shown none larger while there was one, by this machine's clock;
+    /// none if there is none.
+    pub(crate) fn note_behind(&mut self, label: &str, head: &SignedHead, now: Now) -> Option<u64> {
         if self
             .anchor
             .as_ref()

@@ -7,6 +7,7 @@ use std::{
     future::ready,
     io::{self, ErrorKind},
     net::SocketAddr,
+    path::Path,
     pin::pin,
     sync::Arc,
     thread,
@@ -317,7 +318,7 @@ impl Server {
                 let client = (PeerCertificate(None), seat);
                 answer(stream, answers, client, protocol, stop).await;
             }
-            Ok((Stream::Tls(stream), protocol)) => match peer(&stream) {
+            Ok((Stream::Tls(stream, authorities), protocol)) => match peer(&stream, authorities) {
                 Ok(peer) => answer(*stream, answers, (peer, seat), protocol, stop).await,
                 Err(error) => debug!(%error, "a connection did not open"),
             },
@@ -333,13 +334,14 @@ impl Server {
             let is_http2 = begins_http2(&stream).await?;
             return Ok((Stream::Plain(stream), protocol(is_http2)));
         };
-        let mut stream = tls.acceptor().accept(stream).await?;
+        let (acceptor, authorities) = tls.acceptor();
+        let mut stream = acceptor.accept(stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
         // hyper waits for the preface as long as it takes. Reads nothing away; nobody sends so little in pieces.
         if is_http2 && !stream.fill_buf().await?.starts_with(HTTP2_PREFACE) {
             return Err(ErrorKind::InvalidData.into());
         }
-        Ok((Stream::Tls(Box::new(stream)), protocol(is_http2)))
+        Ok((Stream::Tls(Box::new(stream), authorities), protocol(is_http2)))
     }
 }
 
@@ -386,14 +388,20 @@ async fn answer(
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// And the file of the authorities that a client's certificate is by.
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>, Option<Arc<Path>>),
 }
 
 /// What the client showed.
-fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Result<PeerCertificate, CertificateError> {
+fn peer(
+    stream: &tokio_rustls::server::TlsStream<TcpStream>,
+    authorities: Option<Arc<Path>>,
+) -> Result<PeerCertificate, CertificateError> {
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let first = certificates.first().map(|der| Certificate::from_der(der));
-    Ok(PeerCertificate(first.transpose()?.map(Arc::new)))
+    // Who asks for none gets none.
+    let first = certificates.first().zip(authorities);
+    let certificate = first.map(|(der, authorities)| Certificate::from_der(der, authorities));
+    Ok(PeerCertificate(certificate.transpose()?.map(Arc::new)))
 }
 
 /// Whether the client speaks HTTP/2 from the start, which over TLS it would say before. Waits for all of the preface, since

@@ -30,6 +30,12 @@ static TURNS: LazyLock<Semaphore> =
 const WAITING_BYTES: usize = 128 << 20;
 static WAITING: Semaphore = Semaphore::const_new(WAITING_BYTES);
 
+/// The most of [`WAITING_BYTES`] that the search of one call takes, so that others find room beside it.
+const SEARCH_SHARE_BYTES: usize = WAITING_BYTES / 4;
+/// The longest search of a call of several events: some ten seconds of a core. A stream's group of envelopes with two signatures each, in
+/// a log with all the keys that it can have, is shorter.
+const MAX_SEARCH_BYTES: usize = 2 << 30;
+
 /// Does work that takes time for each of `bytes`: if that is long, in its turn, and on a thread whose other tasks move
 /// elsewhere.
 pub(crate) async fn work<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
@@ -68,11 +74,21 @@ impl Load {
     }
 
     /// Whether [`Group::new`] would find room now. Whatever can be used once only is used after this was asked.
-    pub(crate) fn admit(self, log: &Log) -> Result<(), SubmitError> {
+    pub(crate) fn admit(self, log: &Log) -> Result<(), Refusal> {
+        self.check_search()?;
         if WAITING.available_permits() < self.waiting_bytes() {
-            return Err(SubmitError::QueueFull);
+            return Err(SubmitError::QueueFull.into());
         }
-        self.admit_to_queue(log)
+        Ok(self.admit_to_queue(log)?)
+    }
+
+    /// Nothing ends a search that has begun.
+    fn check_search(self) -> Result<(), Refusal> {
+        if self.events > 1 && self.search_bytes > MAX_SEARCH_BYTES {
+            let problem = "have more signatures than are tried for one call; send fewer at a time";
+            return Err(Refusal::invalid_request("events", problem));
+        }
+        Ok(())
     }
 
     fn admit_to_queue(self, log: &Log) -> Result<(), SubmitError> {
@@ -86,12 +102,11 @@ impl Load {
         self.bytes.saturating_add(self.search_bytes)
     }
 
-    /// Its share of [`WAITING`]. Short work does not wait, and is not kept out by what does. A search that is longer than all that may
-    /// wait finds room where nothing else waits.
+    /// Its share of [`WAITING`]. Short work does not wait, and is not kept out by what does.
     fn waiting_bytes(self) -> usize {
         match self.work_bytes() {
             ..=INLINE_BYTES => 0,
-            long => long.min(WAITING_BYTES).max(self.bytes),
+            long => long.min(SEARCH_SHARE_BYTES).max(self.bytes),
         }
     }
 }
@@ -117,7 +132,7 @@ pub(crate) struct Placed {
 /// What became of each event, in order.
 pub(crate) type Results = Vec<Result<Placed, Refusal>>;
 
-type Submission = Pin<Box<dyn Future<Output = Result<Submitted, SubmitError>> + Send>>;
+type Submission = Pin<Box<dyn Future<Output = Result<Submitted, Refusal>> + Send>>;
 
 /// Events that entered a log side by side. They did so when it was made: groups made one after the other keep their order.
 pub(crate) struct Group {
@@ -136,12 +151,15 @@ impl Group {
         load: Load,
         events: impl Iterator<Item = Result<Event, Refusal>>,
     ) -> Self {
+        if let Err(refusal) = load.check_search() {
+            return Self::refused(load.events, refusal);
+        }
         let waits = u32::try_from(load.waiting_bytes()).unwrap_or(u32::MAX);
         let Ok(_waiting) = WAITING.try_acquire_many(waits) else {
-            return Self::refused(load.events, SubmitError::QueueFull);
+            return Self::refused(load.events, SubmitError::QueueFull.into());
         };
         let ready = work(load.work_bytes(), || {
-            load.admit_to_queue(log)?;
+            load.admit_to_queue(log).map_err(Refusal::from)?;
             let mut prepared = Vec::with_capacity(load.events);
             let events = events
                 .map(|event| {
@@ -156,7 +174,7 @@ impl Group {
         .await;
         let (events, prepared) = match ready {
             Ok(ready) => ready,
-            Err(error) => return Self::refused(load.events, error),
+            Err(refusal) => return Self::refused(load.events, refusal),
         };
         let submission: Submission = if prepared.is_empty() {
             let head = log.commit_head();
@@ -167,16 +185,17 @@ impl Group {
                 })
             })
         } else {
-            Box::pin(log.submit(prepared))
+            let submitted = log.submit(prepared);
+            Box::pin(async { Ok(submitted.await?) })
         };
         Self { events, submission }
     }
 
     /// So many events that the log did not take.
-    fn refused(count: usize, error: SubmitError) -> Self {
+    fn refused(count: usize, refusal: Refusal) -> Self {
         Self {
             events: vec![Ok(()); count],
-            submission: Box::pin(future::ready(Err(error))),
+            submission: Box::pin(future::ready(Err(refusal))),
         }
     }
 
@@ -193,8 +212,7 @@ impl Group {
                 let results = results.collect();
                 (Ok(head), results)
             }
-            Err(error) => {
-                let refusal = Refusal::from(error);
+            Err(refusal) => {
                 let results = self.events.into_iter().map(|event| {
                     event?;
                     Err(refusal.clone())
@@ -247,7 +265,15 @@ mod tests {
         };
         assert_eq!(short.waiting_bytes(), 0);
         assert_eq!(searched(1).waiting_bytes(), INLINE_BYTES + 1);
-        assert_eq!(searched(usize::MAX).waiting_bytes(), WAITING_BYTES);
+        assert_eq!(searched(usize::MAX).waiting_bytes(), SEARCH_SHARE_BYTES);
+        // One event is tried to its end, which its size bounds; several may come in several calls.
+        assert!(searched(usize::MAX).check_search().is_ok());
+        let several = |search_bytes| Load {
+            events: 2,
+            ..searched(search_bytes)
+        };
+        assert!(several(MAX_SEARCH_BYTES).check_search().is_ok());
+        assert!(several(MAX_SEARCH_BYTES + 1).check_search().is_err());
         // What takes more memory than all that may wait never finds room.
         let large = Load {
             bytes: WAITING_BYTES + 1,

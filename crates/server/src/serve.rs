@@ -148,8 +148,7 @@ fn start_tls(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<Tl
         certificate: cert.clone(),
         key: key.clone(),
     };
-    let tls = Tls::start(files, connections::PROTOCOLS, authorities)
-        .context("the TLS certificate or key can't be used")?;
+    let tls = Tls::start(files, connections::PROTOCOLS, authorities).context("TLS can't be set up")?;
     Ok(Some(tls))
 }
 

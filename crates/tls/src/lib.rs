@@ -1,5 +1,5 @@
-//! TLS of a server whose certificate is renewed while it serves. What renews it replaces files and tells nobody, so they are read
-//! again each second.
+//! TLS of a server whose certificate is renewed while it serves. What renews it replaces files and tells nobody, so they are
+//! read again each second.
 //!
 //! Certificate, key and authorities mean something together only, and are seldom replaced at once. What can't be used is told, and
 //! what was before stays in use until all fit again.
@@ -31,8 +31,8 @@ use tokio_rustls::{
         server::{VerifierBuilderError, WebPkiClientVerifier},
     },
 };
-use tracing::{info, warn};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+use tracing::{error, field::display, info, warn};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN1Time};
 use zeroize::Zeroizing;
 
 /// How often the files are read, and so how long a renewed certificate waits at most.
@@ -76,9 +76,24 @@ pub enum TlsError {
         /// What is wrong with it.
         problem: VerifierBuilderError,
     },
+    /// A certificate of an authority can't be used.
+    #[error("an authority of client certificates in {}: {problem}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: rustls::Error,
+    },
     /// Certificate and key do not belong together, or are of a kind that is not supported.
-    #[error(transparent)]
-    Rustls(#[from] rustls::Error),
+    #[error("{} and {}: {problem}", certificate.display(), key.display())]
+    Pair {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// That of the key.
+        key: PathBuf,
+        /// What is wrong with them.
+        problem: rustls::Error,
+    },
 }
 
 /// TLS as the files have it now. Clones share it.
@@ -88,13 +103,14 @@ pub struct Tls(watch::Receiver<Current>);
 #[derive(Clone)]
 struct Current {
     acceptor: TlsAcceptor,
-    expires_unix_s: Option<i64>,
+    authorities: Option<Arc<Path>>,
+    expires: Option<ASN1Time>,
 }
 
 impl Tls {
-    /// Reads the files, and goes on doing so for as long as the runtime lives that this has to be called within. Clients agree on one
-    /// of `protocols` (RFC 7301), the first of them that they know. If there is a file of `authorities`, a client may show a certificate, which
-    /// has to be from one of them.
+    /// Reads the files, and goes on doing so for as long as the runtime lives that this has to be called within. Clients agree
+    /// on one of `protocols` (RFC 7301), the first of them that they know. If there is a file of `authorities`, a client may
+    /// show a certificate, which has to be from one of them.
     ///
     /// # Errors
     /// If the files can't be used as they are now.
@@ -116,21 +132,23 @@ impl Tls {
         Ok(Self(receiver))
     }
 
-    /// For the next connection.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        self.0.borrow().acceptor.clone()
+    /// For the next connection; and the file of the authorities of which one vouches for the certificate that a client shows then.
+    pub fn acceptor(&self) -> (TlsAcceptor, Option<Arc<Path>>) {
+        let current = self.0.borrow();
+        (current.acceptor.clone(), current.authorities.clone())
     }
 
     /// When the certificate expires, in seconds since 1970. `None` if it doesn't say so in a way that can be read.
     pub fn expires_unix_s(&self) -> Option<i64> {
-        self.0.borrow().expires_unix_s
+        self.0.borrow().expires.map(|time| time.timestamp())
     }
 }
 
 impl Current {
     fn tell(&self, files: &TlsFiles, what: &str) {
         let certificate = files.certificate.display();
-        info!(%certificate, expires_unix_s = self.expires_unix_s, "{what}");
+        let expires = self.expires.map(display);
+        info!(%certificate, expires, "{what}");
     }
 }
 
@@ -150,9 +168,15 @@ where
             let new = followed.look();
             (followed, new)
         });
-        let Ok((back, new)) = looked.await else {
-            // The runtime is on its way out.
-            return;
+        let (back, new) = match looked.await {
+            Ok(looked) => looked,
+            Err(ended) => {
+                // Else the runtime is on its way out.
+                if ended.is_panic() {
+                    error!("reading the TLS files panicked: they are followed no more until a restart");
+                }
+                return;
+            }
         };
         followed = back;
         match new {
@@ -224,12 +248,12 @@ impl Contents {
         hasher.finalize()
     }
 
-    fn understood(&self, files: &TlsFiles, protocols: &[&[u8]]) -> Result<Current, TlsError> {
+    fn understood(self, files: &TlsFiles, protocols: &[&[u8]]) -> Result<Current, TlsError> {
         let chain = certificates(&files.certificate, &self.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(in_file(&files.key))?;
-        let expires_unix_s = chain.first().and_then(|first| {
+        let expires = chain.first().and_then(|first| {
             let (_, certificate) = X509Certificate::from_der(first).ok()?;
-            Some(certificate.validity().not_after.timestamp())
+            Some(certificate.validity().not_after)
         });
         // Named, because a program may hold two providers and rustls then has no default.
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -238,7 +262,10 @@ impl Contents {
             Some((path, pem)) => {
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(path, pem)? {
-                    roots.add(authority)?;
+                    roots.add(authority).map_err(|problem| TlsError::Authority {
+                        path: path.clone(),
+                        problem,
+                    })?;
                 }
                 WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
                     .allow_unauthenticated()
@@ -249,14 +276,23 @@ impl Contents {
                     })?
             }
         };
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(rustls::DEFAULT_VERSIONS)?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(chain, key)?;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+            .and_then(|config| {
+                config
+                    .with_client_cert_verifier(clients)
+                    .with_single_cert(chain, key)
+            });
+        let mut config = config.map_err(|problem| TlsError::Pair {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            problem,
+        })?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Current {
             acceptor: TlsAcceptor::from(Arc::new(config)),
-            expires_unix_s,
+            authorities: self.authorities.map(|(path, _)| path.into()),
+            expires,
         })
     }
 }
@@ -342,8 +378,8 @@ mod tests {
     }
 
     fn year(looked: Option<Result<Current, TlsError>>) -> i64 {
-        let expires = looked.unwrap().unwrap().expires_unix_s.unwrap();
-        1970 + expires / 31_556_952
+        let expires = looked.unwrap().unwrap().expires.unwrap();
+        1970 + expires.timestamp() / 31_556_952
     }
 
     #[test]
@@ -358,7 +394,7 @@ mod tests {
 
         let (new, new_key) = certificate(2041);
         server.write("certificate", &new);
-        assert!(matches!(followed.look(), Some(Err(TlsError::Rustls(_)))));
+        assert!(matches!(followed.look(), Some(Err(TlsError::Pair { .. }))));
         // Said once, not each second.
         assert!(followed.look().is_none());
         server.write("key", &new_key);
@@ -375,6 +411,9 @@ mod tests {
         followed.look().unwrap().unwrap();
         let path = server.write("authorities", &certificate);
         assert!(matches!(followed.look(), Some(Ok(_))));
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        server.write("authorities", no_certificate);
+        assert!(matches!(followed.look(), Some(Err(TlsError::Authority { .. }))));
         server.write("authorities", "");
         assert!(matches!(followed.look(), Some(Err(TlsError::Pem { .. }))));
         fs::remove_file(path).unwrap();

@@ -212,7 +212,7 @@ impl Connections {
             let talk = async {
                 match tls {
                     None => converse(stream, router, seat.clone(), stopping).await,
-                    Some(tls) => match timeout(HANDSHAKE_TIME, tls.acceptor().accept(stream)).await {
+                    Some(tls) => match timeout(HANDSHAKE_TIME, tls.acceptor().0.accept(stream)).await {
                         Ok(Ok(stream)) => converse(stream, router, seat.clone(), stopping).await,
                         Ok(Err(error)) => debug!(%error, "no TLS"),
                         Err(_) => debug!("no TLS in time"),

@@ -378,6 +378,20 @@ async fn another_authority_takes_the_place_of_the_one_before() {
     fs::write(guarded.data.path().join("client-ca.pem"), new.pem()).unwrap();
     super::eventually(async || guarded.submit(Some(&coming), "b").await.ok()).await;
     assert!(guarded.submit(Some(&leaving), "d").await.is_err());
+
+    // New rules, and authorities that can't be read yet: what the old ones vouch for has no right by them.
+    let (channel, other) = (guarded.connect(Some(&coming)).await.unwrap(), "other-ca.pem");
+    let submit = async |id: &str| {
+        let mut submitter = SubmitServiceClient::new(channel.clone());
+        submitter.submit(submission(event(id, ""))).await
+    };
+    submit("e").await.unwrap();
+    set_access(&guarded.data, &rules().replace("client-ca.pem", other));
+    let denied = super::eventually(async || submit("f").await.err()).await;
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    assert!(guarded.submit(Some(&coming), "g").await.is_err());
+    fs::write(guarded.data.path().join(other), old.pem()).unwrap();
+    super::eventually(async || guarded.submit(Some(&leaving), "h").await.ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

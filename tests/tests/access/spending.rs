@@ -119,7 +119,7 @@ async fn a_token_of_a_call_that_finds_the_queue_full_is_not_used_up() {
     for other in 0..6 {
         let (mut client, data, stopping) = (submitter(&server, None), data.clone(), stopping.clone());
         others.spawn(async move {
-            for number in 0.. {
+            for number in 0..24 {
                 if *stopping.borrow() {
                     break;
                 }
@@ -131,7 +131,7 @@ async fn a_token_of_a_call_that_finds_the_queue_full_is_not_used_up() {
     let begun = Instant::now();
     let mut refused = Vec::new();
     for number in 0.. {
-        if refused.len() == REFUSED || begun.elapsed() > Duration::from_secs(20) {
+        if refused.len() == REFUSED || begun.elapsed() > Duration::from_secs(60) {
             break;
         }
         let token = job.another_token();
@@ -144,7 +144,12 @@ async fn a_token_of_a_call_that_finds_the_queue_full_is_not_used_up() {
     }
     stop.send_replace(true);
     others.join_all().await;
-    assert!(!refused.is_empty(), "the queue was never full");
+    // Of a few all may have lost to the others.
+    assert!(
+        refused.len() >= REFUSED / 2,
+        "the queue was seldom full: {}",
+        refused.len()
+    );
 
     let mut unspent = 0;
     for (number, token) in refused.iter().enumerate() {

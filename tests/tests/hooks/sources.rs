@@ -246,6 +246,19 @@ fn deliveries_are_counted_by_what_became_of_them() {
         metrics.contains("counterfoil_log_entries{log=\"main\"} 3\n"),
         "{metrics}"
     );
+    // Whoever takes our alerts is alerted.
+    let alerts = include_str!("../../../deploy/server-alerts.yaml");
+    let names: Vec<_> = alerts
+        .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
+        .filter(|word| word.starts_with("counterfoil_"))
+        .collect();
+    assert!(names.len() > 5);
+    for name in names {
+        // Only with TLS; `processes.rs` has it.
+        let is_told =
+            metrics.contains(&format!("\n{name}{{")) || name == "counterfoil_tls_certificate_expires_seconds";
+        assert!(is_told, "no {name} in {metrics}");
+    }
     assert_eq!(http_get(address, "/hooks/github").status, 404);
     assert_eq!(http_get(server.address(), "/metrics").status, 404);
 }

@@ -66,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         .log_internal_errors(false)
         .init();
     let printer = Output::new(common.json);
-    let monitor = Monitor::open(config, move |event| printer.print(event.to_json(), event))?;
+    let monitor = Monitor::open(config, move |event| printer.print_if_read(event.to_json(), event))?;
     let open = monitor.open_findings().count();
     if open > 0 && !common.json {
         say(format_args!("{} from before:", count(open, "open finding")));

@@ -104,7 +104,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     // Whoever got no receipt needs the id, and the time, to send the same event again.
     let again = |failure: Failure| {
         // A CloudEvent brings its own.
-        if is_whole || !(failure.exit == Exit::Unavailable || failure.names_event()) {
+        if is_whole || !(failure.exit == Exit::Unavailable || failure.may_be_on_record()) {
             return failure;
         }
         let time = event.time().map(|time| format!(" --time {time}"));

@@ -31,9 +31,9 @@ use crate::{
 
 /// The most keys: each signature of an envelope is tried with each.
 pub(crate) const MAX_KEYS: usize = 64;
-/// Bytes that take as long to make ready as a signature takes to be tried with a key, but for the hashing of the envelope: 160 µs, at
-/// 5 µs for each KiB that is compressed (docs/DESIGN.md). Ed25519 takes 43 µs, as measured where that was. RSA is tried twice, and
-/// P-384 takes the longest.
+/// Bytes that take about as long to make ready as a signature takes to be tried with a key, but for the hashing of the envelope: 160 µs,
+/// at 5 µs for each KiB that is compressed (docs/DESIGN.md). Ed25519 takes a quarter of it. RSA, which is tried twice, takes longer where
+/// a key has more than 4,096 bits.
 const TRY_BYTES: usize = 32 * 1024;
 /// How long until a key is put on record that could not be.
 const RETRY: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Signers {
         Ok(Self(receiver))
     }
 
-    /// Bytes that take as long to make ready as the search for who signed an event, at most.
+    /// Bytes that take about as long to make ready as the search for who signed an event.
     pub(super) fn search_bytes(&self, log: &LogName, media_type: &str, data: &[u8]) -> usize {
         if media_type != dsse::MEDIA_TYPE || data.len() > dsse::MAX_ENVELOPE_BYTES {
             return 0;
@@ -208,7 +208,7 @@ impl Submitting {
         &mut self.sender
     }
 
-    /// Bytes that take as long to make ready as what [`of`](Self::of) does for an event that has this media type and data, at most.
+    /// Bytes that take about as long to make ready as what [`of`](Self::of) does for an event that has this media type and data.
     pub(crate) fn search_bytes(&self, log: &LogName, media_type: &str, data: &[u8]) -> usize {
         let signers = self.signers.as_ref();
         signers.map_or(0, |signers| signers.search_bytes(log, media_type, data))

@@ -1,7 +1,7 @@
 //! Callers with client certificates. TLS has checked by then that an authority of ours vouches for the certificate, and that
 //! the caller has its key.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -29,6 +29,8 @@ pub(crate) struct Certificate {
     names: Vec<CertificateName>,
     expires: Timestamp,
     evidence: String,
+    /// The file of the authorities that it was checked by.
+    authorities: Arc<Path>,
 }
 
 /// Why a certificate can't be used, although it is good for TLS.
@@ -41,8 +43,8 @@ pub(crate) enum CertificateError {
 }
 
 impl Certificate {
-    /// Reads what rules and entries need of it.
-    pub(crate) fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+    /// Reads what rules and entries need of one that an authority of that file vouches for.
+    pub(crate) fn from_der(der: &[u8], authorities: Arc<Path>) -> Result<Self, CertificateError> {
         if der.len() > MAX_CERTIFICATE_BYTES {
             return Err(CertificateError::TooLong);
         }
@@ -69,12 +71,14 @@ impl Certificate {
             expires: Timestamp::from_second(expires).map_err(|_| malformed())?,
             evidence: evidence.to_string(),
             names,
+            authorities,
         })
     }
 
-    /// What the first rule that matches gives.
+    /// What the first rule that matches gives. Rules of other authorities say nothing of it.
     fn grant(&self, config: &Config) -> Result<Arc<Grant>, Denied> {
-        let rules = config.mtls.as_ref().map_or(&[][..], |mtls| &mtls.rules);
+        let mtls = config.mtls.as_ref().filter(|mtls| *mtls.ca == *self.authorities);
+        let rules = mtls.map_or(&[][..], |mtls| &mtls.rules);
         let rule = rules.iter().find(|rule| self.names.contains(&rule.name));
         rule.map(|rule| rule.grant.clone()).ok_or_else(|| {
             Denied::Forbidden(

@@ -72,7 +72,7 @@ impl SubmitService for Submitter {
         let log = find_log(&self.logs, &request.log, &caller)?;
         let events = vec![request.event];
         let load = load(&caller, &log, &events);
-        load.admit(&log).map_err(Refusal::from)?;
+        load.admit(&log)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         let (head, mut results) = group(&log, &submitter, load, events).await.settled().await;
         let Placed { leaf, duplicate } = results.pop().expect("one event has one result")?;
@@ -98,7 +98,7 @@ impl SubmitService for Submitter {
         }
         let events: Vec<_> = events.into_iter().map(Some).collect();
         let load = load(&caller, &log, &events);
-        load.admit(&log).map_err(Refusal::from)?;
+        load.admit(&log)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         let (head, results) = group(&log, &submitter, load, events).await.settled().await;
         Ok(Response::new(v1::SubmitBatchResponse {

@@ -70,7 +70,7 @@ impl Intake {
         let events = read(&head.headers, &received.bytes)?;
         let load =
             events.load(|event| caller.search_bytes(log.name(), event.data_content_type(), event.data()));
-        load.admit(&log).map_err(Refusal::from)?;
+        load.admit(&log)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         const PATH: IntakePath = IntakePath::CloudEvents;
         match events {

@@ -277,7 +277,7 @@ impl Intake {
             bytes: received.bytes.len(),
             search_bytes: 0,
         };
-        load.admit(&log).map_err(Refusal::from)?;
+        load.admit(&log)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
         let mut events = Vec::with_capacity(sent.len());
         for (event, sent) in sent.into_iter().enumerate() {

@@ -103,7 +103,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         output::printable(&summary.source),
         output::head_line(&head)
     );
-    output.print(&summary, human);
+    output.print_if_read(&summary, human);
     verdict(&summary)
 }
 

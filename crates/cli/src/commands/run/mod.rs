@@ -90,7 +90,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
             // Even if the start is on record by now: what somebody wants ended is not begun.
             biased;
             signal = signals.next() => {
-                say("counterfoil: a signal ended the wait for the log; the command is not run");
+                say("counterfoil: a signal ended the wait for the log; the command is not run, though its start may be on record");
                 return Ok(ExitCode::from(Ending::by(signal).exit_code()));
             }
             recorded = recording.require(&start, None) => recorded?,
@@ -169,7 +169,7 @@ impl Recording<'_> {
             Err(failure) => {
                 // Onto the disk before anything is said.
                 let queued = (!failure.is_refusal())
-                    .then(|| self.recorder.queue(event, failure.names_event(), &failure));
+                    .then(|| self.recorder.queue(event, failure.may_be_on_record(), &failure));
                 evidence::keep(failure, self.common).report(self.common.json);
                 match queued {
                     Some(queued) => self.tell_queued(event, queued),
