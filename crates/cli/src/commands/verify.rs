@@ -233,7 +233,7 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
                     .add("source", output::printable(source))
                     .add("id", output::printable(id));
             } else if live.may_audit {
-                open.push("the event's source, id and other attributes: they were erased");
+                open.push("the event's source, id and other attributes: the log does not serve them");
             } else {
                 open.push(
                     "the event's source, id and other attributes: the log shows them to auditors alone",

@@ -11,7 +11,7 @@ pub(super) fn of(entry: &VerifiedEntry) -> Result<Value, Failure> {
     let index = entry.leaf_index;
     let Some(payload) = &entry.payload else {
         return Err(Failure::usage(format!(
-            "the payload of leaf {index} is not there: it was erased"
+            "the payload of leaf {index} is not served"
         )));
     };
     let EntryPayload {

@@ -60,10 +60,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         .transpose()?;
     if let Some(path) = &payload_to {
         let payload = entry.payload.as_ref().ok_or_else(|| {
-            Failure::usage(format!(
-                "the payload of leaf {} is not there: it was erased",
-                entry.leaf_index
-            ))
+            Failure::usage(format!("the payload of leaf {} is not served", entry.leaf_index))
         })?;
         files::write(path, &payload.data)?;
         if path.as_os_str() == "-" {
@@ -143,7 +140,7 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
     }
     let size = format!("{} bytes, {}", fields.payload_length(), fields.media_type());
     let payload = match (&entry.payload, payload_to) {
-        (None, _) => format!("{size}; erased"),
+        (None, _) => format!("{size}; not served"),
         (Some(_), Some(path)) => format!("{size}; written to {}", path.display()),
         (Some(_), None) => format!("{size}; --payload-to FILE writes it"),
     };

@@ -42,7 +42,7 @@ pub(super) fn renormalise(entry: &VerifiedEntry) -> Result<Renormalised, Failure
     let payload = entry
         .payload
         .as_ref()
-        .ok_or_else(|| Failure::usage(format!("the payload of leaf {index} is not there: it was erased")))?;
+        .ok_or_else(|| Failure::usage(format!("the payload of leaf {index} is not served")))?;
     let adapter = &payload.annotations.adapter;
     if adapter.is_empty() {
         return Ok(Renormalised::NoForm);
