@@ -80,8 +80,9 @@ macro_rules! targets {
 }
 
 targets! {
-    delivery bearer access certificate oidc_discovery spent_tokens cloudevents cloudevents_headers hec github gitlab gitea github_audit event git
-    cdevents in_toto normal cdevents_out dsse dsse_key messages entry genesis note vkey policy tile_path proof tile receipt evidence
+    delivery bearer access certificate oidc_discovery spent_tokens arriving cloudevents cloudevents_headers hec github gitlab gitea
+    github_audit event git cdevents in_toto normal cdevents_out dsse dsse_key messages message_parts entry genesis note vkey policy
+    tile_path proof tile full_tile receipt evidence
     add_checkpoint witness_answer witness_logs hook_source outbox arguments bundle monitor_config monitor_state
 }
 

@@ -140,7 +140,8 @@ fn problems(rows: &[Row], options: &Options) -> Vec<String> {
             "{what}: {share:.0} % of the usual goodput before it (median of {})",
             options.rounds
         );
-        if share < GOODPUT_PERCENT {
+        // Of nothing there is no share.
+        if !(share.is_finite() && share >= GOODPUT_PERCENT) {
             problems.push(format!("{what}: {share:.0} % of the usual goodput"));
         }
     }
@@ -153,7 +154,12 @@ fn problems(rows: &[Row], options: &Options) -> Vec<String> {
             }
         }
         for (failure, times) in row.phase.failures() {
-            eprintln!("{}: {times} calls failed: {failure}", row.name);
+            let said = format!("{}: {times} calls failed: {failure}", row.name);
+            if is_cut_off(&failure) {
+                eprintln!("{said}");
+            } else {
+                problems.push(said);
+            }
         }
     }
     let most = f64::from(options.memory_mib) + options.more_memory_mib as f64;
@@ -162,6 +168,14 @@ fn problems(rows: &[Row], options: &Options) -> Vec<String> {
         problems.push(format!("{peak:.0} MiB of memory, and {most:.0} were planned"));
     }
     problems
+}
+
+/// Whether a call ended with its connection: those that come have room made for them by closing others.
+fn is_cut_off(failure: &str) -> bool {
+    failure.starts_with("Unavailable: ")
+        || failure.starts_with("Cancelled: ")
+        || failure.contains("transport error")
+        || failure.contains("h2 protocol error")
 }
 
 /// What was taken in an overload, and by the usual load after it, in percent of what the usual load right before it took. Rows

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::{
     Data, Hook, Load, Notes, Promises, Refused, Server, SmallDisk, TestLog, Witness, WitnessData,
     counterfoild, now_unix_s,
-    power::{Disk, Loss, Recording, recorder},
+    power::{Disk, Loss, Recording, recorder, trace},
 };
 
 /// How often each thing was done.
@@ -201,6 +201,27 @@ impl Subject {
         running.map(Witness::kill).is_some()
     }
 
+    /// Keeps what the witness remembers.
+    fn keep_witness(&mut self, kept: &Path) {
+        if self.kill_witness() {
+            let _ = fs::remove_dir_all(kept);
+            self.witness_data().copy_to(kept);
+            self.restart_witness();
+        }
+    }
+
+    /// Has the witness remember what was kept, and nothing else.
+    fn put_witness_back(&mut self, kept: &Path) {
+        if self.kill_witness() {
+            self.witness_data().restore_from(kept);
+            self.restart_witness();
+        }
+    }
+
+    fn witness_data(&self) -> Data {
+        Data::at(self.witness.as_ref().unwrap().data.path())
+    }
+
     fn restart_witness(&mut self) {
         if let Some(post) = self.witness.as_mut().filter(|post| post.running.is_none()) {
             let options = ["--listen", &post.address.to_string()];
@@ -209,34 +230,60 @@ impl Subject {
         }
     }
 
-    /// Loads it while one system call fails or kills, from its `nth` use in a thread on, then checks it without.
-    pub async fn fail(&mut self, fault: &Fault, name: &str, random: &mut Rng) {
-        let tracer = fault.tracer(&self.data);
+    /// Loads it while one system call fails or kills, from its `nth` use in a thread on, then checks it without. Returns whether
+    /// any call was made to fail: perhaps it did not come so often.
+    pub async fn fail(&mut self, fault: &Fault, name: &str, random: &mut Rng) -> bool {
+        let file = self.data.beside("calls");
+        let tracer = fault.tracer(&self.data, &file);
         let mut notes = Notes::default();
-        match Server::try_start_under(&self.data, &self.options(), &tracer) {
+        let (id, served) = match Server::try_start_under(&self.data, &self.options(), &tracer) {
             Ok(server) => {
                 let server = Arc::new(server);
-                let is_unreadable = fault.call == "openat";
+                let is_unreadable = fault.is_of_reading();
                 let load = Load::start(&server, is_unreadable, &self.log, &self.hook, name, random);
                 pause(random, 200).await;
+                let served = !server.has_ended();
                 server.signal(Signal::KILL);
                 notes = load.ended().await;
                 assert!(!server.errors().contains("panicked"), "{}", server.errors());
+                let id = server.pid();
                 Arc::into_inner(server).unwrap().kill();
-                self.count("served until the end in spite of it");
+                (id, served)
             }
-            Err(Refused { code, errors }) => {
+            Err(Refused { id, code, errors }) => {
                 assert_ne!(code, Some(PANICKED), "{errors}");
-                self.count("did not start, or died");
+                (id, false)
             }
-        }
+        };
+        let trace = trace(&file, id);
+        let was_hit = match fault.outcome {
+            Outcome::Eio | Outcome::Enospc => trace.contains("(INJECTED)"),
+            // Of a signal there is no such note.
+            Outcome::Sigkill => !served && trace.contains("+++ killed by SIGKILL"),
+        };
+        assert!(
+            was_hit || served,
+            "it ended, and nothing had failed: {fault:?}, {name}"
+        );
+        self.count(match (was_hit, served) {
+            (false, _) => "the call did not come so often",
+            (true, true) => "served on in spite of it",
+            (true, false) => "did not start, or died of it",
+        });
         self.check(notes, random).await;
+        was_hit
     }
 
     /// Loads it while its calls are recorded, takes the power away at so many places, and checks what each leaves. One of the
-    /// disks that were left is what it goes on with.
+    /// disks that were left is what it goes on with. A witness knows no more of each than it did before the run: of what it
+    /// learnt then, some came later.
     pub async fn lose_power(&mut self, name: &str, crashes: usize, random: &mut Rng) {
         let mut disk = Disk::load(self.data.path());
+        let (witness_before, witness_after) = (
+            self.data.beside("witness-before"),
+            self.data.beside("witness-after"),
+        );
+        self.keep_witness(&witness_before);
         let file = self.data.beside("calls");
         let server = Server::try_start_under(&self.data, &self.options(), &recorder(&file)).unwrap();
         let server = Arc::new(server);
@@ -269,7 +316,7 @@ impl Subject {
             disk.lose_power(&path, loss, random);
             left.push((path, moment, loss));
         });
-        disk.assert_is(self.data.path());
+        disk.assert_is(&recording, self.data.path());
 
         let goes_on_with = random.usize(..left.len());
         let mut gone_on = None;
@@ -284,6 +331,7 @@ impl Subject {
             if random.u8(..3) == 0 {
                 after.assert_sound();
             }
+            self.put_witness_back(&witness_before);
             let server = Server::start(&after, &self.options());
             let notes = notes.until(moment);
             *self.counts.entry(KEPT).or_default() += notes.acknowledged.len() as u64;
@@ -297,6 +345,7 @@ impl Subject {
                 Loss::Some => "some of what was not synced lost or torn",
             });
             if number == goes_on_with {
+                self.keep_witness(&witness_after);
                 gone_on = Some((path, promises));
             } else {
                 fs::remove_dir_all(path).unwrap();
@@ -305,6 +354,7 @@ impl Subject {
         let (path, promises) = gone_on.unwrap();
         fs::remove_dir_all(self.data.path()).unwrap();
         fs::rename(path, self.data.path()).unwrap();
+        self.put_witness_back(&witness_after);
         self.promises = promises;
     }
 
@@ -347,7 +397,7 @@ pub struct Fault {
 }
 
 /// What comes of a system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// An error of the device.
     Eio,
@@ -358,8 +408,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Eio, Self::Enospc, Self::Sigkill];
+    const ALL: [Self; 3] = [Self::Eio, Self::Enospc, Self::Sigkill];
 
     fn injected(self) -> &'static str {
         match self {
@@ -370,22 +419,59 @@ impl Outcome {
     }
 }
 
-impl Fault {
-    /// Calls on the way of a commit and of a start.
-    pub const CALLS: [&str; 9] = [
-        "write",
-        "fdatasync",
-        "fsync",
-        "rename",
-        "renameat",
-        "openat",
-        "ftruncate",
-        "unlink",
-        "fallocate",
-    ];
+/// Calls on the way of a commit and of a start, and up to which use in a thread they are made to fail.
+const CALLS: [(&str, u32); 11] = [
+    ("write", 12),
+    ("fdatasync", 12),
+    ("fsync", 12),
+    // RocksDB's own: three when it opens.
+    ("rename", 3),
+    ("renameat", 12),
+    ("openat", 12),
+    ("ftruncate", 12),
+    // What a start has no more use for.
+    ("unlink", 4),
+    ("fallocate", 12),
+    ("read", 12),
+    ("pread64", 12),
+];
+/// Those that fill no disk.
+const READS: [&str; 2] = ["read", "pread64"];
 
-    /// What the server's command is put behind.
-    fn tracer(&self, data: &Data) -> Vec<String> {
+impl Fault {
+    /// All of them.
+    pub fn all() -> Vec<Self> {
+        let mut faults = Vec::new();
+        for (call, uses) in CALLS {
+            for outcome in Outcome::ALL {
+                if outcome == Outcome::Enospc && READS.contains(&call) {
+                    continue;
+                }
+                for nth in 1..=uses {
+                    for goes_on in [false, true] {
+                        // Who is killed makes no further calls.
+                        if !(goes_on && outcome == Outcome::Sigkill) {
+                            faults.push(Self {
+                                call,
+                                outcome,
+                                nth,
+                                goes_on,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        faults
+    }
+
+    /// Whether what is stored may not be there to be read.
+    fn is_of_reading(&self) -> bool {
+        self.call == "openat" || READS.contains(&self.call)
+    }
+
+    /// What the server's command is put behind. What failed is written to a file.
+    fn tracer(&self, data: &Data, file: &Path) -> Vec<String> {
         let Self {
             call,
             outcome,
@@ -399,16 +485,15 @@ impl Fault {
             "-D",
             "-f",
             "--seccomp-bpf",
-            "-qq",
             "-o",
-            "/dev/null",
+            file.to_str().unwrap(),
             "-e",
         ]
         .map(str::to_owned)
         .into();
         words.extend([format!("trace={call}"), "-e".to_owned(), inject]);
-        // Sockets are written too, and libraries opened.
-        if ["write", "openat"].contains(call) {
+        // Sockets are read and written too, and libraries opened.
+        if *call == "write" || self.is_of_reading() {
             for path in database_files(data) {
                 words.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
             }
@@ -436,6 +521,7 @@ fn database_files(data: &Data) -> Vec<PathBuf> {
             .extend(["log", "sst", "blob", "dbtmp"].map(|kind| database.join(format!("{number:06}.{kind}"))));
         files.push(database.join(format!("MANIFEST-{number:06}")));
     }
+    // The head beside the database is read under this name. It is written under one that nobody knows before.
     files.extend([database, data.path().join("logs/main/newest-head.checkpoint")]);
     files
 }
@@ -460,7 +546,7 @@ pub async fn fill_disk(name: &str, random: &mut Rng) -> Option<Counts> {
                 subject.count("started on a full disk");
                 server.kill();
             }
-            Err(Refused { code, errors }) => {
+            Err(Refused { code, errors, .. }) => {
                 assert_ne!(code, Some(PANICKED), "{errors}");
                 subject.count("refused to start on a full disk");
             }
@@ -562,6 +648,6 @@ pub fn lose_power_while_a_log_is_made(crashes: usize, random: &mut Rng) -> Count
         fs::remove_dir_all(path).unwrap();
     };
     disk.play(&recording, &places, &mut check);
-    disk.assert_is(data.path());
+    disk.assert_is(&recording, data.path());
     counts
 }

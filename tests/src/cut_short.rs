@@ -1,11 +1,11 @@
 //! Commands that make files, while the power goes.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use fastrand::Rng;
 
 use crate::{
-    Data, Server, counterfoil, counterfoild, output_of,
+    Data, Server, client_of, counterfoil, counterfoild, json_of, output_of,
     power::{Disk, Loss, Recording},
     process::Process,
 };
@@ -66,6 +66,76 @@ pub fn lose_power_while_a_witness_is_made(random: &mut Rng) {
     });
 }
 
+/// Submits an event twice while the log is away, the first time cut off anywhere: both ways it is queued, and stays so.
+pub fn lose_power_after_an_event_is_queued_again(random: &mut Rng) {
+    let (_data, log) = Data::with_main_log();
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let client = |root: &Path, arguments: &[&str]| {
+        let mut command = client_of(nobody, &log, &root.join("state"), arguments);
+        command.arg("--outbox").arg(root.join("outbox"));
+        command
+    };
+    let event = ["--type", "ci.job.finished", "--source", "s", "--id", "build-1"];
+    let time = ["--time", "2026-11-22T09:30:00Z"];
+    let submit = client(&root, &[&["submit"][..], &event, &time].concat());
+    lose_power_after_a_second_try(&submit, &root, random, |left| {
+        let listed = json_of(client(left, &["outbox", "list"])).unwrap();
+        let waiting = listed["waiting"].as_array().unwrap();
+        let ids: Vec<_> = waiting.iter().map(|item| &item["attributes"]["id"]).collect();
+        assert_eq!(ids, ["build-1"], "{listed}");
+    });
+}
+
+/// Revokes a token twice, the first time cut off anywhere. The second time does it or says that it was done before: both
+/// ways it is revoked, and stays so.
+pub fn lose_power_after_a_token_is_revoked_again(random: &mut Rng) {
+    let (data, _) = Data::with_main_log();
+    let mut create = counterfoild();
+    create
+        .args(["token", "create", "--role", "read", "--data"])
+        .arg(data.path());
+    let token = String::from_utf8(output_of(create).unwrap()).unwrap();
+    let mut revoke = counterfoild();
+    revoke
+        .args(["token", "revoke", token.split('_').nth(1).unwrap(), "--data"])
+        .arg(data.path());
+    lose_power_after_a_second_try(&revoke, data.path(), random, |left| {
+        let mut list = counterfoild();
+        list.args(["token", "list", "--data"]).arg(left);
+        let tokens = String::from_utf8(output_of(list).unwrap()).unwrap();
+        assert!(tokens.contains("REVOKED"), "{tokens}");
+    });
+}
+
+/// Cuts a command off before each of its calls and after the last, runs it again on what the system then sees, and has all
+/// checked that the power could leave of `root` after that.
+fn lose_power_after_a_second_try(command: &Command, root: &Path, random: &mut Rng, check: impl Fn(&Path)) {
+    let scratch = tempfile::tempdir().unwrap();
+    let before = Disk::load(root);
+    let first = Recording::of(command, &scratch.path().join("calls"), root);
+    assert!(first.calls() > 0, "it changes files");
+    for cut in 0..=first.calls() {
+        let mut disk = before.clone();
+        disk.play_first(cut, &first);
+        fs::remove_dir_all(root).unwrap();
+        disk.write(root);
+        let calls = scratch.path().join(format!("calls-{cut}"));
+        let (second, ended) = Recording::of_any(command, &calls, root);
+        println!("cut off before call {cut} of {}, then {ended}", first.calls());
+        disk.play(&second, &[], |_, _| {});
+        disk.assert_is(&second, root);
+        for loss in [Loss::All, Loss::Some] {
+            let left = scratch.path().join("left");
+            disk.lose_power(&left, loss, random);
+            check(&left);
+            fs::remove_dir_all(left).unwrap();
+        }
+    }
+}
+
 /// Runs a command to its end, and has all that the power could leave of `root` checked, at each of its calls and after the last.
 fn lose_power_during(command: &Command, root: &Path, random: &mut Rng, check: impl Fn(&Path, Cut)) {
     let scratch = tempfile::tempdir().unwrap();
@@ -83,5 +153,5 @@ fn lose_power_during(command: &Command, root: &Path, random: &mut Rng, check: im
     assert!(!all.is_empty(), "it makes files");
     disk.play(&recording, &all, |disk, _| lose_power(disk, Cut::Meanwhile));
     lose_power(&disk, Cut::Ended);
-    disk.assert_is(root);
+    disk.assert_is(&recording, root);
 }

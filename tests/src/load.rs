@@ -418,8 +418,15 @@ async fn watch_heads(server: Served, notes: Notebook) {
     let watched = async {
         let request = v1::WatchTreeHeadsRequest::default();
         let mut heads = server.reader().watch_tree_heads(request).await?.into_inner();
+        let mut newest = (0, 0);
         while let Some(response) = heads.message().await? {
             let head = response.tree_head.unwrap();
+            let this = (head.tree_size, head.time_unix_ms);
+            assert!(
+                newest.0 <= this.0 && newest.1 <= this.1,
+                "{newest:?}, then {this:?}"
+            );
+            newest = this;
             notes.lock().unwrap().heads.push(Shown {
                 head,
                 when: SystemTime::now(),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// Nothing that is waited for here takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +56,8 @@ pub fn programs() -> &'static Path {
 /// A program that would not start.
 #[derive(Debug)]
 pub struct Refused {
+    /// Its process, which is gone.
+    pub id: u32,
     /// Its exit code.
     pub code: Option<i32>,
     /// What it said on standard error.
@@ -112,6 +114,7 @@ impl Process {
                 Ok(address.parse().unwrap())
             }
             None => Err(Refused {
+                id: self.id(),
                 code: self.wait().code(),
                 errors: self.errors(),
             }),
@@ -128,6 +131,13 @@ impl Process {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Whether it has ended. It is still there to be waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        let id = WaitId::Pid(Pid::from_child(&self.child));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(id, options).unwrap().is_some()
     }
 
     pub(crate) fn kill(&mut self) {

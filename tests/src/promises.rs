@@ -14,7 +14,7 @@ use fastrand::Rng;
 
 use crate::{
     Acknowledged, Connection, Delivered, Delivery, Hook, Notes, Replica, Server, Shown, TestLog, entry_at,
-    receipt_of,
+    head, receipt_of,
 };
 
 const BATCH_EVENTS: usize = 64;
@@ -96,12 +96,24 @@ impl Promises {
         for Shown { head, .. } in &notes.heads {
             let shown = log.key().verify_head(&head.checkpoint).unwrap();
             self.heads.push((shown.size(), shown.root()));
+            let at = |head: &SignedHead| (head.size(), head.time());
+            if self
+                .newest_head
+                .as_ref()
+                .is_none_or(|newest| at(newest) < at(&shown))
+            {
+                self.newest_head = Some(shown);
+            }
         }
 
+        let mut reader = server.reader();
+        // What it shows of itself, before anything newer is asked for.
+        if self.newest_head.is_some() {
+            self.assert_grown_to(&head(&mut reader, log, 0).await);
+        }
         // A head that has yet to be cosigned is shown a little later.
         let sizes = new.iter().map(|promise| promise.size.get());
         let known = sizes.chain(self.heads.iter().map(|(size, _)| size.get())).max();
-        let mut reader = server.reader();
         let now = self.replica.catch_up(&mut reader, log, known.unwrap_or(0)).await;
         self.assert_grown_to(&now);
         for (size, root) in &self.heads {

@@ -127,6 +127,11 @@ impl Server {
         self.process.id()
     }
 
+    /// Whether it has ended, by itself or by what was done to it.
+    pub fn has_ended(&self) -> bool {
+        self.process.has_ended()
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) {
         self.process.kill();

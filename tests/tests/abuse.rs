@@ -77,6 +77,16 @@ fn get(stream: u32) -> Vec<u8> {
     frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &block)
 }
 
+/// A call with its one message.
+fn call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let block = request("POST", path, &headers);
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let body = [&[0][..], &length, message].concat();
+    let head = frame(kind::HEADERS, END_HEADERS, stream, &block);
+    [head, frame(kind::DATA, END_STREAM, stream, &body)].concat()
+}
+
 fn is_told_off(frames: &[(u8, Vec<u8>)]) -> bool {
     frames.iter().any(|(kind, _)| *kind == kind::GOAWAY)
 }
@@ -380,6 +390,95 @@ async fn messages_that_do_not_end() {
     drop(peers);
 }
 
+/// The same in calls that need no right: they take nothing of what messages of events need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_that_do_not_end() {
+    // As much as a stream has room for from the start, of what may be the longest message by tonic's default.
+    const STREAM_BYTES: usize = 480 << 10;
+    let target = Target::start();
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let paths = [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.health.v1.Health/Check",
+    ];
+    let mut begun = vec![0];
+    begun.extend((4_u32 << 20).to_be_bytes());
+    begun.resize(STREAM_BYTES, 7);
+    let mut peers = Vec::new();
+    for _ in 0..112 {
+        let mut peer = Frames::opened(target.server.address());
+        peer.set_impatient();
+        peer.until(kind::WINDOW_UPDATE);
+        peer.write(&frame(kind::SETTINGS, 1, 0, &[])).unwrap();
+        for (stream, path) in [1, 3, 5, 7].into_iter().zip(paths) {
+            let block = request("POST", path, &headers);
+            let _ = peer.write(&frame(kind::HEADERS, END_HEADERS, stream, &block));
+            for part in begun.chunks(16_000) {
+                let _ = peer.write(&frame(kind::DATA, 0, stream, part));
+            }
+        }
+        // It is answered when all of that was read.
+        let _ = peer.write(&frame(kind::PING, 0, 0, &[0; 8]));
+        peer.until(kind::PING);
+        peers.push(peer);
+    }
+    let request = v1::SubmitBatchRequest {
+        log: String::new(),
+        events: (0..4)
+            .map(|number| event(number.to_string(), vec![7; 256 << 10]))
+            .collect(),
+    };
+    let answer = target.server.submitter().submit_batch(request).await.unwrap();
+    assert_eq!(answer.into_inner().results.len(), 4);
+    target
+        .assert_well_after("questions that do not end", Some(5))
+        .await;
+    drop(peers);
+}
+
+/// Long reads that are asked for and taken back, again and again: each keeps its turn until it ends, and so memory and threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_are_taken_back() {
+    // Eight such reads have room, and as many as there are threads for them have not.
+    const ANSWER_BYTES: usize = 8 << 20;
+    let target = Target::start();
+    let address = target.server.address();
+    let mut client = target.server.submitter();
+    let long = event("long".to_owned(), vec![7; ANSWER_BYTES]);
+    client.submit(submission(long)).await.unwrap();
+
+    let entry = v1::GetEntryRequest {
+        log: String::new(),
+        leaf: Some(v1::LeafSelector {
+            leaf: Some(Leaf::LeafIndex(1)),
+        }),
+        with_payload: true,
+    };
+    let entry = entry.encode_to_vec();
+    let mut peers = [(); 8].map(|()| Frames::opened(address));
+    for stream in (0..300).map(|number| 2 * number + 1) {
+        let asked = call(stream, "/counterfoil.v1.ReadService/GetEntry", &entry);
+        for peer in &mut peers {
+            // Whoever was told off for it comes again.
+            if peer.write(&asked).is_err() {
+                *peer = Frames::opened(address);
+            }
+        }
+        // For the reads to begin, of which there is no other sign.
+        sleep(Duration::from_millis(4)).await;
+        let reset = frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        for peer in &mut peers {
+            let _ = peer.write(&reset);
+        }
+    }
+    let tile = http_get(address, "/logs/main/tile/entries/000.p/2");
+    assert_eq!(tile.status, 200);
+    target.assert_well_after("reads taken back", Some(2)).await;
+    drop(peers);
+}
+
 /// Long answers, asked for in a few bytes each by peers who have room for some of them, or for none, and read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_reads() {
@@ -389,7 +488,6 @@ async fn answers_that_nobody_reads() {
     let long = event("long".to_owned(), vec![7; ANSWER_BYTES]);
     client.submit(submission(long)).await.unwrap();
 
-    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
     let entry = v1::GetEntryRequest {
         log: String::new(),
         leaf: Some(v1::LeafSelector {
@@ -416,19 +514,13 @@ async fn answers_that_nobody_reads() {
     let no_window = [&4_u16.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
     let wide_window = [&4_u16.to_be_bytes()[..], &i32::MAX.to_be_bytes()].concat();
     let ask = |settings: &[u8], (path, message): &(&str, Vec<u8>), times: u32| {
-        let block = request("POST", path, &headers);
-        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-        let body = [&[0][..], &length, message].concat();
         let mut peer = Frames::opened(target.server.address());
         peer.set_impatient();
         peer.write(&frame(kind::SETTINGS, 0, 0, settings)).unwrap();
         peer.write(&frame(kind::WINDOW_UPDATE, 0, 0, &(i32::MAX / 2).to_be_bytes()))
             .unwrap();
         // All at once: they have to wait for each other.
-        let calls = (0..times).map(|number| 2 * number + 1).flat_map(|stream| {
-            let headers = frame(kind::HEADERS, END_HEADERS, stream, &block);
-            [headers, frame(kind::DATA, END_STREAM, stream, &body)].concat()
-        });
+        let calls = (0..times).flat_map(|number| call(2 * number + 1, path, message));
         peer.write(&calls.collect::<Vec<u8>>()).unwrap();
         peer
     };

@@ -169,6 +169,27 @@ async fn an_export_is_what_the_server_serves() {
     assert_exported(&data, &to);
 }
 
+/// The server writes tables out and merges them meanwhile, and takes away its log: what an export reads is of one moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_beside_a_busy_server_is_whole() {
+    let (data, log) = Data::with_main_log();
+    let to = data.beside("export");
+    let server = Server::start(&data, &["--publish-interval-ms", "20", "--memory-mib", "32"]);
+    let mut size = 0;
+    for _ in 0..12 {
+        let (from, into) = (data.path().to_owned(), to.clone());
+        let exporting = tokio::task::spawn_blocking(move || export(&from, &into));
+        while !exporting.is_finished() {
+            size += 2_000;
+            fill(&server, &log, size, "busy").await;
+        }
+        let output = exporting.await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    audit(&server, &log, &to).unwrap();
+    server.stop();
+}
+
 /// Killed wherever it has got to, an export leaves a directory in which all that the checkpoint covers is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_export_harms_nothing() {

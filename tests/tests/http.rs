@@ -31,6 +31,10 @@ use tonic::{
     codegen::http,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
 
 async fn submit_to(server: &Server, log: &TestLog, size: u64) {
     let request = v1::SubmitBatchRequest {
@@ -508,13 +512,9 @@ async fn a_connection_too_many_is_put_off_at_once() {
         .await
         .unwrap_err();
     assert_pushed_back(&refused, "QUEUE_FULL");
-    let mut health = tonic_health::pb::health_client::HealthClient::new(server.connection());
-    let request = tonic_health::pb::HealthCheckRequest::default();
-    let told = health.check(request).await.unwrap().into_inner();
-    assert_eq!(
-        told.status(),
-        tonic_health::pb::health_check_response::ServingStatus::Serving
-    );
+    let mut health = HealthClient::new(server.connection());
+    let told = health.check(HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(told.into_inner().status(), ServingStatus::Serving);
     is_counted(2);
     let checkpoint = Connection::to(server.address()).send("GET", "/logs/main/checkpoint", "");
     assert_eq!(
@@ -546,6 +546,32 @@ async fn a_connection_too_many_is_put_off_at_once() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(watches);
+    server.stop();
+}
+
+/// Whoever waits for what anybody may know is as silent as who says nothing: others do not wait until that tires of it.
+#[tokio::test]
+async fn watches_that_need_no_right_make_room() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let (mut states, mut questions) = (Vec::new(), Vec::new());
+    for _ in 0..512 {
+        let mut health = HealthClient::new(server.connection());
+        let state = health.watch(HealthCheckRequest::default()).await.unwrap();
+        states.push(state.into_inner());
+        let mut reflection = ServerReflectionClient::new(server.connection());
+        let asked = tokio_stream::pending::<ServerReflectionRequest>();
+        questions.push(reflection.server_reflection_info(asked).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    for number in 0..4 {
+        let sent = submission(event(number.to_string(), ""));
+        server.submitter().submit(sent).await.unwrap();
+    }
+    // It is told what it asked for, and that it has to come again.
+    assert!(states[0].message().await.unwrap().is_some());
+    assert!(states[0].message().await.is_err());
+    drop((states, questions));
     server.stop();
 }
 

@@ -11,7 +11,7 @@ use counterfoil_event::Event;
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1::{self, leaf_selector::Leaf, submit_service_client::SubmitServiceClient};
 use counterfoil_tests::{
-    Data, Refusal, Replica, Server, SmallDisk, TestLog, assert_pushed_back, entry_at, event, head,
+    Data, Refusal, Replica, Server, SmallDisk, TestLog, assert_pushed_back, entry_at, event, head, http_get,
     receipt_of, submission, submit,
 };
 use counterfoil_verify::{Receipt, VerifiedReceipt};
@@ -22,6 +22,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tonic::{Code, Status, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 const MIB: usize = 1024 * 1024;
 /// The log waits longer than this for nothing.
@@ -46,6 +49,48 @@ async fn submit_in_the_end(server: &Server, log: &TestLog, event: v1::Event) -> 
                 sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Whether the log `main` takes events, as metrics, the collector's health and gRPC's health say.
+async fn said_to_take_events(server: &Server) -> [bool; 3] {
+    let metrics = String::from_utf8(http_get(server.metrics_address(), "/metrics").body).unwrap();
+    let metric = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("counterfoil_log_writing{log=\"main\"} "));
+    let request = HealthCheckRequest {
+        service: "counterfoil.v1.SubmitService".to_owned(),
+    };
+    let health = HealthClient::new(server.connection()).check(request).await;
+    [
+        match metric {
+            Some("1") => true,
+            Some("0") => false,
+            other => panic!("{other:?}"),
+        },
+        match http_get(server.address(), "/services/collector/health").status {
+            200 => true,
+            503 => false,
+            other => panic!("{other}"),
+        },
+        match health.unwrap().into_inner().status() {
+            ServingStatus::Serving => true,
+            ServingStatus::NotServing => false,
+            other => panic!("{other:?}"),
+        },
+    ]
+}
+
+/// Waits until all of them say so, though nobody submits.
+async fn said_in_the_end(server: &Server, takes_events: bool) {
+    let started = Instant::now();
+    loop {
+        let said = said_to_take_events(server).await;
+        if said == [takes_events; 3] {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "still said: {said:?}");
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -116,7 +161,7 @@ async fn a_full_queue_pushes_back() {
     server.stop();
 }
 
-/// The operator's reserve is used up: nothing is written any more, and nothing breaks.
+/// The operator's reserve is used up: nothing is written any more, whoever asks is told so, and nothing breaks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_nearly_full() {
     let Some(disk) = SmallDisk::mount(192) else { return };
@@ -131,6 +176,8 @@ async fn a_disk_that_is_nearly_full() {
             "32",
             "--publish-interval-ms",
             "20",
+            "--metrics-listen",
+            "127.0.0.1:0",
         ],
     );
     let mut client = server.submitter();
@@ -146,7 +193,9 @@ async fn a_disk_that_is_nearly_full() {
         let size = receipts.last().unwrap().head().size().get();
         replica.catch_up(&mut reader, &log, size).await;
 
+        assert_eq!(said_to_take_events(&server).await, [true; 3]);
         let ballast = disk.fill_to(8);
+        said_in_the_end(&server, false).await;
         for number in 0..10 {
             let refused = event(format!("refused-{time}-{number}"), noise(1000));
             assert_pushed_back(
@@ -169,10 +218,17 @@ async fn a_disk_that_is_nearly_full() {
             let entry = entry_at(&mut reader, &log, index).await.unwrap();
             receipt.commits_to_payload(&entry.payload.unwrap().data).unwrap();
         }
+        assert_eq!(said_to_take_events(&server).await, [false; 3]);
         drop(ballast);
+        said_in_the_end(&server, true).await;
     }
     let last = submit_in_the_end(&server, &log, event("room again", "")).await;
     assert_eq!(last.index().get(), 1 + receipts.len() as u64);
+    // Once each time.
+    let errors = server.errors();
+    for line in ["the disk is full", "there is room again"] {
+        assert_eq!(errors.matches(line).count(), 3, "{line:?} in {errors}");
+    }
     server.stop();
     data.assert_sound();
 }
@@ -270,7 +326,7 @@ async fn a_disk_that_is_full_to_the_last_byte() {
     let server = Server::start(&data, &options);
     let mut replica = Replica::new(&log);
     let mut receipts = Vec::new();
-    let times_full = |server: &Server| server.errors().matches("the disk is full").count();
+    let times_full = |server: &Server| server.errors().matches("a write found no room").count();
     // Where exactly the end of the disk is met, chance decides.
     for time in 0..30 {
         let (load, head_when_full) = overrun(&server, &log, &disk, &format!("load-{time}")).await;

@@ -1,7 +1,13 @@
 //! The server as a process: starting, refusing to start, stopping, listening.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, time::Duration};
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use counterfoil_note::HeadError;
 use counterfoil_proto::v1::{self, leaf_selector::Leaf};
@@ -10,6 +16,11 @@ use counterfoil_tests::{
 };
 use counterfoil_verify::{Receipt, ReceiptError};
 use futures_util::StreamExt as _;
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -39,6 +50,50 @@ fn assert_refuses(data: &Data, options: &[&str], says: &[&str]) {
             refused.errors
         );
     }
+}
+
+/// A server with other streams than those that tests read. Killed when dropped.
+struct Bare(Child);
+
+impl Bare {
+    fn start(data: &Data, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
+        let mut command = counterfoild();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr);
+        Self(command.spawn().unwrap())
+    }
+
+    /// Sends a signal, and asserts that it ended well.
+    #[track_caller]
+    fn end_by(&mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn eventually<T>(attempt: impl Fn() -> Option<T>) -> T {
+    let done = async {
+        loop {
+            match attempt() {
+                Some(done) => return done,
+                None => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), done)
+        .await
+        .expect("it does not come to pass")
 }
 
 #[test]
@@ -167,6 +222,61 @@ async fn sigterm_drains() {
         assert_eq!(again.leaf_hash(), receipt.leaf_hash());
     }
     server.stop();
+}
+
+/// Other services read their files again at it, and systemd would take an end by it for one that was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_changes_nothing() {
+    let (data, log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    for number in 1..=2 {
+        server.signal(Signal::HUP);
+        let is_told = || server.errors().matches("SIGHUP changes nothing").count() == number;
+        eventually(|| is_told().then_some(())).await;
+    }
+    let (receipt, _) = submit(&mut server.submitter(), &log, event("after", ""))
+        .await
+        .unwrap();
+    assert_eq!(receipt.index().get(), 1);
+    server.stop();
+}
+
+/// And with it goes whatever would be told there.
+#[test]
+fn a_terminal_that_goes_away_is_a_stop_in_order() {
+    let (data, _log) = Data::with_main_log();
+    let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&pty).unwrap();
+    unlockpt(&pty).unwrap();
+    let name = ptsname(&pty, Vec::new()).unwrap();
+    let terminal = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let mut server = Bare::start(&data, Stdio::piped(), terminal);
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.starts_with("listening on "), "{line}");
+    drop(pty);
+    server.end_by(Signal::HUP);
+    data.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_not_say_where_it_listens_serves_all_the_same() {
+    let (data, _log) = Data::with_main_log();
+    let errors = data.beside("errors");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut server = Bare::start(&data, full, File::create(&errors).unwrap());
+    let address: SocketAddr = eventually(|| {
+        let errors = fs::read_to_string(&errors).unwrap();
+        let (_, address) = errors.split_once("said on standard output address=")?;
+        // Half of it may be there.
+        let (address, _) = address.split_once(' ')?;
+        Some(address.parse().unwrap())
+    })
+    .await;
+    assert_eq!(http_get(address, "/health").status, 200);
+    server.end_by(Signal::TERM);
 }
 
 /// A directory restored from a backup agrees with itself. What was kept elsewhere shows that it is old.

@@ -5,12 +5,13 @@
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use counterfoil_note::{CosignedHead, CosignedHeadError, Policy, SignedHead};
-use counterfoil_proto::v1::leaf_selector::Leaf;
+use counterfoil_proto::v1::{self, leaf_selector::Leaf};
 use counterfoil_tests::{
-    Data, Replica, Server, TestLog, Witness, WitnessData, event, head, receipt_of, submit,
+    Data, Refusal, Replica, Server, TestLog, Witness, WitnessData, event, head, receipt_of, submit,
 };
 use counterfoil_verify::VerifiedReceipt;
 use tokio::time::sleep;
+use tonic::Code;
 
 const SUITES: [&str; 2] = ["blake3", "sha256"];
 
@@ -181,6 +182,42 @@ async fn heads_are_held_back_until_a_quorum_cosigned_them() {
         server.stop();
         cast.data.assert_sound();
     }
+}
+
+/// A quorum that does not come holds up no stop: whoever waits for a head is told, and nothing is cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_a_quorum_is_told_of_the_stop() {
+    let mut cast = Cast::new("sha256");
+    let mut server = cast.serve("hold");
+    let size = cast.submit(&server, "all three are there").await;
+    cast.head(&server, size).await;
+    for witness in &mut cast.witnesses[1..] {
+        witness.kill();
+    }
+    let known_tree_size = cast.submit(&server, "two are gone").await;
+
+    // One connection: what is sent first is heard first.
+    let mut reader = server.reader();
+    let (mut watcher, mut after) = (reader.clone(), reader.clone());
+    let head = reader.get_tree_head(v1::GetTreeHeadRequest {
+        known_tree_size,
+        ..v1::GetTreeHeadRequest::default()
+    });
+    let heads = watcher.watch_tree_heads(v1::WatchTreeHeadsRequest {
+        known_tree_size,
+        ..v1::WatchTreeHeadsRequest::default()
+    });
+    let stop = async {
+        let request = v1::GetTreeHeadRequest::default();
+        after.get_tree_head(request).await.unwrap();
+        server.terminate();
+    };
+    let (head, heads, ()) = tokio::join!(biased; head, heads, stop);
+    let told = Refusal::new(Code::Unavailable, "STOPPING", "");
+    assert_eq!(Refusal::from(&head.unwrap_err()), told);
+    assert_eq!(Refusal::from(&heads.err().unwrap()), told);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.errors().contains("cut off"), "{}", server.errors());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

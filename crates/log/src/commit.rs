@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::{
-    SubmitError, clock,
+    Intake, SubmitError, clock,
     event::PreparedEvent,
     open::{OpenError, Recovered, check_signed, recover},
     queue::{Capacity, Group},
@@ -83,7 +83,9 @@ pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
         match run_until_failure(shared, recovered) {
             Ok(()) => return,
             Err(StoreError::OutOfSpace(problem)) => {
-                warn!(log = %shared.name, problem, "the disk is full: submissions wait for room")
+                note_room(shared, false);
+                shared.intake.begin_mending();
+                warn!(log = %shared.name, problem, "a write found no room: recovering when there is some");
             }
             Err(problem) => return give_up(shared, &problem),
         }
@@ -98,6 +100,7 @@ pub(crate) fn run(shared: &Shared, mut recovered: Recovered) {
             let time = NonZeroU64::new(recovered.last_time_unix_ns).unwrap_or(NonZeroU64::MIN);
             show_commit(shared, recovered.frontier.clone(), time);
         }
+        shared.intake.end_mending();
         info!(log = %shared.name, size = %recovered.frontier.size(), "writing again");
     }
 }
@@ -112,7 +115,7 @@ struct RefuseOnDrop<'s>(&'s Shared);
 
 impl Drop for RefuseOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.writing.send_replace(false);
+        self.0.intake.close();
         let error = self.0.queue.close(SubmitError::WriteFailed);
         while let Some(groups) = self.0.queue.take(MAX_BATCH) {
             refuse_all(groups, &error);
@@ -145,7 +148,7 @@ fn recover_when_there_is_room(shared: &Shared) -> Result<Option<Recovered>, Open
 /// Whether there is room, and the database has noticed. What recovery reads is then on disk, as it must be before it is
 /// signed.
 fn can_write(shared: &Shared) -> Result<bool, StoreError> {
-    if !has_room(shared, MAX_BATCH.bytes) {
+    if !look_for_room(shared) {
         return Ok(false);
     }
     // The database mends itself once no flush is asked for; an empty batch only tells whether it has. A flush asked for
@@ -163,11 +166,33 @@ fn refuse_all(groups: Vec<Group>, error: &SubmitError) {
     }
 }
 
-fn has_room(shared: &Shared, bytes: usize) -> bool {
-    match free_bytes(shared.store.path()) {
-        Ok(free) => free >= shared.options.min_free_bytes.saturating_add(bytes as u64),
-        // Unknown is not full: the write itself will tell.
-        Err(_) => true,
+/// Whether the disk has room for a batch beside what is to stay free. The log's state follows what is found.
+pub(crate) fn look_for_room(shared: &Shared) -> bool {
+    // Once full, more is needed: at the edge it would be the one and the other each second.
+    let batches = if shared.intake.state() == Intake::Full {
+        2
+    } else {
+        1
+    };
+    let needed = shared
+        .options
+        .min_free_bytes
+        .saturating_add(batches * MAX_BATCH.bytes as u64);
+    // Unknown is not full: the write itself will tell.
+    let has_room = !free_bytes(shared.store.path()).is_ok_and(|free| free < needed);
+    note_room(shared, has_room);
+    has_room
+}
+
+/// Says so once when the disk gets full, and once when there is room again.
+fn note_room(shared: &Shared, has_room: bool) {
+    if !shared.intake.see_room(has_room) {
+        return;
+    }
+    if has_room {
+        info!(log = %shared.name, "there is room again");
+    } else {
+        warn!(log = %shared.name, "the disk is full: submissions are refused until there is room");
     }
 }
 
@@ -227,7 +252,7 @@ impl<'s> Sequencer<'s> {
                 // Interrupted: a write failed. If the database can't write any more, that is to be known before somebody comes who
                 // wants to; if it was the writer's, the empty batch that follows finds nobody to take it.
                 self.shared.store.batch().write()?;
-            } else if !has_room(self.shared, MAX_BATCH.bytes) {
+            } else if !look_for_room(self.shared) {
                 refuse_all(groups, &SubmitError::OutOfSpace);
                 continue;
             }

@@ -1,7 +1,9 @@
 //! Where a server's logs are on disk: `<data>/logs/<name>/` holds `keys`, `newest-head.checkpoint` and the database `db/`.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -72,23 +74,37 @@ impl DataDirectory {
         LogDirectory(self.logs_path().join(name.as_str()))
     }
 
-    /// The logs that it holds, in order of name. Other files are passed over.
+    /// The logs that it holds, in order of name. Other files are passed over. A log may be elsewhere, behind a symbolic link.
+    ///
+    /// # Errors
+    /// If two names lead to one log: a process that opened it twice would not be kept out by its own lock.
     pub fn logs(&self) -> io::Result<Vec<LogName>> {
         let mut names = Vec::new();
+        let mut places = BTreeMap::new();
         for file in fs::read_dir(self.logs_path())? {
             let file = file?;
-            if let (true, Some(Ok(name))) = (
-                file.file_type()?.is_dir(),
-                file.file_name().to_str().map(LogName::from_str),
-            ) {
-                names.push(name);
+            let Some(Ok(name)) = file.file_name().to_str().map(LogName::from_str) else {
+                continue;
+            };
+            match fs::metadata(file.path()) {
+                Ok(found) if !found.is_dir() => continue,
+                Ok(found) => {
+                    if let Some(other) = places.insert((found.dev(), found.ino()), name.clone()) {
+                        let problem = format!("`{other}` and `{name}` are one directory");
+                        return Err(io::Error::other(problem));
+                    }
+                }
+                // A link that leads nowhere, or a disk that fails: opening it says what is wrong.
+                Err(_) => {}
             }
+            names.push(name);
         }
         names.sort();
         Ok(names)
     }
 
-    pub(crate) fn logs_path(&self) -> PathBuf {
+    /// Where its logs are.
+    pub fn logs_path(&self) -> PathBuf {
         self.0.join("logs")
     }
 }
@@ -120,5 +136,35 @@ impl LogDirectory {
     /// Its database.
     pub fn database(&self) -> PathBuf {
         self.0.join("db")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_log_may_be_behind_a_link_and_has_one_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::new(directory.path().join("data"));
+        let logs = data.logs_path();
+        let elsewhere = directory.path().join("elsewhere");
+        for path in [&logs, &logs.join("main"), &elsewhere, &logs.join(".new-x")] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(logs.join("note"), "").unwrap();
+        symlink(&elsewhere, logs.join("builds")).unwrap();
+        symlink("nowhere", logs.join("lost")).unwrap();
+        let names: Vec<_> = data.logs().unwrap().iter().map(LogName::to_string).collect();
+        assert_eq!(names, ["builds", "lost", "main"]);
+
+        symlink("main", logs.join("again")).unwrap();
+        let refused = data.logs().unwrap_err().to_string();
+        assert!(
+            refused.contains("`main`") && refused.contains("`again`"),
+            "{refused}"
+        );
     }
 }

@@ -1,25 +1,21 @@
-//! Checking a whole log offline: everything that is derived is derived anew and compared, everything that is committed to
+//! Checking a whole log by its files: everything that is derived is derived anew and compared, everything that is committed to
 //! is opened.
 //!
 //! One pass over the entries, in order, rebuilds the tree, compares its tiles, opens the payloads, and adds up what the indexes
 //! must hold. Then the indexes are walked, each once.
 
+mod heads;
 mod indexes;
 mod tiles;
 
-use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
-    iter::Peekable,
-    path::{Path, PathBuf},
-};
+use std::{fmt, fs, io, iter::Peekable, path::PathBuf};
 
 use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry};
 use counterfoil_merkle::{Digest, Frontier, LeafIndex, Suite, TreeSize};
-use counterfoil_note::{HeadError, SignedHead, VerifierKey};
+use counterfoil_note::VerifierKey;
 use counterfoil_store::{Store, StoreError, StoreOptions, StoredPayload, TreeState};
 
-use self::{indexes::RowSums, tiles::TileRows};
+use self::{heads::Heads, indexes::RowSums, tiles::TileRows};
 use crate::{
     DataDirectory, KeyFileError, LogName, OpenError, directory::LogDirectory, keys::read_key_file, keys_of,
     open::stated_keys,
@@ -115,8 +111,8 @@ pub enum FsckDepth {
     Payloads,
 }
 
-/// Checks one log: every entry, tile, head and leaf hash, and by `depth` every payload commitment and index row. The server
-/// must not be running. Without a key file, the keys in entry 0 stand for it: see [`FsckReport::has_key_file`].
+/// Checks one log: every entry, tile, head and leaf hash, and by `depth` every payload commitment and index row. Beside a running server
+/// it checks what was there when it began. Without a key file, the keys in entry 0 stand for it: see [`FsckReport::has_key_file`].
 ///
 /// `progress` is called now and then.
 pub fn fsck(
@@ -127,14 +123,27 @@ pub fn fsck(
 ) -> Result<FsckReport, FsckError> {
     let directory = data.log(name);
     let in_file = keys_in_file(&directory)?;
+    // Before the database: a server stores a head before it writes it there, so all that this one covers is in what is opened.
+    let head_beside = fs::read(directory.newest_head());
     let store = Store::open_read_only(&directory.database(), &StoreOptions::default())?;
     let state = store.tree_state()?.ok_or(FsckError::Empty)?;
+    let stated = stated_keys(&store);
     let has_key_file = in_file.is_some();
+    // Where entry 0 can't be read, the pass over the entries says so.
+    let others_stated = matches!((&in_file, &stated), (Some(in_file), Ok(stated)) if in_file != stated);
     let keys = match in_file {
         Some(keys) => keys,
-        None => stated_keys(&store).map_err(FsckError::NoKeys)?,
+        None => stated.map_err(FsckError::NoKeys)?,
     };
-    Check::new(&store, keys, has_key_file, state, depth).run(&directory.newest_head(), progress)
+    let mut check = Check::new(&store, keys, has_key_file, state, depth);
+    if others_stated {
+        check.find(
+            "entries",
+            AtIndex(LeafIndex::ZERO),
+            "it names other keys than the key file has",
+        );
+    }
+    Ok(check.run(head_beside, progress))
 }
 
 /// The keys of the log's key file, if it has one: a backup had better not.
@@ -206,8 +215,7 @@ struct Check<'a> {
     state: TreeState,
     frontier: Frontier,
     last_time_unix_ns: u64,
-    /// Published heads whose size the pass has yet to reach.
-    heads: BTreeMap<u64, Digest>,
+    heads: Heads<'a>,
     tiles: TileRows<'a>,
     /// What the indexes must hold.
     rows: RowSums,
@@ -230,7 +238,7 @@ impl<'a> Check<'a> {
             depth,
             frontier: Frontier::new(suite),
             last_time_unix_ns: 0,
-            heads: BTreeMap::new(),
+            heads: Heads::of(store),
             tiles: TileRows::default(),
             rows: RowSums::default(),
             report: FsckReport {
@@ -251,13 +259,11 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn run(
-        mut self,
-        beside_database: &Path,
-        mut progress: impl FnMut(FsckProgress),
-    ) -> Result<FsckReport, FsckError> {
-        self.read_heads(beside_database);
+    fn run(mut self, head_beside: io::Result<Vec<u8>>, mut progress: impl FnMut(FsckProgress)) -> FsckReport {
+        self.begin_heads(head_beside);
+        self.check_heads();
         self.walk_entries(&mut progress);
+        self.end_heads();
         self.check_state();
         self.find_stray_tiles();
         self.check_leaf_hashes();
@@ -266,7 +272,7 @@ impl<'a> Check<'a> {
             self.check_search_index();
         }
         self.report.root_hash = self.frontier.root();
-        Ok(self.report)
+        self.report
     }
 
     fn find(&mut self, family: &'static str, place: impl fmt::Display, problem: impl fmt::Display) {
@@ -278,68 +284,6 @@ impl<'a> Check<'a> {
                 problem: problem.to_string(),
             });
         }
-    }
-
-    /// Verifies the signatures of published heads and notes their roots for the pass over the entries.
-    fn read_heads(&mut self, beside_database: &Path) {
-        for row in self.store.heads() {
-            match row {
-                Ok((size, note)) => {
-                    self.report.heads += 1;
-                    self.read_head(format!("size {size}"), &note, Some(size));
-                }
-                Err(problem) => {
-                    self.find("heads", "scan", problem);
-                    break;
-                }
-            }
-        }
-        if let Err(problem) = self.store.published_head() {
-            self.find("meta", "published", problem);
-        }
-        let place = "beside the database";
-        match fs::read(beside_database) {
-            Ok(note) => self.read_head(place.to_owned(), &note, None),
-            // There is none before the log was opened for the first time.
-            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
-            Err(problem) => self.find("heads", place, problem),
-        }
-    }
-
-    fn read_head(&mut self, place: String, note: &[u8], stored_under: Option<TreeSize>) {
-        let head = match self.verify_head(note) {
-            Ok(head) => head,
-            Err(problem) => return self.find("heads", place, problem),
-        };
-        let size = head.size();
-        if stored_under.is_some_and(|under| under != size) {
-            self.find("heads", place, format_args!("the head is for size {size}"));
-        } else if size > self.state.size {
-            let problem = format!(
-                "the head was signed for size {size}, and the log has {} entries: it was rolled back",
-                self.state.size
-            );
-            self.find("heads", place, problem);
-        } else if let Some(other) = self.heads.insert(size.get(), head.root())
-            && other != head.root()
-        {
-            self.find(
-                "heads",
-                place,
-                format_args!("the head of size {size} in the database has another root"),
-            );
-        }
-    }
-
-    /// Every key of the log signed it.
-    fn verify_head(&self, note: &[u8]) -> Result<SignedHead, HeadError> {
-        let [first, others @ ..] = self.report.keys.as_slice() else {
-            unreachable!("a log has a key");
-        };
-        for key in others {
-            key.verify_head(note)?;
-        }
-        first.verify_head(note)
     }
 
     fn walk_entries(&mut self, progress: &mut impl FnMut(FsckProgress)) {
@@ -414,7 +358,7 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        self.append(index, leaf_hash);
+        self.append(leaf_hash);
     }
 
     fn check_payload(&mut self, index: LeafIndex, entry: &Entry, payload: &StoredPayload) {
@@ -448,25 +392,15 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Adds a leaf, compares the tiles that it fills with the stored ones, and the root with a published head of that size.
-    fn append(&mut self, index: LeafIndex, leaf_hash: Digest) {
+    /// Adds a leaf, compares the tiles that it fills with the stored ones, and the root with the heads of that size.
+    fn append(&mut self, leaf_hash: Digest) {
         let mut full = Vec::new();
         self.frontier
             .append(leaf_hash, &mut |id, tile| full.push((id, tile)));
         for (id, tile) in full {
             self.check_tile(id, &tile);
         }
-        let size = index.size_after();
-        if let Some(signed) = self.heads.remove(&size.get()) {
-            let root = self.frontier.root();
-            if root != signed {
-                self.find(
-                    "heads",
-                    format_args!("size {size}"),
-                    format_args!("the signed root is {signed}, the entries make {root}"),
-                );
-            }
-        }
+        self.check_heads();
     }
 
     fn check_state(&mut self) {

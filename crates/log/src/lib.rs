@@ -14,6 +14,7 @@ mod error;
 mod event;
 mod export;
 mod fsck;
+mod intake;
 mod keys;
 mod open;
 mod publish;
@@ -48,6 +49,8 @@ pub use error::{ReadError, SubmitError};
 pub use event::PreparedEvent;
 pub use export::{ExportError, ExportProgress, ExportReport, export};
 pub use fsck::{Finding, FsckDepth, FsckError, FsckProgress, FsckReport, MAX_FINDINGS, fsck};
+use intake::Gate;
+pub use intake::Intake;
 pub use keys::KeyFileError;
 pub use open::OpenError;
 use publish::Publisher;
@@ -204,11 +207,13 @@ impl Log {
             options,
             commits: watch::Sender::new(Arc::new(commit)),
             published: watch::Sender::new(shown),
-            writing: watch::Sender::new(true),
+            intake: Gate::new(),
             candidates: watch::Sender::new(None),
             publisher,
         });
         let publisher = Publisher::start(shared.clone(), anchors)?;
+        // Who comes first knows too.
+        commit::look_for_room(&shared);
         Ok(Self {
             threads: Mutex::new(Some(start_threads(&shared, recovered, publisher, requests)?)),
             shared,
@@ -250,15 +255,19 @@ impl Log {
     }
 
     /// Whether the log takes events.
-    pub fn is_writing(&self) -> bool {
-        *self.shared.writing.borrow()
+    pub fn takes_events(&self) -> bool {
+        self.intake() == Intake::Open
     }
 
-    /// Ready when the log takes no more events: it was stopped, or a write failed for good.
-    pub fn writing_ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut writing = self.shared.writing.subscribe();
-        // A sender that is gone means the same.
-        async move { drop(writing.wait_for(|writing| !writing).await) }
+    /// Whether the log takes events, and if not, why. A full disk is noticed within a second, and so is room, whether anybody
+    /// submits or not; after a write that found none, once the log is recovered too.
+    pub fn intake(&self) -> Intake {
+        self.shared.intake.state()
+    }
+
+    /// As [`intake`](Self::intake), and what follows.
+    pub fn watch_intake(&self) -> watch::Receiver<Intake> {
+        self.shared.intake.watch()
     }
 
     /// The newest [published head](Self::published_head) and those that follow.

@@ -8,7 +8,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use counterfoil_merkle::{Frontier, TreeSize};
@@ -20,9 +20,13 @@ use tracing::error;
 use crate::{
     Candidate, OpenError, PublishError, TreeHead, WithoutQuorum, Witnessing,
     anchor::Anchors,
+    commit::look_for_room,
     open::check_signed,
     shared::{Shared, sign},
 };
+
+/// How often it is seen whether the disk has room. The commit path looks only when there is something to write.
+const ROOM_POLL: Duration = Duration::from_secs(1);
 
 /// What the publisher is asked for.
 pub(crate) enum Request {
@@ -44,7 +48,8 @@ pub(crate) struct Publisher {
     newest: Arc<TreeHead>,
     /// When that was, whatever the system's clock says meanwhile.
     since: Instant,
-    /// The size of a head that could not be stored as published: it may be on disk as that all the same.
+    /// The size of a head that is on disk as published, or may be, though it is perhaps not shown: one from before the start, or one whose
+    /// storing failed.
     uncertain: Option<TreeSize>,
 }
 
@@ -52,24 +57,28 @@ impl Publisher {
     /// Publishes or offers the head of a log that was just opened.
     pub(crate) fn start(shared: Arc<Shared>, anchors: Anchors) -> Result<Self, OpenError> {
         let newest = shared.commit().head.clone();
+        // Whether it may be shown or not: its cosignatures are not to be lost for a policy that asks for others.
+        let published = shared.store.published_head()?.map(|(size, _)| size);
         let mut publisher = Self {
             shared,
             anchors,
             newest: newest.clone(),
             since: Instant::now(),
-            uncertain: None,
+            uncertain: published,
         };
         publisher.bring_out(newest)?;
         publisher.since = Instant::now();
         Ok(publisher)
     }
 
-    /// Publishes until told to stop, and once more then.
+    /// Publishes until told to stop, and once more then. Looks for room on the disk meanwhile.
     pub(crate) fn run(mut self, requests: &mpsc::Receiver<Request>) {
         let interval = self.shared.options.publish_interval;
         let mut next = Instant::now() + interval;
+        let mut next_look = Instant::now() + ROOM_POLL;
         loop {
-            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            let wait = next.min(next_look).saturating_duration_since(Instant::now());
+            match requests.recv_timeout(wait) {
                 Ok(Request::Publish {
                     candidate,
                     cosignatures,
@@ -79,8 +88,14 @@ impl Publisher {
                     let _ = reply.send(self.publish_cosigned(&candidate, cosignatures));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.bring_out_next();
-                    next = Instant::now() + interval;
+                    if Instant::now() >= next_look {
+                        look_for_room(&self.shared);
+                        next_look = Instant::now() + ROOM_POLL;
+                    }
+                    if Instant::now() >= next {
+                        self.bring_out_next();
+                        next = Instant::now() + interval;
+                    }
                 }
                 Ok(Request::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                     return self.bring_out_next();

@@ -1,6 +1,9 @@
 //! What the threads of one log share.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    future, panic,
+    sync::{Arc, mpsc},
+};
 
 use counterfoil_event::{Event, Salt, Submitter};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
@@ -11,6 +14,7 @@ use tokio::{sync::watch, task};
 use crate::{
     Candidate, LogName, LogOptions, PreparedEvent, ReadError, TreeHead,
     clock::LogClock,
+    intake::Gate,
     publish,
     queue::Queue,
     read::{Nodes, TileCache},
@@ -35,8 +39,8 @@ pub(crate) struct Shared {
     pub(crate) commits: watch::Sender<Arc<Commit>>,
     /// The newest published head. `None` until there is one that may be shown.
     pub(crate) published: watch::Sender<Option<Arc<TreeHead>>>,
-    /// False once the commit path has ended.
-    pub(crate) writing: watch::Sender<bool>,
+    /// Whether it takes events.
+    pub(crate) intake: Gate,
     /// The newest head that waits for cosignatures. `None` for ever in a log without witnesses.
     pub(crate) candidates: watch::Sender<Option<Candidate>>,
     /// Leads to the publisher.
@@ -72,9 +76,12 @@ impl Shared {
         read: impl FnOnce(&Self) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let shared = self.clone();
-        task::spawn_blocking(move || read(&shared))
-            .await
-            .expect("reads do not panic")
+        match task::spawn_blocking(move || read(&shared)).await {
+            Ok(result) => result,
+            Err(ended) if ended.is_panic() => panic::resume_unwind(ended.into_panic()),
+            // The runtime is on its way out, and whoever waits with it.
+            Err(_) => future::pending().await,
+        }
     }
 
     /// Looks up single rows: at once if they are in memory, else on a thread that may wait for the disk, which costs more than

@@ -8,7 +8,7 @@ use counterfoil_store::{Disk, StoredPayload};
 use tokio::sync::oneshot;
 
 use crate::{
-    Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
+    Intake, Log, PreparedEvent, ProvenLeaf, ReadError, SubmitError, TreeHead,
     commit::{NewLeaf, Placed, PlacedEvent},
     queue::{Capacity, Group},
     read::{FilledTile, prove_new, read_entry},
@@ -42,13 +42,17 @@ pub enum Outcome {
 }
 
 impl Log {
-    /// Whether so many events, and bytes of payload as they came, would find room now. To make events ready costs more than
-    /// all else that is done for one which is then refused: whoever submits asks this first.
+    /// Whether so many events, and bytes of payload as they came, would find room now, in the queue and on the disk. To make events
+    /// ready costs more than all else that is done for one which is then refused: whoever submits asks this first.
     ///
     /// # Errors
     /// What [`submit`](Self::submit) would say: there is no room, or nothing is taken any more.
     pub fn admit(&self, events: usize, bytes: usize) -> Result<(), SubmitError> {
-        self.shared.queue.admit(Capacity { events, bytes })
+        match self.intake() {
+            Intake::Full | Intake::Mending => Err(SubmitError::OutOfSpace),
+            // A closed queue knows why.
+            Intake::Open | Intake::Closed => self.shared.queue.admit(Capacity { events, bytes }),
+        }
     }
 
     /// Records events side by side, in order. They take their place in the queue at once; when the future is ready, they
@@ -188,9 +192,9 @@ fn same_event(
     if entry.payload_length() != event.event.data().len() as u64 {
         return Ok(None);
     }
-    let payload = read_entry(&shared.store, index, true)?
-        .payload
-        .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
+    let payload = shared.store.payload(index)?;
+    let payload =
+        payload.ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
     if !records(shared.suite, &entry, &payload, &event.event) {
         return Ok(None);
     }

@@ -26,10 +26,11 @@ const BUFFER_BYTES: usize = 2 * 1024;
 const YIELD_BYTES: usize = 32 * 1024;
 
 /// The fields of a message that are parts, by number, and the parts of each.
-pub(crate) struct Parts(&'static [(u32, Self)]);
+pub struct Parts(&'static [(u32, Self)]);
 
 /// A message whose parts are known.
-pub(crate) trait BoundedMessage: prost::Message + Default {
+pub trait BoundedMessage: prost::Message + Default {
+    /// What of it counts.
     const PARTS: Parts;
     /// How many it may have.
     const MAX_PARTS: usize;
@@ -39,7 +40,7 @@ include!(concat!(env!("OUT_DIR"), "/parts.rs"));
 
 impl Parts {
     /// Counts the parts of a message, up to one more than any may have. `None` if it is malformed.
-    fn count(&self, mut message: &[u8], counted: &mut usize) -> Option<()> {
+    pub(crate) fn count(&self, mut message: &[u8], counted: &mut usize) -> Option<()> {
         while !message.is_empty() && *counted <= MAX_PARTS {
             let (number, wire_type) = decode_key(&mut message).ok()?;
             let known = self.0.iter().find(|(part, _)| *part == number);
@@ -125,7 +126,7 @@ impl<U: BoundedMessage> Decoder for BoundedDecoder<U> {
     }
 }
 
-fn decode<U: BoundedMessage>(message: Bytes) -> Result<U, Status> {
+pub(crate) fn decode<U: BoundedMessage>(message: Bytes) -> Result<U, Status> {
     let mut parts = 0;
     let wellformed = U::PARTS.count(&message, &mut parts);
     if parts > U::MAX_PARTS {

@@ -7,6 +7,8 @@
 
 mod codec;
 mod convert;
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use convert::{
     InvalidField, digest, digest_field, digests, index_attribute, leaf_index, proof_field, salt, tree_size,

@@ -136,7 +136,8 @@ pub(crate) struct TokenRevoke {
 Example:
   counterfoild init --data ./data --origin log.example.com/builds
 
-The keys are in DATA/logs/NAME/keys. Whoever holds them can sign heads in the log's name; back them up apart.")]
+The keys are in DATA/logs/NAME/keys. Whoever holds them can sign heads in the log's name; back them up apart. A server that
+runs serves the log when it is started again.")]
 pub(crate) struct Init {
     /// The data directory; made if it is not there
     #[arg(long, value_name = "DIR")]
@@ -153,7 +154,7 @@ pub(crate) struct Init {
 }
 
 /// Serves every log of a data directory on one port: over gRPC, and as C2SP tlog-tiles over HTTP under /logs/NAME/. Prints `listening on ADDR` when it is ready. SIGTERM or SIGINT drains and
-/// stops.
+/// stops; SIGHUP changes nothing, unless its terminal went away.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -215,8 +216,8 @@ fn without_quorum(word: &str) -> WithoutQuorum {
     }
 }
 
-/// Recomputes everything that a log stores and compares. The server must not be running on the directory. Exit code 1 if
-/// anything is not what it must be, with the exact places.
+/// Recomputes everything that a log stores and compares. Beside a running server it looks at what was there when it began. Exit
+/// code 1 if anything is not what it must be, with the exact places.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -232,7 +233,7 @@ pub(crate) struct Fsck {
     /// Check entries, tiles, heads and leaf hashes, and open no payload: some three times as fast
     #[arg(long, conflicts_with = "rebuild_index")]
     pub(crate) tree_only: bool,
-    /// First make the search index what the entries say; all else is only read
+    /// First make the search index what the entries say; all else is only read. The server has to be stopped
     #[arg(long)]
     pub(crate) rebuild_index: bool,
     /// Print the report as JSON

@@ -79,6 +79,12 @@ const BACKLOG: u32 = 4096;
 /// Until accepting is tried again after it failed: most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Calls that need no right, and stay open for as long as whoever makes them likes.
+const OPEN_TO_ALL: [&str; 2] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+
 /// What begins a connection in HTTP/2, and no request in HTTP/1.1 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How HTTP/2 is called when TLS is agreed on.
@@ -355,7 +361,8 @@ async fn answer(
     stop: impl Future<Output = ()>,
 ) {
     let service = service_fn(|mut request: Request<Incoming>| {
-        let serving = seat.serve();
+        // Otherwise whoever opens one of those on every connection keeps everybody out: one with nothing else on it is silent.
+        let serving = (!OPEN_TO_ALL.contains(&request.uri().path())).then(|| seat.serve());
         request.extensions_mut().insert(peer.clone());
         let in_grpc = http::is_grpc(request.headers());
         let response = router.clone().oneshot(request);

@@ -12,6 +12,7 @@ use counterfoil_log::{DataDirectory, LogName};
 use crate::{
     access::{EnrolledKey, MAX_DSSE_KEYS, dsse_keys_directory},
     owner::ensure_owner,
+    print::print_line,
 };
 
 /// The longest file of a key.
@@ -130,8 +131,7 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
     let directory = dsse_keys_directory(data);
     create_directory(&directory)?;
     create_secret(&file(data, name), enrolled.to_toml().as_bytes())?;
-    println!("{}", describe(name, &enrolled));
-    Ok(())
+    print_line(describe(name, &enrolled)).context("the key is enrolled, which can't be printed")
 }
 
 fn list(arguments: &List) -> anyhow::Result<()> {

@@ -8,9 +8,12 @@ use counterfoil_log::{DataDirectory, ExportReport, LogName, export};
 use crate::{
     cli::Export,
     fsck::{log_names, progress_bar},
+    serve::raise_file_limit,
 };
 
 pub(crate) fn run(arguments: &Export) -> anyhow::Result<ExitCode> {
+    // All tables are open, so that a server may take them away.
+    raise_file_limit();
     let data = DataDirectory::new(&arguments.data);
     for name in log_names(&arguments.data, arguments.log.as_ref())? {
         let bar = progress_bar(format!("exporting {name}"));

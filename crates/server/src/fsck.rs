@@ -7,7 +7,11 @@ use counterfoil_log::{DataDirectory, FsckDepth, FsckReport, LogName, fsck, rebui
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::{EXIT_FINDINGS, Fsck};
+use crate::{
+    cli::{EXIT_FINDINGS, Fsck},
+    owner::ensure_owner,
+    serve::raise_file_limit,
+};
 
 #[derive(Serialize)]
 struct ReportJson<'a> {
@@ -34,6 +38,11 @@ struct FindingJson<'a> {
 }
 
 pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
+    // All tables are open, so that a server may take them away.
+    raise_file_limit();
+    if arguments.rebuild_index {
+        ensure_owner(&arguments.data)?;
+    }
     let data = DataDirectory::new(&arguments.data);
     let names = log_names(&arguments.data, arguments.log.as_ref())?;
     let depth = if arguments.tree_only {

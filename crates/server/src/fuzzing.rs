@@ -5,7 +5,7 @@ use bytes::Bytes;
 use counterfoil_event::{Event, SourceId, Submitter};
 use counterfoil_hooks::Source;
 
-use crate::{access, http::hooks};
+use crate::{access, grpc, http::hooks};
 
 /// Reads an API token, and writes it.
 pub fn rewrite_token(text: &str) -> Option<String> {
@@ -45,6 +45,17 @@ pub fn keys_url(issuer: &str, discovery: &[u8]) -> Option<String> {
 /// Whom a job's token is for, if one of the keys, a JWK Set, signed it and it is good at that time, in seconds since 1970.
 pub fn verified_audience(token: &str, keys: &[u8], now: i64) -> Option<String> {
     access::fuzzing::verified_audience(token, keys, now)
+}
+
+/// Whom a job's token with these claims is for, if it is good at that time: for one use, or, if it `is_reused`, until it expires.
+/// Whether it is signed is another question.
+pub fn believed_audience(claims: &[u8], is_reused: bool, now: i64) -> Option<String> {
+    access::fuzzing::believed_audience(claims, is_reused, now)
+}
+
+/// How many bytes of a gRPC message that is not complete are held after each of these pieces of a call's body.
+pub fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
+    grpc::held_after(pieces)
 }
 
 /// The event of a webhook's delivery, and who is taken to have sent it. None if it is refused, or a header can't be one.

@@ -107,6 +107,13 @@ impl Metrics {
         self.source_refused.get_or_create(&source_label(source)).inc();
     }
 
+    /// Forgets a source that was removed: it would be taken for one that is silent.
+    pub(crate) fn forget_source(&self, source: &SourceId) {
+        let label = source_label(source);
+        self.source_recorded.remove(&label);
+        self.source_refused.remove(&label);
+    }
+
     /// Counts a connection that came when all were taken.
     pub(crate) fn count_put_off(&self) {
         self.connections_put_off.inc();
@@ -149,7 +156,7 @@ impl Metrics {
         );
         registry.register(
             "log_writing",
-            "1 if the log takes events, 0 if it has stopped",
+            "1 if the log takes events, 0 if its disk is full or it has stopped",
             self.writing.clone(),
         );
         registry.register_with_unit(
@@ -180,7 +187,7 @@ impl Metrics {
             .set(log.commit_head().size.get());
         self.writing
             .get_or_create(&label)
-            .set(u64::from(log.is_writing()));
+            .set(u64::from(log.takes_events()));
         if let Some(head) = log.published_head() {
             self.published_entries.get_or_create(&label).set(head.size.get());
             self.published_time

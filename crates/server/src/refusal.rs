@@ -9,7 +9,7 @@ use counterfoil_proto::{InvalidField, v1};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::access::Denied;
+use crate::{access::Denied, turns::Unfinished};
 
 /// The domain of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "counterfoil";
@@ -256,17 +256,23 @@ impl From<ReadError> for Refusal {
             }
             ReadError::Store(_) => {
                 tracing::error!(%error, "a read failed");
-                return Self {
-                    retry_after_ms: Some(READ_RETRY_MS),
-                    ..Self::new(
-                        Code::Unavailable,
-                        v1::Reason::ReadFailed,
-                        "the log could not read it; try again",
-                    )
-                };
+                return Unfinished.into();
             }
         };
         Self::new(code, reason, error)
+    }
+}
+
+impl From<Unfinished> for Refusal {
+    fn from(_: Unfinished) -> Self {
+        Self {
+            retry_after_ms: Some(READ_RETRY_MS),
+            ..Self::new(
+                Code::Unavailable,
+                v1::Reason::ReadFailed,
+                "the log could not read it; try again",
+            )
+        }
     }
 }
 

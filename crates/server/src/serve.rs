@@ -9,13 +9,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::extract::Request;
+use axum::{Router, extract::Request, middleware};
 use counterfoil_log::{DataDirectory, Log, LogOptions, verifier_keys};
 use counterfoil_proto::{
     DESCRIPTORS,
     v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
 };
 use counterfoil_tls::{Tls, TlsFiles};
+use futures_util::{StreamExt as _, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Handle, Runtime},
@@ -24,21 +25,24 @@ use tokio::{
     task,
     time::timeout,
 };
+use tokio_stream::wrappers::WatchStream;
 use tonic::{server::NamedService as _, service::Routes};
-use tonic_health::ServingStatus;
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapRequestLayer;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    access::{Access, Settings, config_path},
+    access::{Access, Settings, config_path, turn_away},
     cli::Serve,
     connections,
     deliveries::Deliveries,
-    grpc::{MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Room, Submitter},
+    grpc::{MAX_QUESTION_BYTES, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Room, Submitter},
     http, local,
     logs::Logs,
     metrics::Metrics,
+    owner::ensure_owner,
+    print::print_line,
     witnessing::{Witnesses, gather},
 };
 
@@ -58,7 +62,10 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // It would be told on standard error, and a terminal that went away or a full disk would end the server.
+        .log_internal_errors(false)
         .init();
+    ensure_owner(&arguments.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(DISK_THREADS)
         .enable_all()
@@ -71,12 +78,10 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         (settings, tls)
     };
     let file_limit = raise_file_limit();
+    warn_of_few_files(file_limit);
     let witnesses = Witnesses::from_arguments(arguments)?.map(Arc::new);
     let logs = open_logs(arguments, witnesses.as_deref(), file_limit, &runtime)?;
-    for (log, witnesses) in logs.values().zip(witnesses.iter().cycle()) {
-        runtime.spawn(gather(log.clone(), witnesses.clone()));
-    }
-    let result = runtime.block_on(serve(arguments, tls, settings, logs.clone()));
+    let result = runtime.block_on(serve(arguments, tls, settings, witnesses, logs.clone()));
     // With it ends whoever would publish.
     drop(runtime);
     for log in logs.values() {
@@ -88,7 +93,7 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
 
 /// Databases and connections take file descriptors, and the limit that a process starts with is often low for the sake of
 /// programs from long ago. A database that runs out of them can't write. Returns the limit now.
-fn raise_file_limit() -> u64 {
+pub(crate) fn raise_file_limit() -> u64 {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: before.maximum,
@@ -102,7 +107,10 @@ fn raise_file_limit() -> u64 {
         }
     };
     // There may be none.
-    let limit = limit.unwrap_or(u64::MAX);
+    limit.unwrap_or(u64::MAX)
+}
+
+fn warn_of_few_files(limit: u64) {
     if limit / 2 < connections::MAX_FILES {
         warn!(
             limit,
@@ -111,7 +119,6 @@ fn raise_file_limit() -> u64 {
             connections::MAX_FILES
         );
     }
-    limit
 }
 
 /// How many files each of so many databases may have open: half of the limit is theirs, the other for connections.
@@ -215,7 +222,13 @@ fn mebibytes(count: u32) -> usize {
         .saturating_mul(1024 * 1024)
 }
 
-async fn serve(arguments: &Serve, tls: Option<Tls>, settings: Settings, logs: Logs) -> anyhow::Result<()> {
+async fn serve(
+    arguments: &Serve,
+    tls: Option<Tls>,
+    settings: Settings,
+    witnesses: Option<Arc<Witnesses>>,
+    logs: Logs,
+) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
     let access = Access::start(settings, &arguments.data, &logs).await?;
     let listener = connections::listen(arguments.listen)
@@ -235,31 +248,39 @@ async fn serve(arguments: &Serve, tls: Option<Tls>, settings: Settings, logs: Lo
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
 
-    for log in logs.values() {
-        let (ended, health) = (log.writing_ended(), health.clone());
-        task::spawn(async move {
-            ended.await;
-            health.set_not_serving::<SubmitServiceServer<Submitter>>().await;
-        });
-    }
+    let telling = task::spawn(tell_intake(health.clone(), logs.clone()));
 
     let submitter = SubmitServiceServer::new(Submitter::new(logs.clone(), stopping.clone()))
         .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
     let reader = ReadServiceServer::new(Reader::new(logs.clone(), stopping.clone()))
         .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
-    let grpc = Routes::new(health_service)
-        .add_service(reflection)
-        .add_service(submitter)
-        .add_service(reader);
     let room = Room::new();
-    let grpc = grpc
+    let services = Routes::from(Router::new())
+        .add_service(submitter)
+        .add_service(reader)
         .into_axum_router()
-        .layer(MapRequestLayer::new(move |request: Request| {
-            request.map(|body| room.bound(body))
-        }));
+        .layer(MapRequestLayer::new(move |call: Request| room.bound(call)))
+        .layer(middleware::from_fn(turn_away));
+    let room = Room::of_questions();
+    let grpc = Routes::from(Router::new())
+        .add_service(health_service.max_decoding_message_size(MAX_QUESTION_BYTES))
+        .add_service(reflection.max_decoding_message_size(MAX_QUESTION_BYTES))
+        .into_axum_router()
+        .layer(MapRequestLayer::new(move |call: Request| room.bound(call)))
+        .merge(services);
     let deliveries = Deliveries::default();
-    let router = http::add_to(grpc, &arguments.data, logs, metrics.clone(), deliveries.clone())?;
+    let router = http::add_to(
+        grpc,
+        &arguments.data,
+        logs.clone(),
+        metrics.clone(),
+        deliveries.clone(),
+    )?;
     let router = access.guard(router);
+    // Nothing refuses the start any more: until here no head goes to a witness.
+    for (log, witnesses) in logs.values().zip(witnesses.iter().cycle()) {
+        task::spawn(gather(log.clone(), witnesses.clone()));
+    }
     local::serve(&arguments.data, deliveries);
     let mut serving = task::spawn(connections::serve(
         listener,
@@ -269,7 +290,10 @@ async fn serve(arguments: &Serve, tls: Option<Tls>, settings: Settings, logs: Lo
         stopping,
         Some(Handle::current()),
     ));
-    println!("listening on {address}");
+    // It may be a file on a full disk, which is no reason to serve nobody.
+    if let Err(problem) = print_line(format_args!("listening on {address}")) {
+        warn!(%address, %problem, "listening, which can't be said on standard output");
+    }
 
     tokio::select! {
         () = stop_signal => {}
@@ -280,6 +304,9 @@ async fn serve(arguments: &Serve, tls: Option<Tls>, settings: Settings, logs: Lo
         }
     }
     info!("stopping: calls under way have {} s to end", DRAIN.as_secs());
+    // It would set anew what is cleared here.
+    telling.abort();
+    let _ = telling.await;
     for service in [
         "",
         SubmitServiceServer::<Submitter>::NAME,
@@ -298,6 +325,21 @@ async fn serve(arguments: &Serve, tls: Option<Tls>, settings: Settings, logs: Lo
             warn!("some calls did not end in time and were cut off");
             Ok(())
         }
+    }
+}
+
+/// Tells by gRPC's health whether every log takes events, whenever that changes for one of them.
+async fn tell_intake(health: HealthReporter, logs: Logs) {
+    let changes = logs.values().map(|log| WatchStream::new(log.watch_intake()));
+    let mut changes = stream::select_all(changes);
+    while changes.next().await.is_some() {
+        let status = match logs.values().all(|log| log.takes_events()) {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        health
+            .set_service_status(SubmitServiceServer::<Submitter>::NAME, status)
+            .await;
     }
 }
 
@@ -327,14 +369,25 @@ async fn serve_metrics(
     Ok(())
 }
 
-/// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.
+/// Ends at the first SIGTERM or SIGINT after this call, or SIGHUP of a terminal that goes away; from then on none of them kills
+/// the process.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("can't wait for SIGHUP")?;
+    // One that is gone is none any more.
+    let has_terminal = io::stderr().is_terminal();
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => {}
+            }
+            if has_terminal {
+                return;
+            }
+            info!("SIGHUP changes nothing: files are followed by themselves");
         }
     })
 }

@@ -14,7 +14,7 @@ use counterfoil_hooks::{Fingerprint, Provider, Secret, Source, SourcesDirectory}
 use counterfoil_log::{DataDirectory, LogName};
 use zeroize::Zeroizing;
 
-use crate::owner::ensure_owner;
+use crate::{owner::ensure_owner, print::print_line};
 
 /// More than any secret has.
 const MAX_SECRET_FILE_BYTES: u64 = 4096;
@@ -132,7 +132,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::List(arguments) => list(&arguments.data),
         Command::Rotate(arguments) => rotate(arguments),
         Command::Retire(arguments) => retire(arguments),
-        Command::Remove(Remove { place }) => Ok(SourcesDirectory::of(&place.data).remove(&place.id)?),
+        Command::Remove(arguments) => remove(arguments),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -140,7 +140,10 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 fn add(arguments: &Add) -> anyhow::Result<()> {
     let Place { id, data } = &arguments.place;
     ensure_owner(data)?;
-    let logs = DataDirectory::new(data).logs().unwrap_or_default();
+    let logs = match DataDirectory::new(data).logs() {
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => Vec::new(),
+        logs => logs.with_context(|| format!("can't list the logs of {}", data.display()))?,
+    };
     anyhow::ensure!(
         logs.contains(&arguments.log),
         "{} has no log `{}`. Make one with `counterfoild init`",
@@ -154,14 +157,18 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
         arguments.host.clone(),
         secret.clone(),
     )?;
-    SourcesDirectory::of(data).create(id, &source)?;
+    let directory = SourcesDirectory::of(data);
+    directory.create(id, &source)?;
+    if let Err(problem) = arguments.secret.show_new(&secret) {
+        directory.remove(id)?;
+        return Err(problem);
+    }
     eprintln!(
         "{} may post to /hooks/{id}, with the secret {}, into the log `{}`",
         arguments.provider.title(),
         secret.fingerprint(),
         arguments.log
     );
-    arguments.secret.show_new(&secret);
     Ok(())
 }
 
@@ -201,6 +208,11 @@ fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
     let secret = arguments.secret.read_or_make(source.provider)?;
     source.add_secret(secret.clone())?;
     directory.replace(id, &source)?;
+    if let Err(problem) = arguments.secret.show_new(&secret) {
+        source.retire_secret(secret.fingerprint())?;
+        directory.replace(id, &source)?;
+        return Err(problem);
+    }
     eprintln!("`{id}` may sign with the secret {} too", secret.fingerprint());
     for old in source.secrets().iter().rev().skip(1) {
         let old = old.fingerprint();
@@ -209,7 +221,6 @@ fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
             data.display()
         );
     }
-    arguments.secret.show_new(&secret);
     Ok(())
 }
 
@@ -222,6 +233,12 @@ fn retire(arguments: &Retire) -> anyhow::Result<()> {
         .retire_secret(arguments.fingerprint)
         .with_context(|| format!("`{id}` keeps the secret {}", arguments.fingerprint))?;
     Ok(directory.replace(id, &source)?)
+}
+
+fn remove(arguments: &Remove) -> anyhow::Result<()> {
+    let Place { id, data } = &arguments.place;
+    ensure_owner(data)?;
+    Ok(SourcesDirectory::of(data).remove(id)?)
 }
 
 impl SecretFile {
@@ -237,10 +254,15 @@ impl SecretFile {
             .with_context(|| format!("what is in {} can't be the secret", path.display()))
     }
 
-    fn show_new(&self, secret: &Secret) {
-        if self.secret_file.is_none() {
-            println!("{}", secret.reveal());
+    /// Prints a secret that was made here.
+    ///
+    /// # Errors
+    /// If it can't be printed: nobody has it then, and it should not be left.
+    fn show_new(&self, secret: &Secret) -> anyhow::Result<()> {
+        if self.secret_file.is_some() {
+            return Ok(());
         }
+        print_line(secret.reveal()).context("the new secret can't be printed, and was taken back")
     }
 }
 

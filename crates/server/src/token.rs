@@ -1,9 +1,11 @@
 //! `counterfoild token`: API tokens, as files that a running server follows.
 
-use std::{fs, path::Path, process::ExitCode, str::FromStr};
+use std::{fmt, fs, path::Path, process::ExitCode, str::FromStr};
 
 use anyhow::{Context as _, bail, ensure};
-use counterfoil_files::{Readers, create_directory, create_secret, read_secret, replace};
+use counterfoil_files::{
+    Readers, create_directory, create_secret, read_secret, remove, replace, sync_directory,
+};
 use counterfoil_log::{DataDirectory, LogName};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 
@@ -11,10 +13,15 @@ use crate::{
     access::{Grant, MAX_NOTE_BYTES, Token, TokenId, TokenRecord, config_path, tokens_directory},
     cli::{self, TokenCommand, TokenCreate},
     owner::ensure_owner,
+    print::print_line,
+    watched::{self, MAX_FILES},
 };
 
 /// The longest file of a token.
 const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// As many tokens may be made at once, each of which sees room for itself.
+const SPARE_FILES: usize = 16;
 
 /// When a token ends.
 #[derive(Debug, Clone)]
@@ -84,12 +91,23 @@ fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let expires = arguments.expires.as_ref().map(|expiry| expiry.from(now));
     let expires = expires.transpose().context("--expires")?;
+    let directory = tokens_directory(&arguments.data);
+    let there = count(&directory)?;
+    ensure!(
+        there < MAX_FILES - SPARE_FILES,
+        "{} holds {there} files, and a server follows {MAX_FILES} at most. {}",
+        directory.display(),
+        MakeRoom(&arguments.data)
+    );
     let token = Token::random().context("the system gives no random bytes")?;
     let record = TokenRecord::new(&token, grant, to_the_second(now), expires, arguments.note.clone());
-    let directory = tokens_directory(&arguments.data);
     create_directory(&directory)?;
-    create_secret(&file(&directory, token.id()), record.to_toml().as_bytes())?;
-    println!("{}", *token.reveal());
+    let path = file(&directory, token.id());
+    create_secret(&path, record.to_toml().as_bytes())?;
+    if let Err(problem) = print_line(&*token.reveal()) {
+        remove(&path)?;
+        return Err(problem).context("the token can't be printed, and was taken back");
+    }
     eprintln!(
         "made the token {}. It is shown this once; to revoke it:",
         token.id()
@@ -179,18 +197,53 @@ fn describe(record: &TokenRecord, now: Timestamp) -> String {
 /// The file stays, so that entries that name the token can be understood later.
 fn revoke(data: &Path, id: &TokenId) -> anyhow::Result<()> {
     ensure_owner(data)?;
-    let path = file(&tokens_directory(data), id);
+    let directory = tokens_directory(data);
+    let path = file(&directory, id);
     if !path.exists() {
         bail!("there is no token {id} in {}", data.display());
     }
     let mut record = read(&path)?;
     if let Some(revoked) = record.revoked {
+        // Whoever did may have been cut short before it would outlive a loss of power.
+        sync_directory(&directory)?;
+        ensure_followed(data, &directory)?;
         bail!("the token {id} was revoked before, at {revoked}");
     }
     record.revoked = Some(to_the_second(Timestamp::now()));
     replace(&path, record.to_toml().as_bytes(), Readers::Owner)?;
+    ensure_followed(data, &directory)?;
     eprintln!("revoked the token {id}; a running server refuses it within a second");
     Ok(())
+}
+
+/// A server that finds too many files goes by those that it knew.
+fn ensure_followed(data: &Path, directory: &Path) -> anyhow::Result<()> {
+    let there = count(directory)?;
+    ensure!(
+        there <= MAX_FILES,
+        "the token is revoked on disk, but {} holds {there} files, and a server follows {MAX_FILES} at most: one that runs goes on \
+         taking the token, and none starts. {}",
+        directory.display(),
+        MakeRoom(data)
+    );
+    Ok(())
+}
+
+fn count(directory: &Path) -> anyhow::Result<usize> {
+    watched::count(directory).with_context(|| format!("can't list {}", directory.display()))
+}
+
+/// What to do where there are too many files.
+struct MakeRoom<'a>(&'a Path);
+
+impl fmt::Display for MakeRoom<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Move away those that `counterfoild token list --data {}` shows as EXPIRED or REVOKED",
+            self.0.display()
+        )
+    }
 }
 
 fn file(directory: &Path, id: &TokenId) -> std::path::PathBuf {

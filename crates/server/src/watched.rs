@@ -28,7 +28,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The longest file.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// The most files of a directory: all of them are looked at each time.
-const MAX_FILES: usize = 10_000;
+pub(crate) const MAX_FILES: usize = 10_000;
 /// What a file has to be called in a directory, and not begin with a dot. Others are passed over: editors and atomic writers
 /// leave some for a moment.
 const EXTENSION: &str = "toml";
@@ -106,6 +106,7 @@ where
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut listing_failed = false;
+    let path = files.path.clone();
     loop {
         tokio::select! {
             _ = period.tick() => {}
@@ -116,9 +117,15 @@ where
             (files, refreshed)
         })
         .await;
-        let Ok((looked_at, refreshed)) = looked else {
-            // The runtime is on its way out.
-            return;
+        let (looked_at, refreshed) = match looked {
+            Ok(looked) => looked,
+            Err(ended) => {
+                // Else the runtime is on its way out.
+                if ended.is_panic() {
+                    error!(path = %path.display(), "reading changed files panicked: they are followed no more until a restart");
+                }
+                return;
+            }
         };
         files = looked_at;
         match refreshed {
@@ -138,7 +145,7 @@ where
         sender.send_if_modified(|current| {
             let changed = !same(current, &set);
             if changed {
-                info!(path = %files.path.display(), files = set.len(), "read changed files");
+                info!(path = %path.display(), files = set.len(), "read changed files");
                 *current = set;
             }
             changed
@@ -296,12 +303,9 @@ impl<T, P: Fn(File<'_>) -> anyhow::Result<T>> Files<T, P> {
 fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, io::Result<Stamp>)>> {
     let mut files = BTreeMap::new();
     let mut add = |path: PathBuf| {
-        let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
-        let named = path.extension().is_some_and(|extension| extension == EXTENSION);
-        let (Some(name), true) = (name, named) else { return };
-        if name.starts_with('.') {
+        let Some(name) = name(&path).map(str::to_owned) else {
             return;
-        }
+        };
         match present(fs::metadata(&path)) {
             Ok(Some(metadata)) if metadata.is_file() => {
                 files.insert(name, (path, Ok(metadata.into())));
@@ -314,15 +318,36 @@ fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, io::Result<Sta
     };
     match present(fs::metadata(path))? {
         Some(metadata) if metadata.is_dir() => {
-            for (count, file) in fs::read_dir(path)?.enumerate() {
-                anyhow::ensure!(count < MAX_FILES, "it holds more than {MAX_FILES} files");
-                add(file?.path());
+            for (count, file) in named_in(path)?.enumerate() {
+                anyhow::ensure!(
+                    count < MAX_FILES,
+                    "it holds more than {MAX_FILES} files *.{EXTENSION}, which is the most that a server follows"
+                );
+                add(file?);
             }
         }
         Some(_) => add(path.to_owned()),
         None => {}
     }
     Ok(files)
+}
+
+/// How many files of a directory count towards [`MAX_FILES`]: none if it is not there.
+pub(crate) fn count(directory: &Path) -> io::Result<usize> {
+    Ok(present(named_in(directory))?.map_or(0, Iterator::count))
+}
+
+/// What is in a directory that is not passed over by its name.
+fn named_in(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<PathBuf>> + use<>> {
+    let files = fs::read_dir(directory)?.map(|file| file.map(|file| file.path()));
+    Ok(files.filter(|file| file.as_ref().map_or(true, |path| name(path).is_some())))
+}
+
+/// The name of a file without `.toml`. `None` if it is passed over.
+fn name(path: &Path) -> Option<&str> {
+    let named = path.extension().is_some_and(|extension| extension == EXTENSION);
+    let name = path.file_stem()?.to_str()?;
+    (named && !name.starts_with('.')).then_some(name)
 }
 
 /// `None` for what is not there, or went away since it was listed.
@@ -513,6 +538,33 @@ mod tests {
         fs::write(&path, " ".repeat(usize::try_from(MAX_FILE_BYTES).unwrap()) + "1").unwrap();
         let broken = Files::new(&path, number).refresh().unwrap();
         assert!(broken[0].1.to_string().contains("longer than"), "{broken:?}");
+    }
+
+    #[test]
+    fn as_many_files_are_followed_as_are_counted_and_others_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens");
+        assert_eq!(count(&path).unwrap(), 0);
+        fs::create_dir(&path).unwrap();
+        for number in 0..MAX_FILES {
+            fs::write(path.join(format!("{number}.toml")), "1").unwrap();
+        }
+        for other in ["note.txt", "a.toml.partial", ".new-Xk31", ".b.toml"] {
+            fs::write(path.join(other), "").unwrap();
+        }
+        assert_eq!(count(&path).unwrap(), MAX_FILES);
+        let mut files = Files::new(&path, number);
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(files.set().len(), MAX_FILES);
+
+        fs::write(path.join("one-more.toml"), "1").unwrap();
+        assert_eq!(count(&path).unwrap(), MAX_FILES + 1);
+        let refused = files.refresh().unwrap_err();
+        assert!(
+            format!("{refused:#}").contains("more than 10000 files"),
+            "{refused:#}"
+        );
+        assert_eq!(files.set().len(), MAX_FILES);
     }
 
     #[tokio::test]

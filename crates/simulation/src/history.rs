@@ -2,14 +2,17 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use counterfoil_event::{Event, EventParts, Submitter};
+use counterfoil_event::{Event, EventParts, IndexAttribute, IndexKey, Submitter, adapter::Adapter};
 use counterfoil_log::{
-    DataDirectory, ExportError, FsckDepth, LeafName, Log, LogName, LogOptions, OpenError, PublishError,
-    SubmitError, TreeHead, WithoutQuorum, create_log, export, fsck, verifier_keys,
+    DataDirectory, ExportError, FsckDepth, Intake, LeafName, Log, LogName, LogOptions, OpenError,
+    PublishError, SubmitError, TreeHead, WithoutQuorum, create_log, export, fsck, verifier_keys,
 };
 use counterfoil_merkle::{LeafIndex, Suite, TreeSize, verify_consistency};
 use counterfoil_simulated_machine::{Counts, Machine, Node, Plan, Saved, Stop, machine};
@@ -25,6 +28,8 @@ const ANCHOR: &str = "/mnt/anchor";
 const EXPORTED: &str = "/mnt/exported";
 /// How often a log that is left alone is looked at, with time passing each time.
 const MOST_LOOKS: u32 = 10_000;
+/// Events in a call, at most.
+const LARGEST_CALL: u64 = 200;
 
 /// What a history came to.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +134,17 @@ struct Life {
     witnesses: Option<Arc<Witnesses>>,
     /// Calls may fail.
     faulty: bool,
+    /// Somebody told the log to stop.
+    is_stopping: AtomicBool,
+}
+
+/// What may be the cause when a call of a client is refused, beside a log that was told to stop.
+#[derive(Clone, Copy)]
+struct Causes {
+    /// Calls of the machine fail.
+    faults: bool,
+    /// Others may fill the queue.
+    full_queue: bool,
 }
 
 impl History {
@@ -360,6 +376,7 @@ impl History {
             promises: self.promises.clone(),
             witnesses: self.witnesses.clone(),
             faulty: plan.one_fault_in.is_some(),
+            is_stopping: AtomicBool::new(false),
         };
         life.audit();
         if has_stopped() {
@@ -381,9 +398,15 @@ impl History {
         }
         machine(|machine| machine.set_plan(plan));
         let faulty = life.faulty || plan.one_fault_in.is_some();
+        let clients = 1 + up_to(2);
+        let causes = Causes {
+            faults: faulty,
+            // An empty queue takes anything, and each client waits for its answer.
+            full_queue: clients > 1 && clients * LARGEST_CALL > self.options.queue_events as u64,
+        };
         thread::scope(|scope| {
-            for _ in 0..=up_to(2) {
-                scope.spawn(|| life.submit_now_and_then(faulty));
+            for _ in 0..clients {
+                scope.spawn(|| life.submit_now_and_then(causes));
             }
             scope.spawn(|| life.read_now_and_then(faulty));
             if let Some(witnesses) = &life.witnesses {
@@ -394,7 +417,7 @@ impl History {
                     for _ in 0..up_to(60) {
                         thread::yield_now();
                     }
-                    life.log.stop();
+                    life.stop();
                 });
             }
         });
@@ -405,7 +428,7 @@ impl History {
             life.leave_alone();
         }
         if one_in(2) {
-            life.log.stop();
+            life.stop();
         }
         if one_in(2) {
             machine(|machine| machine.stop(Stop::PowerLost));
@@ -501,24 +524,46 @@ fn any_options() -> LogOptions {
     }
 }
 
-/// An event with a payload of its own, short, or long and repetitive.
+/// An event with a payload of its own, short, or long and repetitive. Its id decides whether it has a normal form.
 fn any_event(id: String) -> Event {
     let times = match one_in(10) {
         true => up_to(200),
         false => up_to(2),
     };
     let data = format!("{:016x}", up_to(u64::MAX)).repeat(usize::try_from(times).expect("it is small"));
-    Event::try_from(EventParts {
+    // Of id and payload alone: by these a log knows an event again, whatever was made of them.
+    let run = data.get(..16).unwrap_or_default();
+    let form = commit_of(&id).map(|commit| {
+        format!(r#"{{"id":"{id}","type":"ci.run.finished","commit":"{commit}","run":{{"id":"{run}"}}}}"#)
+    });
+    let event = Event::try_from(EventParts {
         id,
         source: "https://ci.example/simulated".to_owned(),
         event_type: "ci.run.finished".to_owned(),
         data: data.into_bytes().into(),
         ..EventParts::default()
     })
-    .expect("it is within all limits")
+    .expect("it is within all limits");
+    match form {
+        Some(form) => event
+            .with_normal_form(Adapter::Event.name(), form.into_bytes())
+            .expect("it is short"),
+        None => event,
+    }
+}
+
+/// The commit in the normal form of an event. One event in three has a form, and no two have the same commit.
+fn commit_of(id: &str) -> Option<String> {
+    let number: u64 = id.parse().expect("clients number their events");
+    number.is_multiple_of(3).then(|| format!("{number:040x}"))
 }
 
 impl Life {
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.log.stop();
+    }
+
     /// Checks every promise, on a machine that may stop but fails no call.
     fn audit(&self) {
         let head = self.log.commit_head();
@@ -535,10 +580,14 @@ impl Life {
         }
         let events = promises.recorded_events();
         drop(promises);
-        // What is on record is found again by its name, and anything else under the name is refused.
+        // What is on record is found again by its name, and anything else under the name is refused. Nobody else is here.
+        let causes = Causes {
+            faults: false,
+            full_queue: false,
+        };
         let first = machine(|machine| machine.chance().usize(..=events.len().saturating_sub(40)));
         let sample = &events[first..events.len().min(first + 40)];
-        self.submit(sample.to_vec(), false);
+        self.submit(sample.to_vec(), causes);
         self.prove(&head, false);
     }
 
@@ -590,7 +639,7 @@ impl Life {
     }
 
     /// One call, of which the answer has to be right. Refusals need a cause.
-    fn submit(&self, events: Vec<Event>, faulty: bool) {
+    fn submit(&self, events: Vec<Event>, causes: Causes) {
         let call = lock(&self.promises).submitted(events);
         let prepared = call
             .events
@@ -601,26 +650,32 @@ impl Life {
         if has_stopped() {
             return;
         }
-        match answer {
-            Ok(answer) => lock(&self.promises).answered(&call, &answer),
-            Err(SubmitError::QueueFull | SubmitError::Stopping) => {}
-            Err(_) if faulty => {}
-            Err(problem) => broken!("a call is refused without cause: {problem}"),
+        let problem = match answer {
+            Ok(answer) => return lock(&self.promises).answered(&call, &answer),
+            Err(problem) => problem,
+        };
+        let has_cause = match problem {
+            SubmitError::QueueFull => causes.full_queue,
+            SubmitError::Stopping => self.is_stopping.load(Ordering::Relaxed),
+            _ => causes.faults,
+        };
+        if !has_cause {
+            broken!("a call is refused without cause: {problem}");
         }
     }
 
     /// A client: calls of new events, of some that were submitted before, and of others under their names.
-    fn submit_now_and_then(&self, faulty: bool) {
+    fn submit_now_and_then(&self, causes: Causes) {
         for _ in 0..=up_to(20) {
             if has_stopped() {
                 return;
             }
             let count = match one_in(40) {
-                true => 200,
+                true => LARGEST_CALL,
                 false => 1 + up_to(4),
             };
             let events: Vec<_> = (0..count).map(|_| self.next_event()).collect();
-            self.submit(events, faulty);
+            self.submit(events, causes);
         }
     }
 
@@ -699,8 +754,8 @@ impl Life {
         }
     }
 
-    /// Nothing fails any more, and nobody submits. Whatever failed before, the log either sees to it and signs its head anew, or
-    /// says that it does not write any more.
+    /// Nothing fails any more, and nobody submits. Whatever failed before, the log either sees to it, takes events and signs its
+    /// head anew, or says that it takes none any more.
     fn leave_alone(&self) {
         machine(|machine| machine.set_plan(Plan::default()));
         let Some(before) = self.log.published_head() else {
@@ -710,18 +765,20 @@ impl Life {
             machine(|machine| machine.pass_time(Duration::from_millis(100)));
             thread::yield_now();
             let is_new = |shown| !Arc::ptr_eq(&shown, &before);
-            if !self.log.is_writing() || self.log.published_head().is_some_and(is_new) {
+            let is_signed_anew = self.log.published_head().is_some_and(is_new);
+            if self.log.intake() == Intake::Closed || is_signed_anew && self.log.takes_events() {
                 lock(&self.promises).tally.checked += 1;
                 return;
             }
         }
         broken!(
-            "the log says that it writes, and signs nothing anew: the head is of size {}",
+            "the log is not closed, and takes no events or signs nothing anew: {:?}, the head is of size {}",
+            self.log.intake(),
             before.size
         )
     }
 
-    /// An event that was answered is found where it was said to be, with proof.
+    /// An event that was answered is found where it was said to be, with proof, by each of its names and by its commit.
     fn look_up(&self, faulty: bool) {
         let promises = lock(&self.promises);
         let Some(event) = promises.any_event() else { return };
@@ -729,17 +786,42 @@ impl Life {
             return;
         };
         drop(promises);
-        let found = block_on(self.log.find(LeafName::Event(event.key())));
-        match found {
-            Ok(found) if found == place => {}
-            Ok(found) => broken!("the event of entry {place} is found at {found}"),
-            Err(_) if faulty || has_stopped() => return,
-            Err(problem) => broken!("the event of entry {place} is not found: {problem}"),
-        }
+        self.find(LeafName::Event(event.key()), place, faulty);
         match block_on(self.log.proven_leaf(place)) {
-            Ok((head, leaf)) => lock(&self.promises).proved(&head, &leaf),
+            Ok((head, leaf)) => {
+                lock(&self.promises).proved(&head, &leaf);
+                if one_in(2) {
+                    let hash = self.log.suite().leaf_hash(&leaf.entry);
+                    self.find(LeafName::Hash(hash), place, faulty);
+                }
+            }
             Err(_) if faulty || has_stopped() => {}
             Err(problem) => broken!("entry {place} is not proved: {problem}"),
+        }
+        if one_in(2)
+            && let Some(commit) = commit_of(event.id())
+        {
+            self.search(&commit, place, faulty);
+        }
+    }
+
+    fn find(&self, name: LeafName, place: LeafIndex, faulty: bool) {
+        match block_on(self.log.find(name.clone())) {
+            Ok(found) if found == place => lock(&self.promises).tally.checked += 1,
+            Ok(found) => broken!("{name:?} of entry {place} is found at {found}"),
+            Err(_) if faulty || has_stopped() => {}
+            Err(problem) => broken!("{name:?} of entry {place} is not found: {problem}"),
+        }
+    }
+
+    /// No other event has the commit.
+    fn search(&self, commit: &str, place: LeafIndex, faulty: bool) {
+        let key = IndexKey::new(IndexAttribute::Commit, commit);
+        match block_on(self.log.find_entries(key, LeafIndex::ZERO, 2)) {
+            Ok(found) if found.indices == [place] => lock(&self.promises).tally.checked += 1,
+            Ok(found) => broken!("the commit of entry {place} is found at {:?}", found.indices),
+            Err(_) if faulty || has_stopped() => {}
+            Err(problem) => broken!("the commit of entry {place} is not found: {problem}"),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use counterfoil_event::{Attributes, Entry, Event, EventKey, conflict_event};
+use counterfoil_event::{Annotations, Attributes, Entry, Event, EventKey, Submitter, conflict_event};
 use counterfoil_log::{Outcome, ProvenLeaf, StoredEntry, Submitted, TreeHead};
 use counterfoil_merkle::{CompactRange, Digest, LeafIndex, Suite, TileId, TilePath, TileWidth, TreeSize};
 use counterfoil_note::{SignedHead, VerifierKey};
@@ -415,6 +415,9 @@ impl Promises {
         let Some(event) = known.variants.iter().find(|event| *event.data() == payload.data) else {
             broken!("the payload of entry {index} is not what was submitted");
         };
+        if payload.annotations != Annotations::new(event, &Submitter::anonymous()).encode() {
+            broken!("entry {index} has lost the normal form of its event, or has another");
+        }
         if seen_before {
             return;
         }

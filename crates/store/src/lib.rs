@@ -13,7 +13,7 @@ mod payload;
 mod wal;
 
 use std::{
-    iter,
+    fs, iter,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -30,13 +30,20 @@ pub use error::StoreError;
 use keys::{FORMAT_VERSION, Family, META_FORMAT, META_PUBLISHED, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
+use tracing::warn;
 
 /// RocksDB by itself begins each table with 8 KiB and never goes beyond 256. What the disk can't read is told up to so much too
 /// early.
 const SCAN_AHEAD_BYTES: usize = 1024 * 1024;
 
-/// How often a write is tried again that has to wait for memory to be written out.
-const STALL_POLL: Duration = Duration::from_millis(1);
+/// After how long a write is tried again that has to wait for memory to be written out: at first, and at most. It doubles each time.
+const STALL_POLL: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
+
+/// A write that has waited so long is worth a word.
+const LONG_STALL: Duration = Duration::from_secs(5);
+
+/// How often a database that somebody writes to is looked at until it has not changed meanwhile.
+const LOOKS: usize = 10;
 
 /// What a log's tree was after its newest batch: the newest batch wrote it, atomically with its leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,11 +106,15 @@ impl Store {
     }
 
     /// Opens a database for reading, most of all to walk whole families. It changes nothing on disk and sees nothing that is
-    /// written later.
+    /// written later. Takes as many open files as there are tables.
     pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
-        let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
-        let mut store = Self::from_opened(opened, path)?;
+        let opened = at_one_moment(path, || {
+            let (mut database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
+            keep_tables_open(&mut database);
+            let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
+            Self::from_opened(opened, path)
+        });
+        let mut store = opened?;
         store.scan_ahead = SCAN_AHEAD_BYTES;
         store.of_known_format()
     }
@@ -112,13 +123,11 @@ impl Store {
     /// opened, and changes nothing in `path`; RocksDB's own notes go to `scratch`, a directory.
     pub fn open_beside(path: &Path, scratch: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let (mut database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
-        // The writer deletes files that it has merged into others. Those that are open stay readable.
-        database.set_max_open_files(-1);
-        Self::from_opened(
-            DB::open_cf_descriptors_as_secondary(&database, path, scratch, families),
-            path,
-        )?
-        .of_known_format()
+        keep_tables_open(&mut database);
+        let opened = DB::open_cf_descriptors_as_secondary(&database, path, scratch, families);
+        let store = Self::from_opened(opened, path)?;
+        at_one_moment(path, || Ok(store.db.try_catch_up_with_primary()?))?;
+        store.of_known_format()
     }
 
     fn from_opened(opened: Result<DB, rocksdb::Error>, path: &Path) -> Result<Self, StoreError> {
@@ -277,9 +286,19 @@ impl Store {
         let mut options = synced();
         options.set_no_slowdown(true);
         options.set_memtable_insert_hint_per_batch(true);
+        let [mut pause, longest] = STALL_POLL;
+        let mut waited = Duration::ZERO;
         loop {
             match self.db.write_opt(WriteBatch::from_data(writes.data()), &options) {
-                Err(error) if error.kind() == ErrorKind::Incomplete => thread::sleep(STALL_POLL),
+                Err(error) if error.kind() == ErrorKind::Incomplete => {
+                    thread::sleep(pause);
+                    let was_long = waited >= LONG_STALL;
+                    waited += pause;
+                    if waited >= LONG_STALL && !was_long {
+                        warn!(database = %self.path.display(), "writes wait: the database has to write out its memory or merge tables first");
+                    }
+                    pause = longest.min(2 * pause);
+                }
                 result => return Ok(result?),
             }
         }
@@ -553,13 +572,15 @@ impl Batch<'_> {
             (Family::EventIds, self.event_ids),
         ] {
             rows.sort_unstable();
+            let family = self.store.family(family);
             for (key, index) in rows {
-                self.writes.put_cf(self.store.family(family), key, index);
+                self.writes.put_cf(family, key, index);
             }
         }
         self.attributes.sort_unstable();
+        let family = self.store.family(Family::Attributes);
         for row in &self.attributes {
-            self.writes.put_cf(self.store.family(Family::Attributes), row, []);
+            self.writes.put_cf(family, row, []);
         }
         self.store.write_synced(&self.writes)
     }
@@ -583,6 +604,34 @@ fn families_in(path: &Path) -> Result<Vec<Family>, StoreError> {
         .into_iter()
         .filter(|family| has_index || *family != Family::Attributes)
         .collect())
+}
+
+/// A writer deletes tables that it has merged into others. Those that are open stay readable.
+fn keep_tables_open(database: &mut Options) {
+    database.set_max_open_files(-1);
+}
+
+/// What `look` finds in a database while no table is added to it. RocksDB looks at the list of tables and at its log one after the other;
+/// what a writer moves from the log into a table in between is then found in neither.
+fn at_one_moment<T>(path: &Path, look: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 0..LOOKS {
+        let before = list_of_tables(path);
+        let found = look();
+        if list_of_tables(path) == before {
+            return found;
+        }
+    }
+    Err(StoreError::Io(
+        "it is written to faster than it can be looked at; try again when less is recorded, or look at a copy".to_owned(),
+    ))
+}
+
+/// Which list of tables is in force, and how long it is: each change adds to it. What can't be read RocksDB can't either, and says why.
+fn list_of_tables(path: &Path) -> Option<(String, u64)> {
+    let current = fs::read(path.join("CURRENT")).ok()?;
+    let name = String::from_utf8(current).ok()?.trim_end().to_owned();
+    let list = fs::metadata(path.join(&name)).ok()?;
+    Some((name, list.len()))
 }
 
 fn synced() -> WriteOptions {

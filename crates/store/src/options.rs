@@ -26,6 +26,10 @@ const INDEX_BUFFER_BYTES: usize = 8 * MIB;
 /// At 100 million entries this takes a third more events than RocksDB's 4; 16 and 24 are no better.
 const MAX_TABLES_SIDE_BY_SIDE: i32 = 10;
 
+/// Families whose keys ascend have tables that do not overlap: a lookup asks one of them, however many there are. One merge of random
+/// keys may take minutes, and the others' tables wait for it.
+const MAX_NEW_TABLES: i32 = 256;
+
 /// A look for a new event asks the filters of some ten tables, and one that errs costs a read in vain. A Bloom filter of so many bits
 /// a key errs for one key in a thousand; a ribbon filter errs as seldom with 10 bits. It takes longer to make, so what a flush writes,
 /// which is merged soon, has a Bloom filter.
@@ -116,6 +120,7 @@ impl StoreOptions {
 
         let mut options = Options::default();
         options.set_write_buffer_size(self.write_buffer_bytes() / 2);
+        never_slow_writes_down(&mut options, MAX_NEW_TABLES);
         match family {
             Family::Entries => compress_once(&mut options, &mut table),
             Family::Payloads => {
@@ -168,6 +173,14 @@ fn merge_rarely(options: &mut Options) {
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&UniversalCompactOptions::default());
     options.set_level_zero_file_num_compaction_trigger(MAX_TABLES_SIDE_BY_SIDE);
-    options.set_level_zero_slowdown_writes_trigger(3 * MAX_TABLES_SIDE_BY_SIDE);
-    options.set_level_zero_stop_writes_trigger(4 * MAX_TABLES_SIDE_BY_SIDE);
+    never_slow_writes_down(options, 4 * MAX_TABLES_SIDE_BY_SIDE);
+}
+
+/// Writes stop at `tables` that wait to be merged, and go on as ever until then. RocksDB would slow them down before, and takes a writer that asks
+/// again and again, as ours does, for one that has waited: each time it asks it has to wait longer.
+fn never_slow_writes_down(options: &mut Options, tables: i32) {
+    options.set_level_zero_slowdown_writes_trigger(tables);
+    options.set_level_zero_stop_writes_trigger(tables);
+    // As far as the limit at which they stop.
+    options.set_soft_pending_compaction_bytes_limit(256 * 1024 * MIB);
 }

@@ -66,13 +66,16 @@ fn logs(database: &Path) -> io::Result<Vec<PathBuf>> {
     let mut logs = Vec::new();
     for file in fs::read_dir(database)? {
         let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            logs.push(path);
-        }
+        logs.extend(number(&path).map(|number| (number, path)));
     }
-    // Their numbers have leading zeros.
-    logs.sort();
-    Ok(logs)
+    logs.sort_unstable();
+    Ok(logs.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The number of a log. It has six digits or more.
+fn number(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(".log")?.parse().ok()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -108,7 +111,10 @@ impl Log {
                 else {
                     // Nothing of the log is known from here on.
                     let mut unknown = rest.to_vec();
-                    file.read_to_end(&mut unknown)?;
+                    // Behind a block that is not full there was nothing. What is there now was written since.
+                    if block.len() == BLOCK_BYTES {
+                        file.read_to_end(&mut unknown)?;
+                    }
                     let end = match () {
                         () if unknown.iter().all(|byte| *byte == 0) && begun.is_none() => End::Whole,
                         () if has_batch_after(&unknown, block.len() - rest.len(), next) => End::Damaged,
@@ -194,4 +200,30 @@ fn has_batch_after(unknown: &[u8], offset: usize, next: Option<u64>) -> bool {
             && (next.is_none() || starts_batch().is_some())
             && Record::parse(rest).is_some()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_read_in_the_order_of_their_numbers() {
+        let database = tempfile::tempdir().unwrap();
+        for name in [
+            "1000000.log",
+            "999999.log",
+            "000012.log",
+            "LOG",
+            "old.log",
+            "000013.sst",
+        ] {
+            fs::write(database.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> = logs(database.path())
+            .unwrap()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["000012.log", "999999.log", "1000000.log"]);
+    }
 }

@@ -224,6 +224,7 @@ async fn a_changed_entry() {
             let mut expected: Vec<_> = in_tile.map(str::to_owned).into_iter().collect();
             expected.extend([
                 "heads size 600".to_owned(),
+                "heads beside the database".to_owned(),
                 "meta tree".to_owned(),
                 format!("leaf_hashes index {index}"),
                 format!("leaf_hashes row {old_hash}"),
@@ -588,7 +589,11 @@ async fn a_head_beside_the_database_that_it_does_not_have() {
     let sound = SoundLog::new(Suite::Sha256).await;
     let signer = sound.signer();
     let beside = DataDirectory::new(sound.root.path()).log(&name()).newest_head();
-    for (size, root, problem) in [(601, 7, "rolled back"), (600, 7, "another root"), (300, 7, "")] {
+    for (size, root, problem) in [
+        (601, 7, "rolled back"),
+        (600, 7, "the signed root is"),
+        (300, 7, ""),
+    ] {
         let note = signer.sign_head(
             TreeSize::new(size).unwrap(),
             Digest::from([root; 32]),
@@ -611,6 +616,41 @@ async fn a_head_beside_the_database_that_it_does_not_have() {
     );
 }
 
+/// Whoever has the disk can make up a key file and sign all heads anew.
+#[tokio::test]
+async fn a_key_file_and_heads_of_somebody_else() {
+    let sound = SoundLog::new(Suite::Blake3).await;
+    let own = sound.signer();
+    let keys: Vec<_> = (1..)
+        .zip(own.keys())
+        .map(|(seed, key)| {
+            let key = key.verifier_key();
+            SignerKey::generate(key.name().clone(), key.kind(), [seed; 32])
+        })
+        .collect();
+    let lines: String = keys
+        .iter()
+        .map(|key| format!("{}\n", key.to_secret_text().as_str()))
+        .collect();
+    let forged = LogSigner::new(keys).unwrap();
+    let directory = DataDirectory::new(sound.root.path()).log(&name());
+    let note_of = |size| {
+        let stored = own.keys()[0]
+            .verifier_key()
+            .verify_head(&Rows::open(sound.root.path()).get("heads", row(size)));
+        let head = stored.unwrap();
+        forged.sign_head(head.size(), head.root(), head.time().unwrap())
+    };
+    let (first, last) = (note_of(1), note_of(SIZE));
+    fs::write(directory.keys(), lines).unwrap();
+    fs::write(directory.newest_head(), &last).unwrap();
+    let places = sound.places(|rows| {
+        rows.put("heads", row(1), first);
+        rows.put("heads", row(SIZE), last);
+    });
+    assert_eq!(places, ["entries index 0"]);
+}
+
 #[tokio::test]
 async fn a_changed_state() {
     for suite in SUITES {
@@ -626,10 +666,10 @@ async fn a_changed_state() {
         assert_eq!(
             places,
             [
-                "heads size 600",
                 "heads beside the database",
                 "entries index 599",
                 "payloads index 599",
+                "heads size 600",
                 "meta tree"
             ]
         );

@@ -1,8 +1,8 @@
 //! Tile paths, tiles and proofs.
 
 use counterfoil_merkle::{
-    Digest, InclusionVerifier, LeafIndex, Suite, Tile, TilePath, TreeSize, verify_consistency,
-    verify_inclusion,
+    Digest, FullTile, InclusionVerifier, LeafIndex, NodeId, Suite, Tile, TileId, TilePath, TreeSize,
+    verify_consistency, verify_inclusion,
 };
 use tlog_tiles::Hash;
 
@@ -101,6 +101,48 @@ fn tile(input: &[u8]) {
         }
     }
 }
+
+pub(super) const FULL_TILE: Target = Target {
+    name: "full_tile",
+    about: "full tiles as they are stored: hashes, then some of the nodes above them",
+    seeds: full_tile_seeds,
+    words: &[],
+    max_bytes: 9 << 10,
+    run: full_tile,
+};
+
+fn full_tile_seeds() -> Vec<Vec<u8>> {
+    let hashes: Vec<u8> = (0..=250).cycle().take(256 * 32).collect();
+    let stored = |suite| {
+        let tile = Tile::from_bytes(suite, &hashes).unwrap();
+        FullTile::of(&tile).unwrap().bytes().to_vec()
+    };
+    Suite::ALL.map(stored).to_vec()
+}
+
+/// A full tile is written as it was read. Nodes below those that are stored are of its hashes, and so are all others if those are.
+fn full_tile(input: &[u8]) {
+    let Ok(full) = FullTile::from_bytes(input) else {
+        assert_ne!(input.len(), FullTile::BYTES);
+        return;
+    };
+    assert_eq!(full.bytes(), input);
+    assert!(input.starts_with(full.hashes_bytes()));
+    for suite in Suite::ALL {
+        let tile = Tile::from_bytes(suite, full.hashes_bytes()).unwrap();
+        let is_whole = FullTile::of(&tile).unwrap() == full;
+        let heights = if is_whole { TileId::HEIGHT } else { STORED_HEIGHT };
+        for level in 0..heights {
+            for index in 0..u64::from(TileId::FULL_WIDTH >> level) {
+                let node = NodeId { level, index };
+                assert_eq!(Some(full.node(suite, node)), tile.lookup(node));
+            }
+        }
+    }
+}
+
+/// How high above the hashes the nodes are that are stored with them.
+const STORED_HEIGHT: u8 = 4;
 
 pub(super) const PROOF: Target = Target {
     name: "proof",

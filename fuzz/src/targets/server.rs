@@ -2,11 +2,13 @@
 
 use std::sync::LazyLock;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use bytes::Bytes;
 use counterfoil_event::SourceId;
 use counterfoil_hooks::{Provider, Source};
 use counterfoil_server::fuzzing;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::Value;
 use sha2::Sha256;
 
 use super::{event::check_event, head_and_body, text};
@@ -99,7 +101,7 @@ fn delivery(input: &[u8]) {
         check_event(&event);
         assert_eq!(&event.data()[..], body);
         assert_eq!(event.source(), format!("hooks/{id}"));
-        serde_json::from_str::<serde_json::Value>(evidence).unwrap();
+        serde_json::from_str::<Value>(evidence).unwrap();
         let head = String::from_utf8_lossy(head);
         match source.provider {
             Provider::GitHub | Provider::Gitea => {
@@ -116,7 +118,7 @@ fn delivery(input: &[u8]) {
 
 pub(super) const BEARER: Target = Target {
     name: "bearer",
-    about: "API tokens; tokens of jobs, an empty line, and the issuer's keys",
+    about: "API tokens; tokens of jobs, an empty line, and the issuer's keys; the claims of such a token",
     seeds: bearer_seeds,
     words: &[
         "cft_",
@@ -127,6 +129,8 @@ pub(super) const BEARER: Target = Target {
         "\"alg\":\"none\"",
         "\"crv\":\"P-256\"",
         "{\"keys\":[",
+        "\"aud\":\"log.example\"",
+        "\"nbf\":1795340000",
     ],
     max_bytes: 12 << 10,
     run: bearer,
@@ -136,28 +140,68 @@ pub(super) const BEARER: Target = Target {
 const JWS: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
 const JWKS: &str = r#"{"keys":[{"kty":"RSA","kid":"a","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"},{"kty":"EC","kid":"b","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","use":"sig","alg":"ES256"}]}"#;
 
+/// Of the example in appendix A.3, which the second of these keys signed.
+const ES256_SIGNATURE: &str =
+    "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+/// Good at [`NOW`].
+const CLAIMS: &str =
+    r#"{"iss":"https://issuer.example","aud":"log.example","iat":1795339990,"exp":1795340290,"jti":"x"}"#;
+const NOW: i64 = 1_795_340_000;
+/// How far an issuer's clock may be from ours.
+const LEEWAY_S: i64 = 60;
+/// The longest life of a token that serves once, and of one that serves until it expires.
+const MAX_LIVES_S: [(bool, i64); 2] = [(false, 60 * 60), (true, 24 * 60 * 60)];
+
 fn bearer_seeds() -> Vec<Vec<u8>> {
     let with_id = JWS.replacen("eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ", 1);
     let none = JWS.replacen("eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJub25lIn0", 1);
+    // All of it is good but the signature, which the key made for something else.
+    let signed_elsewhere = |algorithm: &str, key: &str, signature: &str| {
+        let header = format!("{{\"alg\":\"{algorithm}\",\"kid\":\"{key}\"}}");
+        let [header, claims] = [header.as_str(), CLAIMS].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        format!("{header}.{claims}.{signature}\n\n{JWKS}")
+    };
+    let (_, rs256_signature) = JWS.rsplit_once('.').unwrap();
     [
         format!("cft_0123456789abcdef_{}", "0".repeat(64)),
         format!("{JWS}\n\n{JWKS}"),
         format!("{with_id}\n\n{JWKS}"),
         format!("{none}\n\n{{\"keys\":[]}}"),
+        signed_elsewhere("RS256", "a", rs256_signature),
+        signed_elsewhere("ES256", "b", ES256_SIGNATURE),
+        CLAIMS.to_owned(),
     ]
     .into_iter()
     .map(String::into_bytes)
     .collect()
 }
 
-/// An API token has one spelling. Nobody here has a key, so no token of a job is believed at a time when none was made.
+/// An API token has one spelling. Nobody here has a key, so no token of a job is believed, however good its claims are. Claims are
+/// good for the one that they are for, in their time, and for no longer than a token may live.
 fn bearer(input: &[u8]) {
     let (token, keys) = head_and_body(input);
     let Some(token) = text(token) else { return };
     if let Some(written) = fuzzing::rewrite_token(token) {
         assert_eq!(written, token);
     }
-    assert_eq!(fuzzing::verified_audience(token, keys, 1_795_340_000), None);
+    assert_eq!(fuzzing::verified_audience(token, keys, NOW), None);
+    for (is_reused, max_life_s) in MAX_LIVES_S {
+        let Some(audience) = fuzzing::believed_audience(token.as_bytes(), is_reused, NOW) else {
+            continue;
+        };
+        let claims: Value = serde_json::from_str(token).unwrap();
+        let asked_for = match &claims["aud"] {
+            Value::Array(several) if several.len() == 1 => &several[0],
+            one => one,
+        };
+        assert_eq!(asked_for, &Value::String(audience));
+        let [issued, expires] = ["iat", "exp"].map(|name| claims[name].as_i64().unwrap());
+        assert!(issued - LEEWAY_S <= NOW && NOW <= expires + LEEWAY_S, "{token}");
+        assert!(expires - issued <= max_life_s, "{token}");
+        if let Some(not_before) = claims.get("nbf") {
+            assert!(not_before.as_i64().unwrap() - LEEWAY_S <= NOW, "{token}");
+        }
+    }
 }
 
 pub(super) const ACCESS: Target = Target {
@@ -319,4 +363,49 @@ fn spent(input: &[u8]) {
     };
     assert!(written.lines().count() <= text.lines().count());
     assert_eq!(fuzzing::rewrite_spent_tokens(&written), Some(written));
+}
+
+pub(super) const ARRIVING: Target = Target {
+    name: "arriving",
+    about: "bodies of gRPC calls: a byte for the length of the pieces that they come in, then the messages",
+    seeds: arriving_seeds,
+    words: &["\0\0\0\0\0", "\0\0\0\0\x01", "\x01\0\0\x01\0"],
+    max_bytes: 2 << 10,
+    run: arriving,
+};
+
+fn arriving_seeds() -> Vec<Vec<u8>> {
+    let message = |bytes: u8| [vec![0, 0, 0, 0, bytes], vec![7; usize::from(bytes)]].concat();
+    let body = [message(3), message(0), message(200)].concat();
+    let in_pieces = |length: u8, body: &[u8]| [&[length][..], body].concat();
+    let lengths = [0, 3, 4, 100].map(|length| in_pieces(length, &body));
+    let cut = [0, 255].map(|length| in_pieces(length, &body[..body.len() - 1]));
+    [&lengths[..], &cut].concat()
+}
+
+/// Of a message that is not complete as much is held as has come of it, however the body is cut, and nothing else.
+fn arriving(input: &[u8]) {
+    let Some((length, body)) = input.split_first() else {
+        return;
+    };
+    let length = usize::from(*length) + 1;
+    let pieces: Vec<&[u8]> = body.chunks(length).collect();
+    let held = fuzzing::held_after(&pieces);
+    assert_eq!(held.len(), pieces.len());
+    for (number, held) in (1..).zip(held) {
+        let arrived = &body[..body.len().min(number * length)];
+        assert_eq!(held, incomplete(arrived));
+    }
+}
+
+/// How much there is of the message at the end.
+fn incomplete(mut body: &[u8]) -> usize {
+    while let Some((&[_, length @ ..], rest)) = body.split_first_chunk::<5>() {
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap();
+        match rest.split_at_checked(length) {
+            Some((_, next)) => body = next,
+            None => return rest.len(),
+        }
+    }
+    0
 }

@@ -62,6 +62,8 @@ enum Part {
 const PAYLOADS: [usize; 3] = [100, 1_024, 16_384];
 /// The payload that the targets are about.
 const PAYLOAD: usize = 1_024;
+/// How long events come before the server is killed.
+const SECONDS_TO_REPLAY: u64 = 2;
 /// Shares of the largest rate at which latency is measured, in percent.
 const LOADS: [u64; 8] = [10, 25, 50, 70, 80, 90, 100, 110];
 const BATCH: [&str; 8] = [
@@ -254,8 +256,6 @@ fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
         subject.fill(leaves)?;
         let at = |what: &str| format!("{what}, {leaves} leaves");
         for _ in 0..options.rounds {
-            let killed = subject.restart_after_kill();
-            figures.add(&at("open after SIGKILL"), "s", killed);
             let stopped = subject.restart();
             figures.add(&at("open after an orderly stop"), "s", stopped);
         }
@@ -283,6 +283,13 @@ fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
             );
         }
         figures.add(&at("memory at most"), "MiB", subject.peak_memory_mib());
+        for _ in 0..options.rounds {
+            // So that there is something to replay.
+            subject.ingest(&BATCH, PAYLOAD, SECONDS_TO_REPLAY, &[])?;
+            let (killed, log_mib) = subject.restart_after_kill()?;
+            figures.add(&at("open after SIGKILL under load"), "s", killed);
+            figures.add(&at("the same: database's log at the kill"), "MiB", log_mib);
+        }
         let entries = subject.size()?;
         let followed = Instant::now();
         subject.follow(entries)?;

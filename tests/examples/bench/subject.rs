@@ -127,12 +127,23 @@ impl Subject {
         self.start()
     }
 
-    /// The same after SIGKILL.
-    pub(crate) fn restart_after_kill(&mut self) -> f64 {
+    /// The same after SIGKILL, with the MiB of the database's log that it found.
+    pub(crate) fn restart_after_kill(&mut self) -> Result<(f64, f64)> {
         if let Some(server) = self.server.take() {
             server.kill();
         }
-        self.start()
+        let mut log_bytes = 0;
+        for file in fs::read_dir(self.data.path().join("logs/main/db"))? {
+            let file = file?;
+            if file
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "log")
+            {
+                log_bytes += file.metadata()?.len();
+            }
+        }
+        Ok((self.start(), log_bytes as f64 / 1_048_576.0))
     }
 
     fn start(&mut self) -> f64 {

@@ -243,7 +243,7 @@ async fn only_names_of_rules_count_and_only_as_a_whole() {
     assert_denied(
         guarded.submit(Some(&auditor), "a").await,
         Code::PermissionDenied,
-        "submit to the log",
+        "submit to a log",
     );
     let channel = guarded.connect(Some(&auditor)).await.unwrap();
     assert!(

@@ -6,12 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use counterfoil_tests::{Data, Issuer, JwtKey, Server, event, submission};
+use counterfoil_tests::{
+    Data, Issuer, JwtKey, Server, SmallDisk, assert_pushed_back, event, http_get, submission,
+};
 use fastrand::Rng;
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status};
 
-use super::{assert_denied, set_access, submit_as, submitter};
+use super::{assert_denied, eventually, set_access, submit_as, submitter};
 
 struct Job {
     data: Data,
@@ -22,9 +24,14 @@ struct Job {
 
 impl Job {
     fn new() -> Self {
+        let (data, _log) = Data::with_main_log();
+        Self::with(data)
+    }
+
+    /// A job of a server with this directory.
+    fn with(data: Data) -> Self {
         let key = JwtKey::p256("k1");
         let issuer = Issuer::start(&[&key]);
-        let (data, _log) = Data::with_main_log();
         let access = format!(
             r#"
             anonymous = ["submit"]
@@ -85,20 +92,46 @@ async fn a_token_whose_use_can_not_be_recorded_is_not_used_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_whose_issuers_keys_can_not_be_recorded_is_not_used_up() {
+async fn a_token_of_a_server_that_starts_without_room_is_not_used_up() {
     let job = Job::new();
     // More than any disk has free.
     let full = Server::start(&job.data, &["--min-free-mib", "4294967295"]);
     for id in ["a", "b"] {
-        assert_denied(
-            job.submit(&full, id).await,
-            Code::Unavailable,
-            "can't record the keys of the token's issuer",
-        );
+        assert_pushed_back(&job.submit(&full, id).await.unwrap_err(), "OUT_OF_SPACE");
     }
     full.stop();
     let server = Server::start(&job.data, &[]);
     job.assert_unspent(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_call_that_finds_the_disk_full_is_not_used_up() {
+    let Some(disk) = SmallDisk::mount(192) else { return };
+    let data = Data::at(disk.path().join("data"));
+    data.init("main", "blake3");
+    let job = Job::with(data);
+    let server = Server::start(&job.data, &["--memory-mib", "32", "--min-free-mib", "32"]);
+    // The issuer's keys are on record from now on.
+    submit_as(&server, Some(&job.another_token()), "first")
+        .await
+        .unwrap();
+
+    let health = || http_get(server.address(), "/services/collector/health").status;
+    let ballast = disk.fill_to(8);
+    // The log looks at the disk in its own time.
+    eventually(async || (health() == 503).then_some(())).await;
+    for id in ["a", "b"] {
+        assert_pushed_back(&job.submit(&server, id).await.unwrap_err(), "OUT_OF_SPACE");
+    }
+    drop(ballast);
+    eventually(async || (health() == 200).then_some(())).await;
+    assert_eq!(job.submit(&server, "good").await.unwrap(), 3);
+    assert_denied(
+        job.submit(&server, "spent").await,
+        Code::Unauthenticated,
+        "has submitted before",
+    );
+    server.stop();
 }
 
 /// What others send fills the queue. A token may still be spent where the room goes a moment later, but not by each call that finds

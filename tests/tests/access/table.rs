@@ -1,18 +1,20 @@
 //! Every row of the table in `docs/ACCESS.md`, called with every role, without a credential, and with wrong ones. The server's own
 //! tests compare that table with the one that the server goes by, and that one with the methods that there are.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr};
 
+use axum::http::uri::PathAndQuery;
 use counterfoil_proto::v1::{self, leaf_selector::Leaf};
 use counterfoil_tests::{Data, Hook, Server, counterfoild, event, http_post, http_request, submission};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status, client::Grpc};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
 };
 
-use super::{authorized, make_token, reader, set_access, submitter};
+use super::{assert_denied, authorized, make_token, reader, set_access, submitter};
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,8 +309,14 @@ async fn start() -> (Data, Port, Vec<(&'static str, &'static [&'static str], Str
 async fn every_call_is_open_to_whom_the_table_names_and_to_nobody_else() {
     let (data, port, tokens) = start().await;
     let revoked = make_token(&data, &["--role", "admin", "--source", "ci"]);
+    let is_answered = async |expected: Answer| {
+        let call = "/counterfoil.v1.ReadService/GetTreeHead";
+        let answer = port.call(call, false, Some(&revoked)).await;
+        (answer == expected).then_some(())
+    };
+    super::eventually(async || is_answered(Answer::Served).await).await;
     revoke(&data, &revoked);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    super::eventually(async || is_answered(Answer::Unauthenticated).await).await;
     let (head, secret) = tokens[3].2.rsplit_once('_').unwrap();
     let wrong = [
         revoked,
@@ -430,6 +438,30 @@ async fn who_may_not_use_a_log_does_not_learn_whether_it_is_there() {
     assert_eq!(answers[..2], answers[2..]);
     assert_eq!(answers[0].0, Code::Unauthenticated);
     assert_eq!((answers[1].0, answers[1].2), (Code::PermissionDenied, 403));
+}
+
+/// Whoever may submit to no log could fill the memory for what others send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_make_a_call_nowhere_is_told_before_its_message_comes() {
+    let (data, _log) = Data::with_main_log();
+    set_access(&data, "anonymous = []");
+    let reads = make_token(&data, &["--role", "read"]);
+    // A token without a source, whatever its role is, submits nothing.
+    let admin = make_token(&data, &["--role", "admin"]);
+    let server = Server::start(&data, &[]);
+    let needs = "this needs the right to submit to a log";
+    for (token, code, says) in [
+        (None, Code::Unauthenticated, needs),
+        (Some(&reads), Code::PermissionDenied, needs),
+        (Some(&admin), Code::PermissionDenied, "names no source"),
+    ] {
+        let mut client = Grpc::new(authorized(&server, token.map(String::as_str)));
+        client.ready().await.unwrap();
+        let never = Request::new(tokio_stream::pending::<v1::SubmitRequest>());
+        let path = PathAndQuery::from_static("/counterfoil.v1.SubmitService/Submit");
+        let codec = ProstCodec::<_, v1::SubmitResponse>::default();
+        assert_denied(client.client_streaming(never, path, codec).await, code, says);
+    }
 }
 
 /// Paths that are spelled in another way, or are none: they lead to nothing, whoever asks.

@@ -1,7 +1,7 @@
 //! API tokens: made, listed, shown to a running server, expired, revoked.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
 };
@@ -83,7 +83,7 @@ async fn a_token_submits_as_its_source_and_is_kept_nowhere() {
     assert_denied(
         submit_as(&server, Some(&audits), "b").await,
         Code::PermissionDenied,
-        "submit to the log",
+        "submit to a log",
     );
 
     let file = data.path().join(format!("tokens/{}.toml", id(&submits)));
@@ -262,29 +262,113 @@ fn mistakes_are_told() {
     assert_eq!(token_command(&data, &["list"]).stdout, b"");
 }
 
+/// A server follows no more files than that: it would go by those that it knew, and none would start.
+#[test]
+fn no_more_tokens_are_made_than_a_server_follows() {
+    let (data, _log) = Data::with_main_log();
+    let token = make_token(&data, &["--role", "read"]);
+    let tokens = data.path().join("tokens");
+    let record = fs::read(tokens.join(format!("{}.toml", id(&token)))).unwrap();
+    let copy = |number: u32| tokens.join(format!("{number:016x}.toml"));
+    let files = || fs::read_dir(&tokens).unwrap().count();
+    for number in 0..10_000 {
+        fs::write(copy(number), &record).unwrap();
+    }
+    // More than a server follows, which somebody else put there.
+    let revoked = token_command(&data, &["revoke", id(&token)]);
+    let errors = String::from_utf8(revoked.stderr).unwrap();
+    assert_eq!(revoked.status.code(), Some(3), "{errors}");
+    assert!(
+        errors.contains("goes on taking the token") && errors.contains("10001 files"),
+        "{errors}"
+    );
+    for number in 0..17 {
+        let refused = token_command(&data, &["create", "--role", "read"]);
+        let errors = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(3), "{errors}");
+        assert!(
+            errors.contains(&format!("holds {} files", files())) && errors.contains("EXPIRED or REVOKED"),
+            "{errors}"
+        );
+        assert_eq!((refused.stdout.len(), files()), (0, 10_001 - number as usize));
+        fs::remove_file(copy(number)).unwrap();
+    }
+    assert_eq!(files(), 9_984);
+    let refused = token_command(&data, &["create", "--role", "read"]);
+    assert_eq!(refused.status.code(), Some(3));
+    fs::remove_file(copy(17)).unwrap();
+    make_token(&data, &["--role", "read"]);
+    let again = token_command(&data, &["revoke", id(&token)]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("was revoked before"));
+}
+
+#[test]
+fn a_token_that_nobody_was_shown_is_none() {
+    let (data, _log) = Data::with_main_log();
+    let refused = counterfoild()
+        .args(["token", "create", "--role", "read", "--data"])
+        .arg(data.path())
+        .stdout(File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("the token can't be printed"), "{errors}");
+    assert_eq!(fs::read_dir(data.path().join("tokens")).unwrap().count(), 0);
+}
+
 /// The server could not read what is there, and would not start again.
 #[test]
-fn root_makes_no_tokens_for_another_users_server() {
+fn root_writes_nothing_into_another_users_directory() {
     let (data, _log) = Data::with_main_log();
     if fs::metadata(data.path()).unwrap().uid() != 0 {
         eprintln!("skipped: only root can give a directory away");
         return;
     }
+    let logs = data.path().join("logs");
+    let assert_refused = |code: Option<i32>, errors: &str| {
+        assert_eq!(code, Some(3), "{errors}");
+        assert!(
+            errors.contains("belongs to the user 12345") && errors.contains("sudo -u"),
+            "{errors}"
+        );
+    };
+    // The directory itself may be a mount.
+    for user_of_data in [12_345, 0] {
+        chown(data.path(), Some(user_of_data), None).unwrap();
+        chown(&logs, Some(12_345), None).unwrap();
+        for command in [
+            &["token", "create", "--role", "read"][..],
+            &["init", "--origin", "test.example/b", "--log", "b"],
+            &["fsck", "--rebuild-index"],
+            &["source", "remove", "x"],
+        ] {
+            let mut refused = counterfoild();
+            refused.args(command).arg("--data").arg(data.path());
+            let refused = refused.output().unwrap();
+            assert_refused(refused.status.code(), &String::from_utf8(refused.stderr).unwrap());
+        }
+        let refused = Server::try_start(&data, &[]).map(drop).unwrap_err();
+        assert_refused(refused.code, &refused.errors);
+    }
+    assert!(!data.path().join("tokens").exists() && !logs.join("b").exists());
+
     chown(data.path(), Some(12_345), None).unwrap();
-    let refused = token_command(&data, &["create", "--role", "read"]);
-    let errors = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(3), "{errors}");
-    assert!(
-        errors.contains("belongs to the user 12345") && errors.contains("sudo -u"),
-        "{errors}"
-    );
-    assert!(!data.path().join("tokens").exists());
-    chown(data.path(), Some(0), None).unwrap();
-    assert!(
-        token_command(&data, &["create", "--role", "read"])
-            .status
-            .success()
-    );
+    chown(&logs, Some(0), None).unwrap();
+    make_token(&data, &["--role", "read"]);
+    Server::start(&data, &[]).stop();
+
+    // Before there is a log, the directory is the owner's, unless that is root.
+    let empty = Data::temporary();
+    fs::create_dir(empty.path()).unwrap();
+    chown(empty.path(), Some(12_345), None).unwrap();
+    let refused = counterfoild()
+        .args(["init", "--origin", "test.example/main", "--data"])
+        .arg(empty.path())
+        .output()
+        .unwrap();
+    assert_refused(refused.status.code(), &String::from_utf8(refused.stderr).unwrap());
+    assert!(!empty.path().join("logs").exists());
 }
 
 /// A receipt needs no rights to be checked, and to be held against the log only those that everybody may have.

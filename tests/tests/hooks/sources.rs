@@ -1,7 +1,7 @@
 //! Sources as an operator makes, rotates and removes them, beside a running server.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
     process::{Output, Stdio},
@@ -151,6 +151,31 @@ fn secrets_come_from_files_and_not_from_the_command_line() {
 }
 
 #[test]
+fn a_secret_that_nobody_was_shown_is_none() {
+    let (data, _log) = Data::with_main_log();
+    let unseen = |arguments: &[&str]| {
+        let output = counterfoild()
+            .arg("source")
+            .args(arguments)
+            .arg("--data")
+            .arg(data.path())
+            .stdin(Stdio::null())
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        assert!(errors.contains("the new secret can't be printed"), "{errors}");
+    };
+    unseen(&["add", "github", "--provider", "github"]);
+    assert_eq!(source(&data, &["list"]).stdout, b"");
+    Hook::add(&data, "github", "github", &[]);
+    let before = fingerprints(&data);
+    unseen(&["rotate", "github"]);
+    assert_eq!(fingerprints(&data), before);
+}
+
+#[test]
 fn mistakes_are_told() {
     let (data, _log) = Data::with_main_log();
     Hook::add(&data, "taken", "github", &[]);
@@ -261,4 +286,14 @@ fn deliveries_are_counted_by_what_became_of_them() {
     }
     assert_eq!(http_get(address, "/hooks/github").status, 404);
     assert_eq!(http_get(server.address(), "/metrics").status, 404);
+
+    // One that is gone would be taken for one that is silent.
+    assert!(source(&data, &["remove", "github"]).status.success());
+    for _ in 0..100 {
+        if !text(&http_get(address, "/metrics").body).contains("source=\"github\"") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("a source that was removed is not forgotten");
 }

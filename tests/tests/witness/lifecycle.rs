@@ -60,7 +60,7 @@ fn logs_are_added_and_removed_while_it_runs_and_never_forgotten() {
 }
 
 fn refusal(data: &WitnessData, logs: &Path) -> String {
-    let Err(Refused { code, errors }) = Witness::try_start(data, logs) else {
+    let Err(Refused { code, errors, .. }) = Witness::try_start(data, logs) else {
         panic!("it started");
     };
     assert_eq!(code, Some(2), "{errors}");

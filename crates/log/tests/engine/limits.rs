@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use counterfoil_log::{LogOptions, SubmitError};
+use counterfoil_log::{Intake, LogOptions, SubmitError};
 use counterfoil_merkle::Suite;
 
 use crate::support::*;
@@ -67,6 +67,7 @@ async fn stopping_records_what_was_taken_and_refuses_the_rest() {
         );
         let late = now(submit(&log, &events([9_999])));
         assert!(matches!(late, Some(Err(SubmitError::Stopping))), "{late:?}");
+        assert_eq!(log.intake(), Intake::Closed);
         log.stop();
         assert_eq!(audit(&log).await.size(), 3_001, "reads go on");
         drop(log);
@@ -127,10 +128,20 @@ async fn a_nearly_full_disk_refuses_submissions_and_serves_reads() {
         })
         .unwrap();
     for id in [3, 77] {
+        // Before anybody has submitted, too.
+        assert_eq!(log.intake(), Intake::Full);
+        assert_eq!(log.admit(1, 1), Err(SubmitError::OutOfSpace));
         let refused = submit(&log, &events([id])).await;
         assert!(matches!(refused, Err(SubmitError::OutOfSpace)), "{refused:?}");
     }
     assert_eq!(audit(&log).await.size(), 11);
+    drop(log);
+
+    let log = place.open();
+    assert!(log.takes_events());
+    assert_eq!(log.admit(1, 1), Ok(()));
+    record(&log, &events([77])).await;
+    assert_eq!(audit(&log).await.size(), 12);
 }
 
 /// Write buffers that one batch overruns: writing gets slower, and goes on.

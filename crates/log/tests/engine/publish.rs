@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use counterfoil_log::{LogOptions, TreeHead};
+use counterfoil_log::{FsckDepth, LogOptions, TreeHead, fsck};
 use counterfoil_merkle::Suite;
 use counterfoil_note::{LogSigner, SignerKey, UnixMillis};
 use counterfoil_store::{Store, StoreOptions};
@@ -63,6 +63,30 @@ async fn published_heads_grow_are_stored_and_are_all_of_one_history() {
                 assert_eq!(head.root(), audited.roots[usize::try_from(size.get()).unwrap()]);
             }
         }
+    }
+}
+
+/// Heads are written beside the database while the check looks at it: none of them is of a log that was rolled back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_beside_a_log_that_grows_finds_nothing() {
+    let place = Place::new(Suite::Blake3);
+    let log = place
+        .open_with(LogOptions {
+            publish_interval: Duration::from_micros(100),
+            ..options()
+        })
+        .unwrap();
+    let mut id = 0;
+    for _ in 0..20 {
+        let data = place.data();
+        let check =
+            tokio::task::spawn_blocking(move || fsck(&data, &name(), FsckDepth::Tree, |_| {}).unwrap());
+        while !check.is_finished() {
+            record(&log, &events([id])).await;
+            id += 1;
+        }
+        let report = check.await.unwrap();
+        assert_eq!(report.findings, []);
     }
 }
 

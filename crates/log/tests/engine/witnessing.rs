@@ -241,6 +241,8 @@ async fn without_a_quorum_a_head_is_published_only_where_that_is_wanted() {
     drop(log);
     let log = place.open_with(witnesses.options(WithoutQuorum::Hold)).unwrap();
     assert_eq!(shown(&log), None);
+    // What the witness signed is kept: another policy may ask for no more.
+    assert_eq!(stored_note(&place, 1), Some(head.note.clone()));
     record(&log, &events(0..3)).await;
     let (proven_at, _) = log.proven_leaf(index(2)).await.unwrap();
     assert_eq!(proven_at.size, tree_size(4), "receipts come with the commit head");

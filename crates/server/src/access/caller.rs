@@ -8,7 +8,7 @@ use counterfoil_log::{Log, LogName};
 use jiff::Timestamp;
 
 use super::{
-    Denied, Grant,
+    Denied, Grant, Right,
     dsse::{Signers, Submitting},
     granted::Granted,
     mtls::Certified,
@@ -67,14 +67,25 @@ impl Caller {
         self.allowed(log).map(drop)
     }
 
-    /// The same, and by what the caller may.
+    /// Checks that the caller may make such a call on some log, now. On which, and whether it asks for what is private, the call's
+    /// message says.
+    pub(super) fn require_somewhere(&self) -> Result<(), Denied> {
+        self.granted(Grant::lacks_everywhere).map(drop)
+    }
+
+    /// What lets the caller make this call on this log.
     fn allowed(&self, log: &LogName) -> Result<Arc<Grant>, Denied> {
+        self.granted(|grant, right| grant.lacks(right, log))
+    }
+
+    /// What the caller may, if nothing is lacking for the right that the call needs.
+    fn granted(&self, lacks: impl FnOnce(&Grant, Right) -> Option<String>) -> Result<Arc<Grant>, Denied> {
         let right = self
             .needs
             .right(self.private)
             .ok_or_else(|| Denied::Forbidden("nobody may make this call".to_owned()))?;
         let grant = self.credential.grant(Timestamp::now())?;
-        match grant.lacks(right, log) {
+        match lacks(&grant, right) {
             None => Ok(grant),
             // A credential may help, which is what this answer says.
             Some(lacking) if self.is_anonymous() => Err(Denied::Unauthenticated(format!(

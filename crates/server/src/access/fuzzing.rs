@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Certificate, EnrolledKey, Token, TokenRecord, config::Config};
 
-pub(crate) use super::oidc::fuzzing::{keys_url, rewrite_spent_tokens, verified_audience};
+pub(crate) use super::oidc::fuzzing::{believed_audience, keys_url, rewrite_spent_tokens, verified_audience};
 
 /// An API token as it is written.
 pub(crate) fn rewrite_token(text: &str) -> Option<String> {

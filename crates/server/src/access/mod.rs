@@ -1,8 +1,8 @@
 //! Who may do what: API tokens, job tokens (OpenID Connect), client certificates. `docs/ACCESS.md` is for those who set it up.
 //!
 //! One layer lies around all that the port serves. It finds out what the path needs ([`table`]) and who calls, refuses
-//! credentials that are wrong, and hands a [`Caller`] on; each call then has it checked on the log that it is about. A
-//! credential that is wrong is never taken for none.
+//! credentials that are wrong, and hands a [`Caller`] on; each call then has it checked on the log that it is about, and over
+//! gRPC before its message comes, whether that can be any. A credential that is wrong is never taken for none.
 
 mod caller;
 mod config;
@@ -186,6 +186,16 @@ async fn identify(State(access): State<Arc<Access>>, mut request: Request, next:
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
+        Err(denied) => denied.answer(request.headers()),
+    }
+}
+
+/// Turns away whoever may make such a call on no log at all, before anything of it is read. Services over gRPC have a call's message
+/// whole before they know its log, and strangers would fill the memory for what arrives. Others ask before they read, but for
+/// webhooks, whose signature is over what is sent.
+pub(crate) async fn turn_away(request: Request, next: Next) -> Response {
+    match Caller::of(request.extensions()).require_somewhere() {
+        Ok(()) => next.run(request).await,
         Err(denied) => denied.answer(request.headers()),
     }
 }

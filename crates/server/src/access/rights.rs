@@ -164,12 +164,17 @@ impl Grant {
         if !self.reaches(log) {
             return Some(format!("this credential is not for the log {:?}", log.as_str()));
         }
+        self.lacks_on(format_args!("the log {:?}", log.as_str()), right)
+    }
+
+    /// What is missing for `right` on any log whatever, if anything.
+    pub(crate) fn lacks_everywhere(&self, right: Right) -> Option<String> {
+        self.lacks_on("a log", right)
+    }
+
+    fn lacks_on(&self, what: impl fmt::Display, right: Right) -> Option<String> {
         if !self.roles.iter().any(|role| role.grants(right)) {
-            return Some(format!(
-                "this needs the right to {} the log {:?}",
-                right.as_verb(),
-                log.as_str()
-            ));
+            return Some(format!("this needs the right to {} {what}", right.as_verb()));
         }
         (right == Right::Submit && self.source.is_none())
             .then(|| "this credential names no source to submit as".to_owned())
@@ -240,6 +245,25 @@ mod tests {
                     .lacks(Right::Read, &log(name))
                     .is_some()
             );
+        }
+    }
+
+    #[test]
+    fn what_is_lacking_everywhere_is_lacking_on_each_log_and_nothing_else_is() {
+        use Right::{Audit, Check, Read, Submit};
+        for role in [Role::Submit, Role::Read, Role::Audit, Role::Admin] {
+            for source in [None, Some("ci")] {
+                let Ok(grant) = grant(&[role], source, Some(&["main", "b"])) else {
+                    continue;
+                };
+                for right in [Submit, Check, Read, Audit] {
+                    let everywhere = grant.lacks_everywhere(right).is_some();
+                    for name in ["main", "b"] {
+                        let lacking = grant.lacks(right, &log(name)).is_some();
+                        assert_eq!(lacking, everywhere, "{role} {right:?}");
+                    }
+                }
+            }
         }
     }
 

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+};
 use http_body::{Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -26,8 +29,15 @@ const SMALL_BUDGET_BYTES: usize = 64 << 20;
 const LARGE_BUDGET_BYTES: usize = 192 << 20;
 /// The longest message of usual size. They have a budget of their own, so that who sends long ones does not keep them out.
 const SMALL_BYTES: usize = 256 << 10;
-/// How long a message may take to arrive once it began.
+/// Memory for parts of what asks for no right.
+const QUESTIONS_BUDGET_BYTES: usize = 1 << 20;
+/// How long the one message of a call may take to arrive, or one of a stream's once it began.
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(60);
+/// The calls that send message after message. Between two of them they may be silent.
+const STREAMS: [&str; 2] = [
+    "/counterfoil.v1.SubmitService/SubmitStream",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
 /// What comes before each message: whether it is compressed, and its length.
 const HEAD_BYTES: usize = 5;
 
@@ -36,7 +46,6 @@ const HEAD_BYTES: usize = 5;
 pub(crate) struct Room {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    patience: Duration,
 }
 
 impl Room {
@@ -44,18 +53,32 @@ impl Room {
         Self {
             small: Arc::new(Semaphore::new(SMALL_BUDGET_BYTES)),
             large: Arc::new(Semaphore::new(LARGE_BUDGET_BYTES)),
-            patience: MESSAGE_PATIENCE,
         }
     }
 
-    /// The body of a call, of which no more arrives than there is room for.
-    pub(crate) fn bound(&self, body: Body) -> Body {
+    /// For calls that ask for no right: of its own, so that whoever makes them takes nothing from the others.
+    pub(crate) fn of_questions() -> Self {
+        let budget = Arc::new(Semaphore::new(QUESTIONS_BUDGET_BYTES));
+        Self {
+            small: budget.clone(),
+            large: budget,
+        }
+    }
+
+    /// A call of which no more arrives than there is room for.
+    pub(crate) fn bound(&self, call: Request) -> Request {
+        let is_stream = STREAMS.contains(&call.uri().path());
+        call.map(|body| self.body(body, is_stream))
+    }
+
+    fn body(&self, body: Body, is_stream: bool) -> Body {
         Body::new(Arriving {
             body,
             room: self.clone(),
             part: Part::default(),
             held: None,
-            patience: None,
+            is_stream,
+            patience: (!is_stream).then(|| Box::pin(sleep(MESSAGE_PATIENCE))),
         })
     }
 }
@@ -65,7 +88,9 @@ struct Arriving {
     room: Room,
     part: Part,
     held: Option<OwnedSemaphorePermit>,
-    /// Ends when the message that has begun has to be complete.
+    /// Whether messages follow one another.
+    is_stream: bool,
+    /// Ends when the message that has begun has to be complete; where there is one alone, the call.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -84,7 +109,7 @@ impl HttpBody for Arriving {
                     return Poll::Pending;
                 };
                 ready!(patience.as_mut().poll(context));
-                let seconds = self.room.patience.as_secs();
+                let seconds = MESSAGE_PATIENCE.as_secs();
                 let late = format!("the message did not arrive within {seconds} s");
                 return Poll::Ready(Some(Err(Status::deadline_exceeded(late))));
             }
@@ -114,12 +139,9 @@ impl Arriving {
         if completed {
             self.held = None;
         }
-        if !self.part.is_begun() {
-            self.patience = None;
-            return Ok(());
-        }
-        if completed || !was_begun {
-            self.patience = Some(Box::pin(sleep(self.room.patience)));
+        if self.is_stream && (completed || !was_begun) {
+            let is_begun = self.part.is_begun();
+            self.patience = is_begun.then(|| Box::pin(sleep(MESSAGE_PATIENCE)));
         }
         // As long as the head is not complete, nothing says which room the message has.
         if gathered == 0 {
@@ -188,9 +210,23 @@ impl Part {
     }
 }
 
+/// For the fuzz targets: how many bytes of a message that is not complete are held after each of these pieces of a body.
+pub(crate) fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
+    let (mut part, mut held) = (Part::default(), 0);
+    let after = |piece: &&[u8]| {
+        let (completed, gathered) = part.advance(piece);
+        held = if completed { gathered } else { held + gathered };
+        held
+    };
+    pieces.iter().map(after).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::{StreamExt as _, stream};
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -203,14 +239,9 @@ mod tests {
     fn messages_are_told_apart_however_they_are_cut() {
         let bytes = [message(3), message(0), message(1_000)].concat();
         for size in 1..bytes.len() {
-            let mut part = Part::default();
-            let mut held = 0;
-            for piece in bytes.chunks(size) {
-                let (completed, gathered) = part.advance(piece);
-                held = if completed { gathered } else { held + gathered };
-                assert!(held < 1_000);
-            }
-            assert!(!part.is_begun() && held == 0, "pieces of {size}");
+            let held = held_after(&bytes.chunks(size).collect::<Vec<_>>());
+            assert!(held.iter().all(|held| *held < 1_000));
+            assert_eq!(held.last(), Some(&0), "pieces of {size}");
         }
         let mut part = Part::default();
         assert_eq!(part.advance(&bytes[..bytes.len() - 1]), (true, 999));
@@ -234,7 +265,8 @@ mod tests {
         let begun = || {
             let part = Bytes::from(message(24 << 20)).slice(..16 << 20);
             let never = stream::once(async { Ok::<_, Status>(part) }).chain(stream::pending());
-            let mut body = room.bound(Body::from_stream(never)).into_data_stream();
+            let body = room.body(Body::from_stream(never), false);
+            let mut body = body.into_data_stream();
             async move {
                 let first = body.next().await.unwrap();
                 (
@@ -252,18 +284,15 @@ mod tests {
         let (refused, _) = begun().await;
         assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
         // What is complete, or short, has room all the same.
-        assert!(read(room.bound(Body::from(message(30 << 20)))).await.is_ok());
+        let complete = room.body(Body::from(message(30 << 20)), false);
+        assert!(read(complete).await.is_ok());
         let small = message(SMALL_BYTES);
         let cut = small
             .chunks(1_000)
             .map(|piece| Ok::<_, Status>(Bytes::copy_from_slice(piece)));
         let cut: Vec<_> = cut.collect();
-        assert_eq!(
-            read(room.bound(Body::from_stream(stream::iter(cut))))
-                .await
-                .unwrap(),
-            small.len()
-        );
+        let cut = room.body(Body::from_stream(stream::iter(cut)), false);
+        assert_eq!(read(cut).await.unwrap(), small.len());
         // And so have others once one gives up.
         bodies.pop();
         assert!(begun().await.0.is_ok());
@@ -276,7 +305,7 @@ mod tests {
             let message = Bytes::from(message(bytes));
             for cut in 1..=HEAD_BYTES + 1 {
                 let body = [message.slice(..cut), message.slice(cut..)].map(Ok::<_, Status>);
-                let body = room.bound(Body::from_stream(stream::iter(body)));
+                let body = room.body(Body::from_stream(stream::iter(body)), true);
                 assert_eq!(read(body).await.unwrap(), HEAD_BYTES + bytes);
             }
         }
@@ -284,15 +313,59 @@ mod tests {
         assert_eq!(room.large.available_permits(), LARGE_BUDGET_BYTES);
     }
 
-    #[tokio::test]
+    /// What was sent, and no more.
+    fn stalled(sent: Vec<u8>) -> Body {
+        let sent = stream::once(async { Ok::<_, Status>(Bytes::from(sent)) });
+        Body::from_stream(sent.chain(stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_come_is_given_up() {
-        let room = Room {
-            patience: Duration::from_millis(20),
-            ..Room::new()
-        };
-        let never =
-            stream::once(async { Ok::<_, Status>(Bytes::from_static(&[0, 0, 0])) }).chain(stream::pending());
-        let refused = read(room.bound(Body::from_stream(never))).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+        let room = Room::new();
+        let whole = message(3);
+        for (sent, is_stream) in [
+            // Nothing, half of its head, half of it, and all of it without the call's end.
+            (vec![], false),
+            (whole[..3].to_vec(), false),
+            (whole[..6].to_vec(), false),
+            (whole.clone(), false),
+            (whole[..3].to_vec(), true),
+            ([&whole[..], &whole[..6]].concat(), true),
+        ] {
+            let body = room.body(stalled(sent.clone()), is_stream);
+            let refused = read(body).await.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_the_messages_of_a_stream_there_is_all_the_time_there_is() {
+        let room = Room::new();
+        for sent in [vec![], message(3), [message(3), message(0)].concat()] {
+            let reading = read(room.body(stalled(sent), true));
+            assert!(timeout(10 * MESSAGE_PATIENCE, reading).await.is_err());
+        }
+    }
+
+    #[test]
+    fn the_calls_that_send_message_after_message_are_known() {
+        let sets = [
+            counterfoil_proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        ];
+        let mut streams = Vec::new();
+        for file in sets
+            .into_iter()
+            .flat_map(|set| FileDescriptorSet::decode(set).unwrap().file)
+        {
+            for service in &file.service {
+                let service_name = format!("{}.{}", file.package(), service.name());
+                for method in service.method.iter().filter(|it| it.client_streaming()) {
+                    streams.push(format!("/{service_name}/{}", method.name()));
+                }
+            }
+        }
+        assert_eq!(streams, STREAMS);
     }
 }

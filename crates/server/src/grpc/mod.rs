@@ -8,7 +8,7 @@ use bytes::Bytes;
 use counterfoil_log::{ProvenLeaf, TreeHead};
 use counterfoil_proto::{digest_field, proof_field, v1};
 
-pub(crate) use arriving::Room;
+pub(crate) use arriving::{Room, held_after};
 pub(crate) use read::Reader;
 pub(crate) use submit::Submitter;
 
@@ -16,6 +16,8 @@ pub(crate) use submit::Submitter;
 pub(crate) const MAX_SUBMIT_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 /// The longest request that reads.
 pub(crate) const MAX_READ_REQUEST_BYTES: usize = 64 * 1024;
+/// The longest question about health, or about what services there are.
+pub(crate) const MAX_QUESTION_BYTES: usize = 4 * 1024;
 
 fn tree_head(head: &TreeHead) -> v1::TreeHead {
     v1::TreeHead {

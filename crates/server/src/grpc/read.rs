@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use counterfoil_event::{EventKey, IndexKey};
-use counterfoil_log::{LeafName, Log, StoredEntry, StoredPayload, TreeHead};
+use counterfoil_log::{LeafName, Log, StoredEntry, StoredPayload, SubmitError, TreeHead};
 use counterfoil_merkle::{LeafIndex, TreeSize};
 use counterfoil_proto::{
     digest, digest_field, index_attribute, leaf_index, proof_field, tree_size,
@@ -24,6 +24,7 @@ use crate::{
     access::Caller,
     logs::{Logs, find_log},
     refusal::Refusal,
+    turns::read_to_end,
 };
 
 /// Entries in one message of a range.
@@ -56,6 +57,31 @@ impl Reader {
             long_reads: Arc::new(Semaphore::new(MAX_LONG_READS)),
         }
     }
+
+    /// Ready once the server was told to stop.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.clone();
+        async move { drop(stopping.wait_for(|stopping| *stopping).await) }
+    }
+
+    /// The newest published head; if the log itself is as large as `known`, one that is as large too.
+    async fn published_at_least(&self, log: &Log, known: TreeSize) -> Result<Arc<TreeHead>, Refusal> {
+        let mut published = log.watch_published();
+        // A log that is smaller has nothing to wait for, and its head tells the truth.
+        let least = if log.commit_head().size >= known {
+            known
+        } else {
+            TreeSize::ZERO
+        };
+        let is_enough = |head: &Option<Arc<TreeHead>>| head.as_ref().is_some_and(|head| head.size >= least);
+        let head = async { published.wait_for(is_enough).await.ok()?.clone() };
+        tokio::select! {
+            biased;
+            head = timeout(PUBLISH_PATIENCE, head) => head.ok().flatten().ok_or_else(Refusal::not_published),
+            // What it waits for may take longer than calls have then.
+            () = self.stopped() => Err(SubmitError::Stopping.into()),
+        }
+    }
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -70,7 +96,7 @@ impl ReadService for Reader {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
-        let head = published_at_least(&log, known).await?;
+        let head = self.published_at_least(&log, known).await?;
         Ok(Response::new(v1::GetTreeHeadResponse {
             tree_head: Some(tree_head(&head)),
         }))
@@ -86,10 +112,8 @@ impl ReadService for Reader {
         let request = request.into_inner();
         let log = find_log(&self.logs, &request.log, &caller)?;
         let known = tree_size("known_tree_size", request.known_tree_size).map_err(Refusal::from)?;
-        published_at_least(&log, known).await?;
+        self.published_at_least(&log, known).await?;
         let name = log.name().clone();
-        let mut stopping = self.stopping.clone();
-        let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
         let heads = WatchStream::new(log.watch_published())
             .filter_map(future::ready)
             .map(move |head| {
@@ -99,7 +123,7 @@ impl ReadService for Reader {
                     tree_head: Some(tree_head(&head)),
                 })
             })
-            .take_until(stopped);
+            .take_until(self.stopped());
         Ok(Response::new(Box::pin(heads)))
     }
 
@@ -113,7 +137,7 @@ impl ReadService for Reader {
         let log = find_log(&self.logs, &request.log, &caller)?;
         let size = match request.tree_size {
             Some(size) => tree_size("tree_size", size).map_err(Refusal::from)?,
-            None => published_at_least(&log, TreeSize::ZERO).await?.size,
+            None => self.published_at_least(&log, TreeSize::ZERO).await?.size,
         };
         let index = find_leaf(&log, request.leaf).await?;
         let (leaf_hash, hashes) = log.inclusion_proof(index, size).await.map_err(Refusal::from)?;
@@ -152,16 +176,14 @@ impl ReadService for Reader {
         let caller = caller.asking(request.with_payload || is_search(request.leaf.as_ref()));
         let log = find_log(&self.logs, &request.log, &caller)?;
         let index = find_leaf(&log, request.leaf).await?;
-        let _turn = if request.with_payload {
-            Some(turn(&self.long_reads).await)
-        } else {
-            None
-        };
-        let stored = log
-            .entry(index, request.with_payload)
-            .await
-            .map_err(Refusal::from)?;
-        Ok(Response::new(entry_message(stored)))
+        if !request.with_payload {
+            let stored = log.entry(index, false).await.map_err(Refusal::from)?;
+            return Ok(Response::new(entry_message(stored)));
+        }
+        let turn = turn(&self.long_reads).await;
+        let read = async move { log.entry(index, true).await };
+        let (stored, _turn) = read_to_end(turn, read).await.map_err(Refusal::from)?;
+        Ok(Response::new(entry_message(stored.map_err(Refusal::from)?)))
     }
 
     type ReadEntriesStream = ResponseStream<v1::ReadEntriesResponse>;
@@ -190,15 +212,15 @@ impl ReadService for Reader {
                 // tonic asks for the next message before it hands on a short one, and may then not ask again before that is read.
                 // So nothing is begun when it asks first.
                 task::yield_now().await;
-                let _turn = turn(&long_reads).await;
+                let turn = turn(&long_reads).await;
                 // The stream may outlive what the caller was let in with.
                 caller.require(log.name()).map_err(Refusal::from)?;
-                next_chunk(&log, range, request.with_payload).await
+                let read = async move { next_chunk(&log, range, request.with_payload).await };
+                let (chunk, _turn) = read_to_end(turn, read).await.map_err(Refusal::from)?;
+                chunk
             }
         });
-        let mut stopping = self.stopping.clone();
-        let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-        Ok(Response::new(Box::pin(chunks.take_until(stopped))))
+        Ok(Response::new(Box::pin(chunks.take_until(self.stopped()))))
     }
 
     async fn find_entries(
@@ -245,22 +267,6 @@ impl ReadService for Reader {
 async fn turn(turns: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let turn = turns.clone().acquire_owned().await;
     turn.expect("the semaphore is never closed")
-}
-
-/// The newest published head; if the log itself is as large as `known`, one that is as large too.
-async fn published_at_least(log: &Log, known: TreeSize) -> Result<Arc<TreeHead>, Refusal> {
-    let mut published = log.watch_published();
-    // A log that is smaller has nothing to wait for, and its head tells the truth.
-    let least = if log.commit_head().size >= known {
-        known
-    } else {
-        TreeSize::ZERO
-    };
-    let is_enough = |head: &Option<Arc<TreeHead>>| head.as_ref().is_some_and(|head| head.size >= least);
-    match timeout(PUBLISH_PATIENCE, published.wait_for(is_enough)).await {
-        Ok(Ok(head)) => Ok(head.clone().expect("it was waited for")),
-        _ => Err(Refusal::not_published()),
-    }
 }
 
 /// Whether a leaf is named by what is in it: to find one by its event is a search.

@@ -246,7 +246,7 @@ async fn only_post() -> Answer {
 
 /// Healthy as long as every log takes events.
 async fn health(State(intake): State<Intake>) -> Answer {
-    if intake.logs.values().all(|log| log.is_writing()) {
+    if intake.logs.values().all(|log| log.takes_events()) {
         Answer::Healthy
     } else {
         Answer::Unhealthy

@@ -27,6 +27,7 @@ use super::{NEVER, TEXT};
 use crate::{
     access::{Caller, Denied},
     logs::Logs,
+    turns::{Unfinished, read_to_end},
 };
 
 /// Reads at a time, each of which may hold up a thread for as long as the disk takes.
@@ -109,6 +110,12 @@ impl From<Denied> for NoAnswer {
     }
 }
 
+impl From<Unfinished> for NoAnswer {
+    fn from(_: Unfinished) -> Self {
+        Self::Failed
+    }
+}
+
 impl IntoResponse for NoAnswer {
     fn into_response(self) -> Response {
         let (status, text) = match self {
@@ -182,17 +189,24 @@ async fn read(
 
 impl Reader {
     /// What a path names, if the caller may have it. Whoever may not does not learn whether it is there.
-    fn find(&self, uri: &Uri, caller: &Caller) -> Result<(&Log, Resource), NoAnswer> {
+    fn find(&self, uri: &Uri, caller: &Caller) -> Result<(&Arc<Log>, Resource), NoAnswer> {
         let (log, resource) = parse(uri).ok_or(NoAnswer::NotFound)?;
         caller.require(&log)?;
         let log = self.logs.get(&log).ok_or(NoAnswer::NotFound)?;
         Ok((log, resource))
     }
 
-    async fn read(&self, log: &Log, path: TilePath) -> Result<Vec<u8>, NoAnswer> {
-        let turn = timeout(READ_PATIENCE, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| NoAnswer::Busy)?;
-        log.tile_or_bundle(path).await.map_err(|problem| match problem {
+    async fn read(&self, log: &Arc<Log>, path: TilePath) -> Result<Vec<u8>, NoAnswer> {
+        let turn = timeout(READ_PATIENCE, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(NoAnswer::Busy);
+        };
+        let read = {
+            let log = log.clone();
+            async move { log.tile_or_bundle(path).await }
+        };
+        let (bytes, _turn) = read_to_end(turn, read).await?;
+        bytes.map_err(|problem| match problem {
             ReadError::NotFound => NoAnswer::NotFound,
             // What the operator needs to know is no business of the reader's.
             problem => {

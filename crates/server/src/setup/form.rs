@@ -1,6 +1,10 @@
 //! What to enter at a provider, in the words of its own pages.
 
-use std::{fmt::Write as _, io::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use counterfoil_event::SourceId;
 use counterfoil_hooks::{Fingerprint, Provider, Secret};
@@ -88,12 +92,12 @@ const GITLAB_GROUP_EVENTS: [Event; 3] = [
 
 impl Form {
     /// Prints it on standard output.
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self) -> io::Result<()> {
         // As one piece, which is wiped.
         let text = self.text();
-        let mut out = std::io::stdout().lock();
-        // Nobody reads it: there is nobody to tell, either.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
     }
 
     fn text(&self) -> Zeroizing<String> {

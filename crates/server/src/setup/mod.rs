@@ -6,7 +6,7 @@ mod form;
 mod target;
 mod wait;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, CommandFactory as _, Subcommand, error::ErrorKind};
@@ -203,7 +203,9 @@ impl<'a> Request<'a> {
             file: sources.file(&id),
             id,
         };
-        form.print();
+        form.print().context(
+            "what to enter can't be printed. If a secret was made, run it again with --rotate for another",
+        )?;
         for warning in url.warnings(self.provider, &form.host) {
             eprintln!("warning: {warning}");
         }
@@ -224,7 +226,10 @@ impl<'a> Request<'a> {
     /// The log that deliveries go to.
     fn log(&self, asker: Option<&Asker>) -> anyhow::Result<LogName> {
         let data = &self.common.data;
-        let logs = DataDirectory::new(data).logs().unwrap_or_default();
+        let logs = match DataDirectory::new(data).logs() {
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => Vec::new(),
+            logs => logs.with_context(|| format!("can't list the logs of {}", data.display()))?,
+        };
         let none = || {
             format!(
                 "{} holds no logs. Make one: counterfoild init --data {0} --origin log.example.com/builds",

@@ -12,6 +12,13 @@ use crate::Database;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Inode(usize);
 
+impl Inode {
+    /// As programs are told it.
+    pub fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 /// A file, a directory or a database.
 #[derive(Debug, Clone)]
 pub struct Node {

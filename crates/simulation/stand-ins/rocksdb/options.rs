@@ -82,6 +82,7 @@ ignored!(Options {
     set_universal_compaction_options(&UniversalCompactOptions);
     set_write_buffer_manager(&WriteBufferManager);
     set_write_buffer_size(usize);
+    set_soft_pending_compaction_bytes_limit(usize);
 });
 
 #[derive(Default)]

@@ -198,6 +198,7 @@ impl PermissionsExt for Permissions {
 
 #[derive(Debug, Clone)]
 pub struct Metadata {
+    inode: u64,
     length: u64,
     mode: u32,
     is_directory: bool,
@@ -207,6 +208,7 @@ impl Metadata {
     fn of(machine: &mut Machine, inode: Inode) -> Self {
         let node = machine.files().node(inode);
         Self {
+            inode: inode.number(),
             length: node.len(),
             mode: node.mode,
             is_directory: node.is_directory(),
@@ -224,6 +226,22 @@ impl Metadata {
 
     pub fn is_dir(&self) -> bool {
         self.is_directory
+    }
+}
+
+pub trait MetadataExt {
+    fn dev(&self) -> u64;
+    fn ino(&self) -> u64;
+}
+
+impl MetadataExt for Metadata {
+    /// There is one disk.
+    fn dev(&self) -> u64 {
+        0
+    }
+
+    fn ino(&self) -> u64 {
+        self.inode
     }
 }
 
@@ -290,24 +308,15 @@ pub struct ReadDir(std::vec::IntoIter<DirEntry>);
 pub struct DirEntry {
     name: String,
     path: PathBuf,
-    kind: FileType,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct FileType {
-    is_directory: bool,
 }
 
 pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref();
     let entries = perform(Call::Look, subject(path), |machine| {
         let names = machine.files().list(path)?;
-        let entries = names.into_iter().map(|(name, inode)| DirEntry {
+        let entries = names.into_iter().map(|(name, _)| DirEntry {
             path: path.join(&name),
             name,
-            kind: FileType {
-                is_directory: machine.files().node(inode).is_directory(),
-            },
         });
         Ok(entries.collect::<Vec<_>>())
     })?;
@@ -323,21 +332,11 @@ impl Iterator for ReadDir {
 }
 
 impl DirEntry {
-    pub fn file_type(&self) -> io::Result<FileType> {
-        Ok(self.kind)
-    }
-
     pub fn file_name(&self) -> OsString {
         self.name.clone().into()
     }
 
     pub fn path(&self) -> PathBuf {
         self.path.clone()
-    }
-}
-
-impl FileType {
-    pub fn is_dir(&self) -> bool {
-        self.is_directory
     }
 }

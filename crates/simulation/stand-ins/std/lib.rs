@@ -16,7 +16,7 @@ pub mod os {
         pub mod fs {
             pub use std::os::unix::fs::*;
 
-            pub use crate::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+            pub use crate::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
         }
     }
 }

@@ -5,11 +5,24 @@ pub use tokio::sync;
 
 pub mod task {
     use std::{
-        convert::Infallible,
+        any::Any,
         future::{Ready, ready},
     };
 
-    pub fn spawn_blocking<T>(work: impl FnOnce() -> T) -> Ready<Result<T, Infallible>> {
+    pub fn spawn_blocking<T>(work: impl FnOnce() -> T) -> Ready<Result<T, JoinError>> {
         ready(Ok(work()))
+    }
+
+    /// There is none: a panic goes through whoever waits.
+    pub enum JoinError {}
+
+    impl JoinError {
+        pub fn is_panic(&self) -> bool {
+            match *self {}
+        }
+
+        pub fn into_panic(self) -> Box<dyn Any + Send> {
+            match self {}
+        }
     }
 }

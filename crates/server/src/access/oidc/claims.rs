@@ -118,7 +118,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    fn new(all: Map<String, Value>) -> Result<Self, BadToken> {
+    pub(super) fn new(all: Map<String, Value>) -> Result<Self, BadToken> {
         // Whoever else a token is for could use it here.
         let audience = match all.get("aud") {
             Some(Value::String(one)) => Some(one.clone()),

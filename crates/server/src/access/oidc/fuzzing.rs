@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{claims::UnverifiedToken, issuer, keys::KeySet, replay};
+use super::{
+    claims::{Claims, UnverifiedToken},
+    issuer,
+    keys::KeySet,
+    replay,
+};
 use crate::access::config::Reuse;
 
 /// Whom a job's token is for, if one of the keys signed it and it is good at that time, in seconds since 1970.
@@ -11,6 +16,18 @@ pub(crate) fn verified_audience(token: &str, keys: &[u8], now: i64) -> Option<St
     let token = UnverifiedToken::parse(token).ok()?;
     let claims = token.verify(keys?.get(&token.key_id)?).ok()?;
     claims.check_times(Reuse::Never, now).ok()?;
+    Some(claims.audience().to_owned())
+}
+
+/// Whom a token with these claims is for, if it is good at that time, once or until it expires.
+pub(crate) fn believed_audience(claims: &[u8], is_reused: bool, now: i64) -> Option<String> {
+    let claims = Claims::new(serde_json::from_slice(claims).ok()?).ok()?;
+    let reuse = if is_reused {
+        Reuse::UntilExpiry
+    } else {
+        Reuse::Never
+    };
+    claims.check_times(reuse, now).ok()?;
     Some(claims.audience().to_owned())
 }
 

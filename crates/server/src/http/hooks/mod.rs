@@ -30,6 +30,7 @@ use bytes::Bytes;
 use counterfoil_event::{Authentication, Event, SourceId, Submitter, limits::MAX_DATA_BYTES};
 use counterfoil_hooks::{Source, SourcesDirectory};
 use counterfoil_log::{Log, LogName};
+use tokio::task;
 use tracing::debug;
 
 use super::{
@@ -43,7 +44,7 @@ use crate::{
     deliveries::{self, Deliveries, To},
     intake::work,
     logs::Logs,
-    metrics::IntakePath,
+    metrics::{IntakePath, Metrics},
     watched::{File, Watched},
 };
 use invalid::InvalidDelivery;
@@ -78,10 +79,25 @@ pub(super) fn receiver(data: &Path, intake: Intake, deliveries: Deliveries) -> a
     let logs = intake.logs.clone();
     let directory = SourcesDirectory::of(data);
     let sources = Watched::start(directory.path(), move |file| known_source(file, &logs))?;
+    task::spawn(forget_removed(sources.clone(), intake.metrics.clone()));
     let hooks = Hooks { sources, intake };
     let route = post(receive).fallback(only_post).with_state(hooks);
     let route = route.layer(middleware::from_fn_with_state(deliveries, deliveries::observe));
     Ok(Router::new().route("/hooks/{source}", route))
+}
+
+/// Has the metrics forget sources that are there no more.
+async fn forget_removed(mut sources: Watched<KnownSource>, metrics: Metrics) {
+    let mut before = sources.current();
+    while sources.changed().await {
+        let now = sources.current();
+        for (name, source) in before.iter() {
+            if !now.contains_key(name) {
+                metrics.forget_source(&source.id);
+            }
+        }
+        before = now;
+    }
 }
 
 fn known_source(file: File<'_>, logs: &Logs) -> anyhow::Result<KnownSource> {
@@ -117,11 +133,14 @@ async fn receive(State(hooks): State<Hooks>, named: Named, request: Request) -> 
         return intake.answer(IntakePath::Hooks, Err(InvalidDelivery::UnknownSource.into()));
     };
     let result = intake.delivery(&source, request).await;
-    match &result {
-        Ok(_) => intake.metrics.source_recorded(&source.id, now_unix_s()),
-        Err(problem) => {
-            intake.metrics.source_refused(&source.id);
-            debug!(source = %source.id, reason = problem.reason(), ?problem, "refused a delivery");
+    if let Err(problem) = &result {
+        debug!(source = %source.id, reason = problem.reason(), ?problem, "refused a delivery");
+    }
+    // One that was removed meanwhile is forgotten.
+    if hooks.sources.get(source.id.as_str()).is_some() {
+        match &result {
+            Ok(_) => intake.metrics.source_recorded(&source.id, now_unix_s()),
+            Err(_) => intake.metrics.source_refused(&source.id),
         }
     }
     let mut answer = intake.answer(IntakePath::Hooks, result.map(Recorded::into_response));
