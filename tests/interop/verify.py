@@ -525,7 +525,7 @@ class PolicyReader:
 
     def __init__(self):
         self.trust, self.has_quorum = Trust(), False
-        self.public_keys, self.members = set(), set()
+        self.public_keys, self.signers, self.members = set(), set(), set()
 
     def read_line(self, line):
         words = re.findall(b"[^ \t]+", line)
@@ -573,7 +573,9 @@ class PolicyReader:
     def new_key(self, parse, vkey):
         key = parse(decode_utf8(vkey, "a vkey"))
         require(key.public_key not in self.public_keys, f"the key {key.id.hex()} is listed twice")
+        require((key.name, key.id) not in self.signers, f"two keys are named {key.name} and have the id {key.id.hex()}")
         self.public_keys.add(key.public_key)
+        self.signers.add((key.name, key.id))
         return key
 
     def new_name(self, name):
@@ -750,6 +752,7 @@ def verify_receipt(raw, trust):
 # ---------------------------------------------------------------- evidence (section 14)
 
 MAX_EVIDENCE_BYTES = 524_288
+MAX_INVALID_ENTRY_BYTES = 262_144
 LOG_SIGNATURES, OBSERVERS_WORD = "log_signatures", "observers_word"
 
 
@@ -769,9 +772,9 @@ class Fields:
     def index(self):
         return parse_decimal(self.take("index"), MAX_TREE_SIZE - 1, "an index in the evidence")
 
-    def entry(self):
+    def entry(self, limit=MAX_ENTRY_BYTES):
         entry = parse_base64(self.take("entry"), "an entry in the evidence")
-        require(len(entry) <= MAX_ENTRY_BYTES, f"an entry in the evidence is longer than {MAX_ENTRY_BYTES} bytes")
+        require(len(entry) <= limit, f"an entry in the evidence is longer than {limit} bytes")
         return entry
 
     def hash(self, name):
@@ -831,7 +834,7 @@ def check_rewritten_entry(fields, trust):
 
 
 def check_invalid_entry(fields, trust):
-    head, index, entry, proof = fields.head(trust), fields.index(), fields.entry(), fields.proof()
+    head, index, entry, proof = fields.head(trust), fields.index(), fields.entry(MAX_INVALID_ENTRY_BYTES), fields.proof()
     verify_inclusion(head.suite, head.suite.leaf(entry), index, head.size, head.root, proof)
     try:
         read_entry(entry)

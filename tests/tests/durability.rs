@@ -6,7 +6,7 @@
 use std::{env, time::SystemTime};
 
 use counterfoil_tests::{
-    crash::{self, Fault, Outcome, Subject},
+    crash::{self, Fault, KEPT, Subject},
     cut_short,
     power::can_trace,
 };
@@ -61,15 +61,19 @@ async fn what_was_acknowledged_survives_lost_power() {
         return;
     }
     let mut random = random();
-    let rounds = rounds(2);
-    let mut subject = Subject::new("blake3");
-    for round in 0..rounds {
-        subject
-            .lose_power(&format!("round-{round}"), 6, &mut random)
-            .await;
+    let rounds = rounds(2).div_ceil(2);
+    let mut kept = 0;
+    for mut subject in [Subject::new("blake3"), Subject::new("sha256").witnessed()] {
+        for round in 0..rounds {
+            subject
+                .lose_power(&format!("round-{round}"), 6, &mut random)
+                .await;
+        }
+        println!("{:?}", subject.counts());
+        kept += subject.counts().get(KEPT).copied().unwrap_or_default();
+        subject.finish(&mut random).await;
     }
-    println!("{:?}", subject.counts());
-    subject.finish(&mut random).await;
+    assert!(kept > 0 || rounds == 0, "no receipt had to hold");
 }
 
 #[test]
@@ -93,6 +97,20 @@ fn a_witness_is_made_whole_or_not_at_all() {
     }
 }
 
+#[test]
+fn an_event_that_a_second_try_finds_queued_stays_queued() {
+    if can_trace() {
+        cut_short::lose_power_after_an_event_is_queued_again(&mut random());
+    }
+}
+
+#[test]
+fn a_token_that_a_second_try_finds_revoked_stays_revoked() {
+    if can_trace() {
+        cut_short::lose_power_after_a_token_is_revoked_again(&mut random());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_calls_that_fail() {
     if !can_trace() {
@@ -100,16 +118,17 @@ async fn what_was_acknowledged_survives_calls_that_fail() {
     }
     let mut random = random();
     let rounds = rounds(6);
-    let mut subject = Subject::new("sha256");
+    let faults = Fault::all();
+    let subject = Subject::new("sha256");
+    let mut subject = if random.bool() {
+        subject.witnessed()
+    } else {
+        subject
+    };
     for round in 0..rounds {
-        let fault = Fault {
-            call: random.choice(Fault::CALLS).unwrap(),
-            outcome: random.choice(Outcome::ALL).unwrap(),
-            nth: random.u32(1..=12),
-            goes_on: random.bool(),
-        };
-        println!("{fault:?}");
-        subject.fail(&fault, &format!("round-{round}"), &mut random).await;
+        let fault = random.choice(&faults).unwrap();
+        let was_hit = subject.fail(fault, &format!("round-{round}"), &mut random).await;
+        println!("{fault:?}: {was_hit}");
     }
     finish(subject, 0, &mut random).await;
 }

@@ -9,6 +9,7 @@ use std::{
     process::Output,
 };
 
+use counterfoil_event::{EventKey, IndexAttribute, IndexKey};
 use counterfoil_proto::v1;
 use counterfoil_tests::{Data, Hook, Server, TestLog, counterfoil, counterfoild, event, head, programs};
 use serde_json::{Value, json};
@@ -54,6 +55,11 @@ impl Rows {
         self.run(&["put", family, key, &hex::encode(value)]);
     }
 
+    fn copy(&self, family: &str, from: &str, to: &str) {
+        let value = hex::encode(self.get(family, from));
+        self.run(&["put", family, to, &value]);
+    }
+
     fn delete(&self, family: &str, key: &str) {
         self.get(family, key);
         self.run(&["delete", family, key]);
@@ -69,16 +75,6 @@ impl Rows {
             .unwrap();
         key.to_owned()
     }
-
-    /// The key of a row of the search index, which has the entry at its end.
-    fn search_key_to(&self, index: u64) -> String {
-        let rows = self.run(&["list", "attributes"]);
-        let found = rows
-            .lines()
-            .map(str::trim_end)
-            .find(|key| key.ends_with(&row(index)));
-        found.unwrap().to_owned()
-    }
 }
 
 /// The key of an entry.
@@ -93,6 +89,16 @@ fn name(name: &str) -> String {
 /// The key of a tile of level 0.
 fn tile(index: u64) -> String {
     format!("00{}", row(index))
+}
+
+/// The key of the row of the search index by which the commit leads to an entry.
+fn commit_row(index: u64) -> String {
+    hex::encode(IndexKey::new(IndexAttribute::Commit, COMMIT).as_bytes()) + &row(index)
+}
+
+/// The leaf hash of no entry.
+fn no_hash() -> String {
+    "ab".repeat(32)
 }
 
 /// One damage.
@@ -120,18 +126,24 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         what: "`entries`: one added behind the last",
-        to: |rows| {
-            let entry = hex::encode(rows.get("entries", &row(NEW)));
-            rows.run(&["put", "entries", &row(SIZE), &entry]);
-        },
+        to: |rows| rows.copy("entries", &row(NEW), &row(SIZE)),
     },
     Damage {
         what: "`payloads`: one changed",
         to: |rows| rows.change("payloads", &row(OLD), |record| *record.last_mut().unwrap() ^= 1),
     },
     Damage {
+        what: "`payloads`: a salt changed",
+        // It follows the byte that tells the format.
+        to: |rows| rows.change("payloads", &row(OLD), |record| record[1] ^= 1),
+    },
+    Damage {
         what: "`payloads`: one removed",
         to: |rows| rows.delete("payloads", &row(OLD)),
+    },
+    Damage {
+        what: "`payloads`: one added behind the last",
+        to: |rows| rows.copy("payloads", &row(NEW), &row(SIZE)),
     },
     Damage {
         what: "`tiles`: one changed",
@@ -147,12 +159,20 @@ const DAMAGES: &[Damage] = &[
         to: |rows| rows.delete("tiles", &tile(1)),
     },
     Damage {
+        what: "`tiles`: one added behind the last",
+        to: |rows| rows.copy("tiles", &tile(1), &tile(2)),
+    },
+    Damage {
         what: "`heads`: the newest changed",
         to: |rows| rows.change("heads", &row(SIZE), |note| note[0] ^= 1),
     },
     Damage {
         what: "`heads`: the newest removed",
         to: |rows| rows.delete("heads", &row(SIZE)),
+    },
+    Damage {
+        what: "`heads`: one added behind the newest",
+        to: |rows| rows.copy("heads", &row(SIZE), &row(SIZE + 1)),
     },
     Damage {
         what: "`heads`: an old one changed",
@@ -174,6 +194,13 @@ const DAMAGES: &[Damage] = &[
         to: |rows| rows.delete("event_ids", &rows.key_to("event_ids", OLD)),
     },
     Damage {
+        what: "`event_ids`: one added",
+        to: |rows| {
+            let key = hex::encode(EventKey::new(NO_EVENT, NO_EVENT).as_bytes());
+            rows.run(&["put", "event_ids", &key, &row(OLD)]);
+        },
+    },
+    Damage {
         what: "`leaf_hashes`: one leads elsewhere",
         to: |rows| {
             let key = rows.key_to("leaf_hashes", OLD);
@@ -185,17 +212,25 @@ const DAMAGES: &[Damage] = &[
         to: |rows| rows.delete("leaf_hashes", &rows.key_to("leaf_hashes", OLD)),
     },
     Damage {
+        what: "`leaf_hashes`: one added",
+        to: |rows| {
+            rows.run(&["put", "leaf_hashes", &no_hash(), &row(OLD)]);
+        },
+    },
+    Damage {
         what: "`attributes`: one leads elsewhere",
         to: |rows| {
-            let key = rows.search_key_to(OLD);
-            rows.delete("attributes", &key);
-            let elsewhere = key.replace(&row(OLD), &row(OLD + 1));
-            rows.run(&["put", "attributes", &elsewhere, ""]);
+            rows.copy("attributes", &commit_row(OLD), &commit_row(OLD + 1));
+            rows.delete("attributes", &commit_row(OLD));
         },
     },
     Damage {
         what: "`attributes`: one removed",
-        to: |rows| rows.delete("attributes", &rows.search_key_to(OLD)),
+        to: |rows| rows.delete("attributes", &commit_row(OLD)),
+    },
+    Damage {
+        what: "`attributes`: one added",
+        to: |rows| rows.copy("attributes", &commit_row(OLD), &commit_row(OLD + 1)),
     },
     Damage {
         what: "`meta`: the tree made smaller",
@@ -291,6 +326,8 @@ impl Sound {
 }
 
 const COMMIT: &str = "cccccccccccccccccccccccccccccccccccccccc";
+/// The source of no event, and its id.
+const NO_EVENT: &str = "nobody";
 
 fn push() -> Value {
     json!({
@@ -304,6 +341,10 @@ fn push() -> Value {
 struct Observer<'a> {
     log: &'a TestLog,
     directory: PathBuf,
+    /// What names the old entry.
+    source: String,
+    id: String,
+    hash: String,
 }
 
 impl Observer<'_> {
@@ -317,7 +358,7 @@ impl Observer<'_> {
             .unwrap()
     }
 
-    /// What a command says is wrong. `None` if it is content.
+    /// What a command says is wrong, in a word. `None` if it is content.
     fn asked(&self, server: &Server, arguments: &[&str]) -> Option<String> {
         let output = self.run(server, arguments);
         if output.status.success() {
@@ -327,24 +368,40 @@ impl Observer<'_> {
         let error: Value = serde_json::from_str(errors.lines().last().unwrap()).unwrap();
         let error = &error["error"];
         let name = error["misbehaviour"].as_str().or(error["kind"].as_str()).unwrap();
-        Some(format!("`{}`: `{name}`", arguments[0]))
+        Some(name.to_owned())
     }
 
-    /// Everything that a client can ask for about the damaged entries.
+    /// Everything that a client can ask for about the damaged entries, and for what was never there.
     fn client(&self, server: &Server) -> BTreeSet<String> {
         let receipt = self.directory.join(format!("{OLD}.tlog-proof"));
-        let (old, new) = (OLD.to_string(), NEW.to_string());
-        [
-            &["head"][..],
-            &["verify", receipt.to_str().unwrap()],
-            &["get", &old],
-            &["get", &new],
-            &["receipt", &old],
-            &["find", "--scan", "--commit", COMMIT],
-        ]
-        .into_iter()
-        .filter_map(|arguments| self.asked(server, arguments))
-        .collect()
+        let (old, new, no_hash) = (OLD.to_string(), NEW.to_string(), no_hash());
+        let there: [(&str, &[&str]); 10] = [
+            ("head", &["head"]),
+            ("verify", &["verify", receipt.to_str().unwrap()]),
+            ("get", &["get", &old]),
+            ("get", &["get", &new]),
+            ("get --id", &["get", "--source", &self.source, "--id", &self.id]),
+            ("get --hash", &["get", "--hash", &self.hash]),
+            ("receipt", &["receipt", &old]),
+            ("prove --hash", &["prove", "inclusion", "--hash", &self.hash]),
+            ("find", &["find", "--commit", COMMIT]),
+            ("find --scan", &["find", "--scan", "--commit", COMMIT]),
+        ];
+        let nowhere: [(&str, &[&str]); 2] = [
+            ("get --id", &["get", "--source", NO_EVENT, "--id", NO_EVENT]),
+            ("get --hash", &["get", "--hash", &no_hash]),
+        ];
+        let there = there
+            .into_iter()
+            .filter_map(|(label, arguments)| Some((label, self.asked(server, arguments)?)));
+        let nowhere = nowhere.into_iter().map(|(label, arguments)| {
+            let found = || "found what is not there".to_owned();
+            (label, self.asked(server, arguments).unwrap_or_else(found))
+        });
+        there
+            .chain(nowhere.filter(|(_, said)| said != "not_found"))
+            .map(|(label, said)| format!("`{label}`: `{said}`"))
+            .collect()
     }
 
     /// What a monitor finds that reads the log from its start.
@@ -423,12 +480,8 @@ fn cell(found: BTreeSet<String>) -> String {
 }
 
 /// A row of the table: who notices, and how.
-fn watched(sound: &Sound, data: &Data, what: &str, number: usize, options: &[&str]) -> String {
+fn watched(observer: &Observer<'_>, data: &Data, what: &str, number: usize, options: &[&str]) -> String {
     let checked = fsck(data);
-    let observer = Observer {
-        log: &sound.log,
-        directory: sound.data.beside("observer"),
-    };
     let (start, client, monitor) = match Server::try_start(data, options) {
         Err(refused) => {
             assert_eq!(refused.code, Some(3), "{refused:?}");
@@ -452,12 +505,21 @@ async fn the_table_says_who_notices_what() {
     // What an observer keeps from when the log was sound.
     let directory = sound.data.beside("observer");
     fs::create_dir(&directory).unwrap();
-    let observer = Observer {
+    let mut observer = Observer {
         log: &sound.log,
         directory: directory.clone(),
+        source: String::new(),
+        id: String::new(),
+        hash: String::new(),
     };
     let copy = sound.copy("sound");
     let server = Server::start(&copy, &[]);
+    let entry = observer.run(&server, &["get", &OLD.to_string()]);
+    let entry: Value = serde_json::from_slice(&entry.stdout).unwrap();
+    let text = |pointer: &str| entry.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    observer.source = text("/payload/attributes/source");
+    observer.id = text("/payload/attributes/id");
+    observer.hash = text("/leaf_hash");
     let receipt = observer.run(&server, &["receipt", &OLD.to_string()]);
     assert!(receipt.status.success(), "{receipt:?}");
     let receipt = observer.run(
@@ -478,7 +540,7 @@ async fn the_table_says_who_notices_what() {
     for (number, Damage { what, to }) in DAMAGES.iter().enumerate() {
         let data = sound.copy(&format!("damaged-{number}"));
         to(&Rows::of(&data));
-        table.push(watched(&sound, &data, what, number, &[]));
+        table.push(watched(&observer, &data, what, number, &[]));
         fs::remove_dir_all(data.path()).unwrap();
     }
     let number = DAMAGES.len();
@@ -488,7 +550,7 @@ async fn the_table_says_who_notices_what() {
         &data.path().join("logs/main/db"),
     );
     table.push(watched(
-        &sound,
+        &observer,
         &data,
         "an older copy of the database",
         number,
@@ -497,7 +559,7 @@ async fn the_table_says_who_notices_what() {
     let data = sound.copy("older-directory");
     replace(&sound.older, data.path());
     table.push(watched(
-        &sound,
+        &observer,
         &data,
         "an older copy of the whole directory",
         number + 1,
@@ -507,7 +569,7 @@ async fn the_table_says_who_notices_what() {
     replace(&sound.older, data.path());
     let options = ["--anchor", sound.anchor.to_str().unwrap()];
     table.push(watched(
-        &sound,
+        &observer,
         &data,
         "the same, where there is an anchor",
         number + 2,

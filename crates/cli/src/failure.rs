@@ -15,10 +15,13 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done, and everything verified
   1  verification failed, or the log misbehaved: do not trust it
-  2  the command line or a local file is wrong
+  2  the command line or a local file is wrong, or an entry is of a later version
   3  the server is unreachable or overloaded, or witnesses are missing yet: try again
   4  the log refused the request: change it
-  5  the log has no such entry";
+  5  the log says that it has no such entry";
+
+/// What to do about an entry that is not known here, and may be in a later version.
+pub(crate) const LATER_VERSION: &str = "a newer counterfoil may know it: this is nothing against the log";
 
 /// What the process returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,6 +310,9 @@ impl From<Error> for Failure {
             Error::InvalidAnswer(_) => Self::untrusted(error.to_string())
                 .detail("kind", "invalid_answer")
                 .hint("check --server; if it is the right one, its operator has to look"),
+            Error::UnknownEntry { .. } => Self::usage(error.to_string())
+                .detail("kind", "unknown_entry")
+                .hint(LATER_VERSION),
             Error::NotCosigned(error) => Self::not_cosigned(error),
             Error::State(_) => Self::usage(error.to_string()).detail("kind", "state"),
             Error::Options(_) => Self::usage(error.to_string()).detail("kind", "options"),

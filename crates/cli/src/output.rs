@@ -64,13 +64,13 @@ pub(crate) fn say(line: impl Display) {
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Lines of a name and a value, the values aligned.
+/// Lines of a name and a value, the values aligned and [`printable`]: others chose the names of logs and witnesses, say.
 #[derive(Default)]
 pub(crate) struct Facts(Vec<(&'static str, String)>);
 
 impl Facts {
     pub(crate) fn add(&mut self, name: &'static str, value: impl Display) -> &mut Self {
-        self.0.push((name, value.to_string()));
+        self.0.push((name, printable(&value.to_string())));
         self
     }
 }

@@ -138,7 +138,8 @@ impl Client {
         }
     }
 
-    /// Links each unlinked head to its neighbours in size, so that all form one chain with the anchor.
+    /// Links each unlinked head to its neighbours in size, so that all form one chain with the anchor; then looks at their
+    /// times.
     async fn link_unlinked(&self) -> Result<(), Error> {
         let mut chain = self.heads().unlinked();
         if chain.is_empty() {
@@ -160,10 +161,7 @@ impl Client {
         while let Some(link) = links.join_next().await {
             flatten(link)?;
         }
-        if let Some(largest) = chain.last() {
-            self.heads().linked(&chain, largest);
-        }
-        Ok(())
+        self.heads().linked(&chain)
     }
 
     /// Has the log prove that the tree of `newer` begins with that of `older`.
@@ -268,6 +266,34 @@ impl Client {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
         limits::answer(self.timeouts().call, call).await
+    }
+
+    /// The whole answer to a call about a leaf in the tree of `size`. A log that has signed this tree, or a larger one,
+    /// can't deny the leaf.
+    pub(crate) async fn answer_about<T>(
+        &self,
+        leaf: &Leaf,
+        size: Option<TreeSize>,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        // From before the call: what the log signs later it need not have had when it answered.
+        let known = self.heads().largest();
+        // In a box: each future around a future holds it again.
+        let answer = Box::pin(self.answer(call)).await;
+        let (Err(Error::Refused(refusal)), Leaf::Index(index), Some(head)) = (&answer, leaf, known) else {
+            return answer;
+        };
+        let size = size.unwrap_or(index.size_after());
+        let denies = matches!(refusal.reason, Reason::NotFound | Reason::OutOfRange);
+        if denies && size.contains(*index) && size <= head.size() {
+            return Err(Misbehaviour::Withheld {
+                head: Arc::unwrap_or_clone(head),
+                leaf_index: *index,
+                refusal: refusal.clone(),
+            }
+            .into());
+        }
+        answer
     }
 
     pub(crate) fn reads(&self) -> ReadServiceClient<Connection> {

@@ -1,11 +1,11 @@
 //! Entries and ranges of them, each proved to be under a signed head, and payloads checked against their entries.
 
 use bytes::Bytes;
-use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry, Salt};
+use counterfoil_event::{Annotations, Attributes, CommitmentError, Entry, EntryError, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, ProofError, root_of_range, verify_inclusion};
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
-use counterfoil_verify::{EntryProof, LeafProof};
+use counterfoil_verify::{EntryProof, LeafProof, is_invalid_in_every_version};
 use prost::Message as _;
 use tonic::Streaming;
 
@@ -55,7 +55,10 @@ impl Client {
             leaf: Some(leaf.into()),
             with_payload,
         };
-        let answer = copied(&self.answer(self.reads().get_entry(request)).await?);
+        let answer = self
+            .answer_about(leaf, None, self.reads().get_entry(request))
+            .await?;
+        let answer = copied(&answer);
         let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
         let leaf_hash = self.suite().leaf_hash(&answer.entry);
 
@@ -110,7 +113,10 @@ impl Client {
                 limit: remaining,
                 with_payload,
             };
-            Some(self.answer(self.reads().read_entries(request)).await?)
+            Some(
+                self.answer_about(&Leaf::Index(first), None, self.reads().read_entries(request))
+                    .await?,
+            )
         };
         Ok(EntryRange {
             client: self.clone(),
@@ -246,14 +252,13 @@ fn check_entry(
     head: &SignedHead,
     inclusion_proof: &[Digest],
 ) -> Result<VerifiedEntry, Error> {
-    let entry = Entry::decode(&answer.entry).map_err(|problem| Misbehaviour::InvalidEntry {
-        head: head.clone(),
-        leaf: EntryProof {
+    let entry = Entry::decode(&answer.entry).map_err(|problem| {
+        let leaf = EntryProof {
             index: leaf_index,
             entry: answer.entry.to_vec(),
             inclusion_proof: inclusion_proof.to_vec(),
-        },
-        problem,
+        };
+        unreadable(head, leaf, problem)
     })?;
     let payload = match answer.payload {
         Some(payload) => Some(check_payload(payload, &entry, leaf_index, head)?),
@@ -266,6 +271,16 @@ fn check_entry(
         entry,
         payload,
     })
+}
+
+/// Why a leaf that is proved to be under a head can't be read: it is no entry, or this client is behind the times.
+pub(crate) fn unreadable(head: &SignedHead, leaf: EntryProof, problem: EntryError) -> Error {
+    if !is_invalid_in_every_version(&leaf.entry, problem) {
+        let leaf_index = leaf.index;
+        return Error::UnknownEntry { leaf_index, problem };
+    }
+    let head = head.clone();
+    Misbehaviour::InvalidEntry { head, leaf, problem }.into()
 }
 
 fn check_payload(

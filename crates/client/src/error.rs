@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use counterfoil_event::EntryError;
 use counterfoil_merkle::LeafIndex;
 use counterfoil_note::{NoQuorum, SignedHead};
 use counterfoil_proto::{InvalidField, v1::Reason};
@@ -33,6 +34,15 @@ pub enum Error {
     /// An answer that makes no sense: a faulty server, or one of another kind.
     #[error(transparent)]
     InvalidAnswer(#[from] InvalidAnswer),
+    /// A leaf that is proved to be in the log, and that only a later version of this client may be able to read. Nothing
+    /// against the log.
+    #[error("leaf {leaf_index} of the log is of a form that is not known here: {problem}")]
+    UnknownEntry {
+        /// The leaf.
+        leaf_index: LeafIndex,
+        /// What is unknown.
+        problem: EntryError,
+    },
     /// A published head lacks witnesses that the policy asks for. The log may just be slow to gather them.
     #[error(transparent)]
     NotCosigned(#[from] Box<NotCosigned>),
@@ -49,7 +59,7 @@ pub enum Error {
 pub enum Action {
     /// The same call may succeed later. Submitting again is safe: an event is recorded once.
     Retry,
-    /// The same call will fail again. Change the request, the options or the machine.
+    /// The same call will fail again. Change the request, the options, the program or the machine.
     Fix,
     /// Someone has to look at the log.
     Alert,
@@ -62,7 +72,7 @@ impl Error {
             Self::Unavailable(_) | Self::NotCosigned(_) => Action::Retry,
             Self::Refused(refusal) => refusal.action(),
             Self::Misbehaviour(_) | Self::InvalidAnswer(_) => Action::Alert,
-            Self::Denied(_) | Self::State(_) | Self::Options(_) => Action::Fix,
+            Self::Denied(_) | Self::UnknownEntry { .. } | Self::State(_) | Self::Options(_) => Action::Fix,
         }
     }
 }

@@ -7,14 +7,18 @@ use std::{
 
 use bytes::Bytes;
 use counterfoil_merkle::TreeSize;
-use counterfoil_note::{HeadError, Policy, SignedHead};
+use counterfoil_note::{HeadError, Policy, SignedHead, UnixMillis};
 
 use crate::{Error, Misbehaviour, NotCosigned};
 
 /// How many verified heads are remembered by their bytes, so that the receipts that share one check it once.
 const MAX_CACHED_HEADS: usize = 1024;
+/// Longer notes are verified each time: those of a log and its witnesses are shorter.
+const MAX_CACHED_NOTE_BYTES: usize = 8 << 10;
 /// How many heads may wait to be linked. With more, the next call that sees a head links them first.
-pub(crate) const MAX_UNLINKED_HEADS: usize = 16 << 10;
+const MAX_UNLINKED_HEADS: usize = 16 << 10;
+/// How many bytes their notes may have together: one by itself may be padded to 64 KiB.
+const MAX_UNLINKED_BYTES: usize = 16 << 20;
 
 /// Verified heads. *Linked* ones are proved consistent with the largest linked head, the anchor.
 pub(crate) struct Heads {
@@ -28,14 +32,48 @@ struct Seen {
     verified: HashMap<Bytes, Arc<SignedHead>>,
     order: VecDeque<Bytes>,
     /// Signed, but not yet proved consistent with the anchor.
-    unlinked: BTreeMap<TreeSize, Arc<SignedHead>>,
-    anchor: Option<Arc<SignedHead>>,
+    unlinked: BTreeMap<TreeSize, Known>,
+    /// Of the notes of the unlinked heads.
+    unlinked_bytes: usize,
+    anchor: Option<Known>,
+}
+
+#[derive(Clone)]
+struct Known {
+    head: Arc<SignedHead>,
+    worth: Worth,
+}
+
+/// Which of the heads of one tree to keep. Only verified cosignatures count: anyone can add lines.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Worth {
+    has_quorum: bool,
+    cosignatures: usize,
+    /// No larger tree may bear an earlier time, so the later of two holds the log to more.
+    time: Option<UnixMillis>,
+}
+
+impl Known {
+    fn new(policy: &Policy, head: Arc<SignedHead>) -> Self {
+        // With a false line none counts here. `check_quorum` says what that is.
+        let cosignatures = policy.cosignatures(&head).unwrap_or_default();
+        let worth = Worth {
+            has_quorum: policy.is_quorum(&cosignatures),
+            cosignatures: cosignatures.len(),
+            time: head.time(),
+        };
+        Self { head, worth }
+    }
+
+    fn note_len(&self) -> usize {
+        self.head.note_bytes().len()
+    }
 }
 
 impl Heads {
     pub(crate) fn new(policy: Policy, anchor: Option<SignedHead>) -> Self {
         let seen = Seen {
-            anchor: anchor.map(Arc::new),
+            anchor: anchor.map(|head| Known::new(&policy, Arc::new(head))),
             ..Seen::default()
         };
         Self {
@@ -63,7 +101,8 @@ impl Heads {
                 note: note.to_owned(),
             })?;
         let head = Arc::new(head);
-        self.seen().remember(&head)?;
+        let known = Known::new(&self.policy, Arc::clone(&head));
+        self.seen().remember(known)?;
         Ok(head)
     }
 
@@ -85,38 +124,55 @@ impl Heads {
     /// The largest head, linked or not.
     pub(crate) fn largest(&self) -> Option<Arc<SignedHead>> {
         let seen = self.seen();
-        let unlinked = seen.unlinked.last_key_value().map(|(_, head)| head);
+        let unlinked = seen.unlinked.last_key_value().map(|(_, known)| known);
         unlinked
             .into_iter()
             .chain(&seen.anchor)
+            .map(|known| &known.head)
             .max_by_key(|head| head.size())
             .cloned()
     }
 
     pub(crate) fn anchor(&self) -> Option<Arc<SignedHead>> {
-        self.seen().anchor.clone()
+        self.seen().anchor.as_ref().map(|known| Arc::clone(&known.head))
     }
 
     pub(crate) fn unlinked(&self) -> Vec<Arc<SignedHead>> {
-        self.seen().unlinked.values().cloned().collect()
+        self.seen()
+            .unlinked
+            .values()
+            .map(|known| Arc::clone(&known.head))
+            .collect()
     }
 
     pub(crate) fn must_link(&self) -> bool {
-        self.seen().unlinked.len() >= MAX_UNLINKED_HEADS
+        let seen = self.seen();
+        seen.unlinked.len() >= MAX_UNLINKED_HEADS || seen.unlinked_bytes >= MAX_UNLINKED_BYTES
     }
 
     /// Takes note of a head that another process saved: it has to be linked like the others.
     pub(crate) fn add(&self, head: &Arc<SignedHead>) -> Result<(), Error> {
-        self.seen().expect_link(head)
+        let known = Known::new(&self.policy, Arc::clone(head));
+        self.seen().expect_link(known)
     }
 
-    /// Records that `heads` are consistent with each other and with `anchor`, the largest of them.
-    pub(crate) fn linked(&self, heads: &[Arc<SignedHead>], anchor: &Arc<SignedHead>) {
+    /// Records that `heads`, in order of size and the anchor among them, are consistent with each other. The largest is
+    /// the anchor from now on. If a smaller one was signed after a larger one, that is a rollback, which is found again each time.
+    pub(crate) fn linked(&self, heads: &[Arc<SignedHead>]) -> Result<(), Error> {
         let mut seen = self.seen();
-        for head in heads {
-            seen.unlinked.remove(&head.size());
+        // As they are by now: one of the same tree, signed later, may have come meanwhile.
+        let mut linked: Vec<Known> = heads
+            .iter()
+            .filter_map(|head| seen.of_size(head.size()).cloned())
+            .collect();
+        expect_order(&linked)?;
+        for known in &linked {
+            seen.forget_unlinked(known.head.size());
         }
-        seen.anchor = Some(Arc::clone(anchor));
+        if let Some(largest) = linked.pop() {
+            seen.anchor = Some(largest);
+        }
+        Ok(())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -125,10 +181,14 @@ impl Heads {
 }
 
 impl Seen {
-    fn remember(&mut self, head: &Arc<SignedHead>) -> Result<(), Error> {
-        self.expect_link(head)?;
+    fn remember(&mut self, known: Known) -> Result<(), Error> {
+        let head = Arc::clone(&known.head);
+        self.expect_link(known)?;
+        if head.note_bytes().len() > MAX_CACHED_NOTE_BYTES {
+            return Ok(());
+        }
         let note = Bytes::copy_from_slice(head.note_bytes());
-        if self.verified.insert(note.clone(), Arc::clone(head)).is_none() {
+        if self.verified.insert(note.clone(), head).is_none() {
             self.order.push_back(note);
         }
         if self.order.len() > MAX_CACHED_HEADS
@@ -139,27 +199,129 @@ impl Seen {
         Ok(())
     }
 
-    fn expect_link(&mut self, head: &Arc<SignedHead>) -> Result<(), Error> {
+    fn expect_link(&mut self, new: Known) -> Result<(), Error> {
+        let size = new.head.size();
         // Every tree begins with the empty one.
-        if head.size() == TreeSize::ZERO {
+        if size == TreeSize::ZERO {
             return Ok(());
         }
-        let known = match &mut self.anchor {
-            Some(anchor) if anchor.size() == head.size() => Some(anchor),
-            _ => self.unlinked.get_mut(&head.size()),
-        };
-        match known {
-            None => {
-                self.unlinked.insert(head.size(), Arc::clone(head));
-            }
-            Some(known) if known.root() != head.root() => {
-                let (known, presented) = (SignedHead::clone(known), SignedHead::clone(head));
+        match self.of_size(size) {
+            Some(known) if known.head.root() != new.head.root() => {
+                let (known, presented) = (SignedHead::clone(&known.head), SignedHead::clone(&new.head));
                 return Err(Misbehaviour::Fork { known, presented }.into());
             }
-            // Witnesses came to it: their word is worth keeping.
-            Some(known) if known.signatures().len() < head.signatures().len() => *known = Arc::clone(head),
-            Some(_) => {}
+            Some(known) if known.worth >= new.worth => {}
+            _ => self.keep(new),
         }
         Ok(())
+    }
+
+    fn of_size(&self, size: TreeSize) -> Option<&Known> {
+        let anchor = self.anchor.as_ref().filter(|anchor| anchor.head.size() == size);
+        anchor.or_else(|| self.unlinked.get(&size))
+    }
+
+    fn keep(&mut self, new: Known) {
+        let size = new.head.size();
+        match &mut self.anchor {
+            Some(anchor) if anchor.head.size() == size => *anchor = new,
+            _ => {
+                self.forget_unlinked(size);
+                self.unlinked_bytes += new.note_len();
+                self.unlinked.insert(size, new);
+            }
+        }
+    }
+
+    fn forget_unlinked(&mut self, size: TreeSize) {
+        if let Some(known) = self.unlinked.remove(&size) {
+            self.unlinked_bytes -= known.note_len();
+        }
+    }
+}
+
+/// Of two heads the larger never bears the earlier time (`docs/PROTOCOL.md`, section 8), whichever of them came first.
+fn expect_order(heads: &[Known]) -> Result<(), Error> {
+    let timed: Vec<_> = heads.iter().filter(|known| known.worth.time.is_some()).collect();
+    match timed
+        .windows(2)
+        .find(|pair| pair[0].worth.time > pair[1].worth.time)
+    {
+        Some(pair) => {
+            let [presented, known] = [&pair[0].head, &pair[1].head].map(|head| SignedHead::clone(head));
+            Err(Misbehaviour::Rollback { known, presented }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_merkle::{Digest, Suite};
+    use counterfoil_note::{KeyKind, LogSigner, MAX_NOTE_BYTES, SignerKey};
+
+    use super::*;
+
+    fn signer() -> LogSigner {
+        let name = "log.example/main".parse().unwrap();
+        let key = SignerKey::generate(name, KeyKind::TimestampedHead(Suite::Blake3), [1; 32]);
+        LogSigner::new(vec![key]).unwrap()
+    }
+
+    fn heads(signer: &LogSigner) -> Heads {
+        Heads::new(Policy::for_log(signer.keys()[0].verifier_key().clone()), None)
+    }
+
+    fn note(signer: &LogSigner, size: u64, time: u64) -> Vec<u8> {
+        let root = Digest::from([7; 32]);
+        signer.sign_head(TreeSize::new(size).unwrap(), root, UnixMillis::new(time))
+    }
+
+    /// The note with a stranger's line that makes it as long as can be.
+    fn padded(note: &[u8]) -> Vec<u8> {
+        let mut note = note.to_vec();
+        let rest = " AAAAAAA=\n";
+        let name = MAX_NOTE_BYTES - note.len() - "— ".len() - rest.len();
+        note.extend_from_slice(format!("— {}{rest}", "x".repeat(name)).as_bytes());
+        note
+    }
+
+    #[test]
+    fn padded_heads_are_linked_before_they_fill_the_memory() {
+        let signer = signer();
+        let heads = heads(&signer);
+        let most = (MAX_UNLINKED_BYTES / MAX_NOTE_BYTES) as u64;
+        for size in 1..=most {
+            assert!(!heads.must_link(), "{size}");
+            // Of one tree a single head waits: the one signed later.
+            heads.verify(&note(&signer, size, 1)).unwrap();
+            heads.verify(&padded(&note(&signer, size, 2))).unwrap();
+        }
+        assert!(heads.must_link());
+        heads.linked(&heads.unlinked()).unwrap();
+        assert!(!heads.must_link());
+        assert_eq!(heads.seen().unlinked_bytes, 0);
+        for size in 1..=most {
+            heads.verify(&note(&signer, most + size, 3)).unwrap();
+        }
+        assert!(!heads.must_link());
+    }
+
+    #[test]
+    fn of_two_heads_the_larger_is_not_signed_first() {
+        let signer = signer();
+        for (ten, twelve, in_order) in [(90, 100, true), (100, 100, true), (100, 90, false)] {
+            let heads = heads(&signer);
+            for (size, time) in [(10, ten), (12, twelve), (15, 120)] {
+                heads.verify(&note(&signer, size, time)).unwrap();
+            }
+            let waiting = heads.unlinked();
+            assert_eq!(waiting.len(), 3);
+            // It stays so.
+            for _ in 0..2 {
+                assert_eq!(heads.linked(&waiting).is_ok(), in_order, "{ten} {twelve}");
+            }
+            assert_eq!(heads.anchor().is_some(), in_order);
+        }
     }
 }

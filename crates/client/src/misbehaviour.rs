@@ -33,12 +33,13 @@ pub enum Misbehaviour {
         /// The head that contradicts it.
         presented: SignedHead,
     },
-    /// The log presents a tree smaller than one it signed before: it has lost or dropped entries.
-    #[error("the log went back: it signed a tree of size {} and now presents one of size {}", known.size(), presented.size())]
+    /// The log presents a tree smaller than one it signed before, or signed one later: it has lost or dropped entries, or
+    /// hides them from some.
+    #[error("the log went back: after its tree of size {} came one of size {}", known.size(), presented.size())]
     Rollback {
-        /// The largest head known before.
+        /// The larger head, known before or signed first.
         known: SignedHead,
-        /// The head presented as the newest.
+        /// The smaller head, presented as the newest or signed later.
         presented: SignedHead,
     },
     /// Two heads that the log signed, and proof that the larger tree does not begin with the smaller.
@@ -89,6 +90,17 @@ pub enum Misbehaviour {
         /// The leaf that is there.
         leaf: LeafProof,
     },
+    /// The log, or something between that speaks for it, said that it does not have a leaf which a head that it signed before
+    /// covers.
+    #[error("the log denies leaf {leaf_index}, which its tree of size {} has: {refusal}", head.size())]
+    Withheld {
+        /// The head that covers the leaf.
+        head: SignedHead,
+        /// The leaf asked for.
+        leaf_index: LeafIndex,
+        /// What the log said.
+        refusal: Refusal,
+    },
     /// A leaf under a signed head that is no entry.
     #[error("leaf {} of the log is not a valid entry: {problem}", leaf.index)]
     InvalidEntry {
@@ -133,6 +145,7 @@ impl Misbehaviour {
             Self::UnprovenConsistency { .. } => "unproven_consistency",
             Self::UnprovenInclusion { .. } => "unproven_inclusion",
             Self::EntryMismatch { .. } => "entry_mismatch",
+            Self::Withheld { .. } => "withheld",
             Self::InvalidEntry { .. } => "invalid_entry",
             Self::OtherContent { .. } => "other_content",
         }
@@ -148,6 +161,7 @@ impl Misbehaviour {
             }
             Self::UnprovenInclusion { head, .. }
             | Self::EntryMismatch { head, .. }
+            | Self::Withheld { head, .. }
             | Self::InvalidEntry { head, .. }
             | Self::OtherContent { head, .. } => vec![head],
         }
@@ -183,6 +197,7 @@ impl Misbehaviour {
             Self::UnverifiedHead { .. }
             | Self::UnprovenConsistency { .. }
             | Self::UnprovenInclusion { .. }
+            | Self::Withheld { .. }
             | Self::OtherContent { .. } => None,
         }
     }

@@ -239,7 +239,9 @@ impl Client {
             log: self.log(),
             leaf: Some((&leaf).into()),
         };
-        let answer = self.answer(self.reads().get_receipt(request)).await?;
+        let answer = self
+            .answer_about(&leaf, None, self.reads().get_receipt(request))
+            .await?;
         let receipt = answer
             .receipt
             .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
@@ -264,7 +266,9 @@ impl Client {
             leaf: Some(leaf.into()),
             tree_size: Some(tree_size.get()),
         };
-        let answer = self.answer(self.reads().get_inclusion_proof(request)).await?;
+        let answer = self
+            .answer_about(leaf, Some(tree_size), self.reads().get_inclusion_proof(request))
+            .await?;
         let leaf_index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
         if matches!(leaf, Leaf::Index(index) if *index != leaf_index) {
             return Err(InvalidAnswer::new("it is about another leaf than the one asked for").into());
@@ -351,9 +355,13 @@ impl HeadStream {
             .client
             .accept_head(message.tree_head, self.known.as_deref())
             .await?;
-        self.known = Some(Arc::new(head.clone()));
-        self.client.heads().check_quorum(&head)?;
-        Ok(Some(head))
+        let cosigned = self.client.heads().check_quorum(&head);
+        let has_grown = self.known.as_ref().is_none_or(|known| known.size() < head.size());
+        // A head without its witnesses does not take the place of one with them.
+        if has_grown || cosigned.is_ok() {
+            self.known = Some(Arc::new(head.clone()));
+        }
+        cosigned.map(|()| Some(head))
     }
 }
 

@@ -6,7 +6,7 @@ use counterfoil_event::Event;
 use counterfoil_proto::v1::{self, submit_result::Outcome as WireOutcome};
 use counterfoil_verify::{EntryProof, Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
 
-use crate::{Client, Error, InvalidAnswer, Misbehaviour, NotCosigned, Refusal};
+use crate::{Client, Error, InvalidAnswer, Misbehaviour, NotCosigned, Refusal, entries::unreadable};
 
 /// An event on record.
 #[derive(Debug, Clone)]
@@ -151,16 +151,14 @@ pub(crate) fn check_receipt(
                 problem,
             }
             .into(),
-            ReceiptError::Entry(problem) => Misbehaviour::InvalidEntry {
-                head,
-                leaf: EntryProof {
+            ReceiptError::Entry(problem) => {
+                let leaf = EntryProof {
                     index: leaf_index,
                     entry: receipt.entry.clone(),
                     inclusion_proof: receipt.inclusion_proof.clone(),
-                },
-                problem,
+                };
+                unreadable(&head, leaf, problem)
             }
-            .into(),
             ReceiptError::Head(error) => Misbehaviour::UnverifiedHead {
                 error,
                 note: receipt.checkpoint.clone(),

@@ -151,27 +151,32 @@ impl Entry {
             field: "media_type",
             problem,
         })?;
+        let time_unix_ns = NonZeroU64::new(fields.time_unix_ns).ok_or(EntryError::Field {
+            field: "time_unix_ns",
+            problem: Problem::Missing,
+        })?;
+        let payload_commitment = commitment("payload_commitment", fields.payload_commitment)?;
+        let attributes_commitment = commitment("attributes_commitment", fields.attributes_commitment)?;
+        let annotations_commitment = match fields.annotations_commitment {
+            [] => None,
+            bytes => Some(commitment("annotations_commitment", bytes)?),
+        };
+        // Last: what is refused for this alone may be an entry of a later version, so it must not hide another fault.
+        let authentication =
+            Authentication::from_number(fields.authentication).ok_or(EntryError::UnknownAuthentication {
+                number: fields.authentication,
+            })?;
         Ok(Self {
-            time_unix_ns: NonZeroU64::new(fields.time_unix_ns).ok_or(EntryError::Field {
-                field: "time_unix_ns",
-                problem: Problem::Missing,
-            })?,
+            time_unix_ns,
             source_id: fields.source_id.to_owned(),
             event_type: fields.event_type.to_owned(),
             media_type: fields.media_type.to_owned(),
             payload_length: fields.payload_length,
-            payload_commitment: commitment("payload_commitment", fields.payload_commitment)?,
-            attributes_commitment: commitment("attributes_commitment", fields.attributes_commitment)?,
-            authentication: Authentication::from_number(fields.authentication).ok_or(
-                EntryError::UnknownAuthentication {
-                    number: fields.authentication,
-                },
-            )?,
+            payload_commitment,
+            attributes_commitment,
+            authentication,
             retention_class: fields.retention_class.to_owned(),
-            annotations_commitment: match fields.annotations_commitment {
-                [] => None,
-                bytes => Some(commitment("annotations_commitment", bytes)?),
-            },
+            annotations_commitment,
         })
     }
 

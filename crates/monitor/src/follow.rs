@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use crate::{
     prove::{Unproved, beginning},
     source::{Entries, Source, SourceError, within},
-    state::Cursor,
+    state::{Cursor, Timed},
 };
 
 /// Entries after which what was read is verified and the cursor moves. 64 full bundles.
@@ -57,12 +57,8 @@ pub(crate) enum Problem {
     },
     /// It may be an entry of another version. That convicts nobody, and must not hide one that is none.
     Unknown { index: LeafIndex, problem: EntryError },
-    /// Its time is before that of the entry before it.
-    Decreasing {
-        index: LeafIndex,
-        before_unix_ns: u64,
-        time_unix_ns: u64,
-    },
+    /// Its time is before that of the last entry before it that could be read.
+    Decreasing { before: Timed, entry: Timed },
 }
 
 /// Verified progress.
@@ -236,15 +232,16 @@ impl Draft {
         self.cursor.range.append(leaf);
         match Entry::decode(&bytes) {
             Ok(entry) => {
-                let (before, time) = (self.cursor.last_time_unix_ns, entry.time_unix_ns().get());
-                if time < before {
-                    self.report(Problem::Decreasing {
-                        index,
-                        before_unix_ns: before,
-                        time_unix_ns: time,
-                    });
+                let entry = Timed {
+                    index,
+                    time_unix_ns: entry.time_unix_ns().get(),
+                };
+                if let Some(before) = self.cursor.last_read
+                    && entry.time_unix_ns < before.time_unix_ns
+                {
+                    self.report(Problem::Decreasing { before, entry });
                 }
-                self.cursor.last_time_unix_ns = time;
+                self.cursor.last_read = Some(entry);
             }
             Err(problem) if is_invalid_in_every_version(&bytes, problem) => self.report(Problem::Invalid {
                 index,
@@ -281,13 +278,13 @@ pub(crate) async fn prove_invalid(
     })
 }
 
-/// The proof that a leaf under a signed head bears an earlier time than the one before it.
+/// The proof that a leaf under a signed head bears an earlier time than one before it.
 pub(crate) async fn prove_decreasing(
     source: &Source,
     head: &SignedHead,
+    before: LeafIndex,
     index: LeafIndex,
 ) -> Result<Proof, String> {
-    let before = LeafIndex::new(index.get() - 1).expect("below another index");
     let earlier = fetch_proof(source, head, before).await;
     let later = fetch_proof(source, head, index).await;
     Ok(Proof::DecreasingTime {

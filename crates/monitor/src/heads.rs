@@ -232,33 +232,44 @@ fn check_future(label: &str, head: &SignedHead, time_unix_ms: u64, now: Now, che
     }
 }
 
-/// Whether a head goes back behind what was seen: of the same source, or signed before it anywhere. That needs no proof that
-/// the heads are of one history: what was shown to a witness alone counts as well. Where no time is signed, a smaller head
-/// may be an old one that a cache kept, and convicts nobody.
+/// Whether a head goes back behind what was seen: of the same source, or signed before it anywhere; or whether one that was seen
+/// goes back behind this. That needs no proof that the heads are of one history: what was shown to a witness alone counts as well.
+/// Where no time is signed, a smaller head may be an old one that a cache kept, and convicts nobody.
 pub(crate) fn check_rollback(one: &Shown, shown: &[Shown], state: &State, checks: &mut Checks) {
     let (label, head) = (&one.label, &one.head);
     let own = state.shown.get(label).filter(|known| known.size() > head.size());
-    let others = shown.iter().map(|other| &other.head);
-    let unlinked = state.unlinked.iter().map(|(_, head)| head);
-    let known = state.anchor.iter().chain(state.shown.values());
-    let anywhere = known.chain(unlinked).chain(others);
-    let goes_back = |known: &&SignedHead| {
-        known.size() > head.size() && known.time().is_some_and(|known| head.time() > Some(known))
+    let others = || shown.iter().map(|other| &other.head);
+    let known = || {
+        let unlinked = state.unlinked.iter().map(|(_, head)| head);
+        state.anchor.iter().chain(state.shown.values()).chain(unlinked)
     };
-    if let Some(known) = own.into_iter().chain(anywhere).find(goes_back) {
+    let anywhere = known().chain(others());
+    let larger = own
+        .into_iter()
+        .chain(anywhere)
+        .find(|known| goes_back(head, known));
+    // Of two that are shown now the smaller one's turn finds it.
+    let smaller = match others().any(|other| goes_back(other, head)) {
+        true => None,
+        false => known().find(|known| goes_back(known, head)),
+    };
+    let rollback = larger
+        .map(|larger| (larger, head))
+        .or(smaller.map(|smaller| (head, smaller)));
+    if let Some((larger, smaller)) = rollback {
         let proof = counterfoil_verify::Fact::Rollback {
-            larger: known.note_bytes().to_vec(),
-            smaller: head.note_bytes().to_vec(),
+            larger: larger.note_bytes().to_vec(),
+            smaller: smaller.note_bytes().to_vec(),
         };
         return checks.add(Fact {
             kind: FindingKind::Rollback,
             subject: Some(label.clone()),
             detail: format!(
                 "A tree of size {} was signed, and later by the log's own clock one of size {}.",
-                known.size(),
-                head.size()
+                larger.size(),
+                smaller.size()
             ),
-            heads: vec![known.clone(), head.clone()],
+            heads: vec![larger.clone(), smaller.clone()],
             proof: Some(Ok(proof)),
         });
     }
@@ -271,4 +282,9 @@ pub(crate) fn check_rollback(one: &Shown, shown: &[Shown], state: &State, checks
         head.size()
     );
     checks.fail_with(FindingKind::ReplayedHead, label, detail, &[known, head]);
+}
+
+/// Whether a head is of a smaller tree than another, and was signed later.
+fn goes_back(head: &SignedHead, other: &SignedHead) -> bool {
+    head.size() < other.size() && other.time().is_some_and(|time| head.time() > Some(time))
 }

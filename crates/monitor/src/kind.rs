@@ -16,7 +16,7 @@ pub enum FindingKind {
     Rollback,
     /// A leaf under a signed head is no entry.
     InvalidEntry,
-    /// An entry bears an earlier time than the one before it.
+    /// An entry bears an earlier time than one before it.
     DecreasingTime,
     /// Entries that a source serves do not hash to the head that the log signed.
     EntryMismatch,

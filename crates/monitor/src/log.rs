@@ -356,16 +356,13 @@ impl FollowedLog {
                 format!("Leaf {index}: {problem}."),
                 prove_invalid(source, head, *index, entry.clone()).await,
             ),
-            Problem::Decreasing {
-                index,
-                before_unix_ns,
-                time_unix_ns,
-            } => (
+            Problem::Decreasing { before, entry } => (
                 FindingKind::DecreasingTime,
                 format!(
-                    "Entry {index} bears the time {time_unix_ns} ns, and the one before it {before_unix_ns} ns."
+                    "Entry {} bears the time {} ns, and entry {} before it {} ns.",
+                    entry.index, entry.time_unix_ns, before.index, before.time_unix_ns
                 ),
-                prove_decreasing(source, head, *index).await,
+                prove_decreasing(source, head, before.index, entry.index).await,
             ),
         };
         checks.add(Fact {

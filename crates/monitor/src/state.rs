@@ -7,7 +7,7 @@ use std::{
 };
 
 use counterfoil_files::{FileError, Readers, replace};
-use counterfoil_merkle::{CompactRange, Digest, Suite, TreeSize};
+use counterfoil_merkle::{CompactRange, Digest, LeafIndex, Suite, TreeSize};
 use counterfoil_note::{Origin, Policy, SignedHead};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,15 @@ const READER: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Cursor {
     /// The tree of the entries that are verified; the anchor's tree begins with it.
     pub(crate) range: CompactRange,
-    /// The time of the last entry that could be read, 0 before there is one.
-    pub(crate) last_time_unix_ns: u64,
+    /// The last entry that could be read; none before there is one. It may stand before leaves that could not.
+    pub(crate) last_read: Option<Timed>,
+}
+
+/// An entry by its place, and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timed {
+    pub(crate) index: LeafIndex,
+    pub(crate) time_unix_ns: u64,
 }
 
 impl Cursor {
@@ -91,7 +98,7 @@ impl State {
         Self {
             cursor: Cursor {
                 range: CompactRange::new(suite),
-                last_time_unix_ns: 0,
+                last_read: None,
             },
             anchor: None,
             anchor_seen_unix_ms: 0,
@@ -167,7 +174,10 @@ struct Saved {
     tree_size: u64,
     /// In hex, the largest subtree first.
     compact_range: Vec<String>,
+    /// 0 before there is an entry that could be read.
     last_time_unix_ns: u64,
+    #[serde(default)]
+    last_time_index: Option<u64>,
     anchor: Option<String>,
     anchor_seen_unix_ms: u64,
     shown: BTreeMap<String, String>,
@@ -187,7 +197,10 @@ struct SavedCursor {
     tree_size: u64,
     /// In hex, the largest subtree first.
     compact_range: Vec<String>,
+    /// 0 before there is an entry that could be read.
     last_time_unix_ns: u64,
+    #[serde(default)]
+    last_time_index: Option<u64>,
 }
 
 impl From<&Cursor> for SavedCursor {
@@ -195,7 +208,8 @@ impl From<&Cursor> for SavedCursor {
         Self {
             tree_size: cursor.size().get(),
             compact_range: cursor.range.hashes().iter().map(Digest::to_string).collect(),
-            last_time_unix_ns: cursor.last_time_unix_ns,
+            last_time_unix_ns: cursor.last_read.map_or(0, |read| read.time_unix_ns),
+            last_time_index: cursor.last_read.map(|read| read.index.get()),
         }
     }
 }
@@ -298,6 +312,7 @@ impl StateFile {
                 tree_size: saved.tree_size,
                 compact_range: saved.compact_range,
                 last_time_unix_ns: saved.last_time_unix_ns,
+                last_time_index: saved.last_time_index,
             },
         )?;
         let mut unread = None;
@@ -330,9 +345,16 @@ impl StateFile {
             .collect::<Result<_, _>>()
             .map_err(|error| self.unusable(error))?;
         let size = TreeSize::new(saved.tree_size).map_err(|error| self.unusable(error))?;
+        let index = saved.last_time_index.map(LeafIndex::new).transpose();
+        // An older version kept the time alone.
+        let index = index.map_err(|error| self.unusable(error))?.or(size.last());
+        let last_read = index.map(|index| Timed {
+            index,
+            time_unix_ns: saved.last_time_unix_ns,
+        });
         Ok(Cursor {
             range: CompactRange::from_parts(suite, size, hashes).map_err(|error| self.unusable(error))?,
-            last_time_unix_ns: saved.last_time_unix_ns,
+            last_read: last_read.filter(|read| read.time_unix_ns != 0),
         })
     }
 
@@ -370,6 +392,7 @@ impl StateFile {
             tree_size,
             compact_range,
             last_time_unix_ns,
+            last_time_index,
         } = SavedCursor::from(&state.cursor);
         let saved = Saved {
             version: VERSION,
@@ -377,6 +400,7 @@ impl StateFile {
             tree_size,
             compact_range,
             last_time_unix_ns,
+            last_time_index,
             anchor: state.anchor.as_ref().map(note),
             anchor_seen_unix_ms: state.anchor_seen_unix_ms,
             shown: state

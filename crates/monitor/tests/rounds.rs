@@ -237,6 +237,7 @@ async fn another_head_that_is_proved_does_not_prove_the_one_before() {
     fork.grow_as("other", 20);
     honest.grow(10);
     let server = FakeServer::start(common.clone()).await;
+    server.change(|served| served.head = common.head_at(now_ms() - 10_000));
     let desk = Desk::new(&common, &[&server]);
     let mut monitor = desk.monitor();
     assert_eq!(round(&mut monitor).await.open, []);
@@ -294,7 +295,7 @@ async fn the_state_of_an_older_version_is_taken() {
     assert_eq!(round(&mut desk.monitor()).await.verified_entries, 300);
     desk.edit_state(|state| {
         let members = state.as_object_mut().unwrap();
-        for newer in ["unlinked", "unread", "mismatched", "behind"] {
+        for newer in ["last_time_index", "unlinked", "unread", "mismatched", "behind"] {
             assert!(members.remove(newer).is_some(), "{newer}");
         }
         let findings = members["findings"].as_object_mut().unwrap();
@@ -355,6 +356,34 @@ async fn a_smaller_tree_signed_later_is_a_rollback_and_an_old_head_a_replay() {
     let better = round(&mut monitor).await;
     assert_eq!(resolved(&better), [FindingKind::ReplayedHead]);
     assert_eq!(better.open.len(), 1, "a rollback is not undone");
+}
+
+/// An auditor is kept at a smaller tree, signed anew for him, and is shown the larger one later, as it was signed first.
+#[tokio::test]
+async fn a_rollback_convicts_also_where_the_smaller_tree_is_seen_first() {
+    for suite in Suite::ALL {
+        let small = FakeLog::with_entries(suite, 100);
+        let mut large = small.clone();
+        large.grow(50);
+        let server = FakeServer::start(small.clone()).await;
+        let desk = Desk::new(&small, &[&server]);
+        let signed_ms = now_ms();
+        server.change(|served| served.head = small.head_at(signed_ms - 2000));
+        let mut monitor = desk.monitor();
+        assert_eq!(round(&mut monitor).await.open, []);
+        server.change(|served| served.head = small.head_at(signed_ms));
+        assert_eq!(round(&mut monitor).await.open, []);
+
+        drop(monitor);
+        server.show(large.clone());
+        server.change(|served| served.head = large.head_at(signed_ms - 1000));
+        let mut monitor = desk.monitor();
+        let found = round(&mut monitor).await;
+        assert_eq!(opened(&found), [FindingKind::Rollback]);
+        desk.assert_evidence(&found.events[0].finding, "rollback");
+        assert_eq!(found.verified_entries, 150);
+        assert_eq!(round(&mut monitor).await.events, []);
+    }
 }
 
 /// A cache that shows yesterday's head once is no log that drops entries.
@@ -420,8 +449,13 @@ async fn entries_that_break_the_rules_are_found_and_do_not_stop_the_monitor() {
     let mut log = FakeLog::with_entries(Suite::Blake3, 500);
     log.append(Bytes::from_static(b"no entry"));
     log.grow(10);
+    // Between the late entry and the last one that can be read stands one that can't.
     let size = log.size();
-    log.append(entry(Suite::Blake3, "late", size, 5));
+    let mut later = entry(Suite::Blake3, "later", size, 1_000_000 + size).to_vec();
+    let field = later.windows(3).position(|three| three == [0x48, 1, 0x52]);
+    later[field.unwrap() + 1] = 9;
+    log.append(later.into());
+    log.append(entry(Suite::Blake3, "late", size + 1, 5));
     log.grow(10);
     let server = FakeServer::start(log.clone()).await;
     let desk = Desk::new(&log, &[&server]);
@@ -429,11 +463,20 @@ async fn entries_that_break_the_rules_are_found_and_do_not_stop_the_monitor() {
     let found = round(&mut monitor).await;
     assert_eq!(
         opened(&found),
-        [FindingKind::InvalidEntry, FindingKind::DecreasingTime]
+        [
+            FindingKind::InvalidEntry,
+            FindingKind::DecreasingTime,
+            FindingKind::UnknownEntry
+        ]
     );
     desk.assert_evidence(&found.events[0].finding, "invalid_entry");
     desk.assert_evidence(&found.events[1].finding, "decreasing_time");
-    assert_eq!((found.verified_entries, found.is_behind()), (522, false));
+    let detail = &found.events[1].finding.detail;
+    assert!(
+        detail.contains("Entry 512 ") && detail.contains("entry 510 "),
+        "{detail}"
+    );
+    assert_eq!((found.verified_entries, found.is_behind()), (523, false));
     server.grow(10);
     assert_eq!(round(&mut monitor).await.events, []);
 }
@@ -725,13 +768,15 @@ async fn a_larger_tree_that_only_a_witness_was_shown_is_found_once_it_is_old() {
         FakeServer::start(log.clone()).await,
         FakeServer::start(hidden.clone()).await,
     );
-    let desk = Desk::new(&log, &[&server]);
-    desk.configure(&[&server], &[&witness]);
-    let mut monitor = desk.monitor();
-    // The log may have published it a moment ago.
-    assert_eq!(round(&mut monitor).await.open, []);
     witness.change(|served| served.head = hidden.head_at(now_ms() - 100_000));
     server.change(|served| served.head = log.head_at(now_ms() - 110_000));
+    let desk = Desk::new(&log, &[&server]);
+    desk.configure(&[&server], &[&witness]);
+    desk.limit_age(1000);
+    // By that limit the log may have published it a moment ago.
+    assert_eq!(round(&mut desk.monitor()).await.open, []);
+    desk.configure(&[&server], &[&witness]);
+    let mut monitor = desk.monitor();
     let found = round(&mut monitor).await;
     let kinds = [FindingKind::UnprovenConsistency, FindingKind::StaleHead];
     assert_eq!(opened(&found), kinds);

@@ -259,6 +259,12 @@ fn words_comments_and_urls_are_read_as_specified() {
     assert_eq!(policy.quorum().to_string(), "all (3 of K, \u{212a}, \u{fffd})");
 }
 
+/// Two keys of one name whose ids are the same, as a search over some 10^5 keys finds them.
+const SAME_ID: [&str; 2] = [
+    "witness.example/w+646664b2+BLAz4JMh0I5JOR07B+IwrZ3gRJJTkU9iduX/LzOxXfkn",
+    "witness.example/w+646664b2+BEgw1s9rTr1qWIb7T9ZRtEd0M0ryhfmkGyvNLorQA+QO",
+];
+
 /// What is refused, at which line, and how it begins to say so.
 #[test]
 fn a_bad_policy_is_refused_with_its_line() {
@@ -357,6 +363,11 @@ fn a_bad_policy_is_refused_with_its_line() {
             format!("witness a {log_key_as_witness}\nlog {log}\n"),
             2,
             "line 1 has the same public key",
+        ),
+        (
+            format!("witness a {}\nwitness b {}\n", SAME_ID[0], SAME_ID[1]),
+            2,
+            "line 1 has another key of the same name and id",
         ),
         (
             format!("log {log}\nlog {other_suite}\n"),

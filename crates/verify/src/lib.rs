@@ -30,7 +30,7 @@ mod text;
 
 pub use evidence::{
     Basis, EntryProof, Evidence, EvidenceError, EvidenceTextError, Fact, Inconsistency, LeafProof,
-    MAX_EVIDENCE_TEXT_BYTES, Verdict, is_invalid_in_every_version,
+    MAX_EVIDENCE_TEXT_BYTES, MAX_INVALID_ENTRY_BYTES, Verdict, is_invalid_in_every_version,
 };
 pub use receipt::{Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt, WitnessedReceipt};
 pub use text::{MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, ReceiptTextError};

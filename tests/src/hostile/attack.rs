@@ -17,6 +17,10 @@ pub enum Attack {
     Freeze,
     /// Serves heads and proofs, but no entries.
     Withhold,
+    /// Serves entries without their payloads.
+    NoPayloads,
+    /// Hands out receipts with a salt that the entry was not made with.
+    FalseSalt,
     /// Serves changed hashes in tiles.
     WrongTiles,
     /// Serves proofs with a changed hash.

@@ -38,10 +38,14 @@ impl HostileLog {
 
     fn receipt(&self, history: &History, index: usize) -> Result<v1::Receipt, Status> {
         let leaf = &history.leaves[index];
+        let salt = match self.current() {
+            Attack::FalseSalt => [9; 32],
+            _ => *leaf.salt.as_bytes(),
+        };
         Ok(v1::Receipt {
             leaf_index: index as u64,
             entry: leaf.entry.clone().into(),
-            salt: Bytes::copy_from_slice(leaf.salt.as_bytes()),
+            salt: Bytes::copy_from_slice(&salt),
             inclusion_proof: self.proof(history.inclusion(index as u64, history.size()))?,
             tree_head: Some(self.head()),
         })
@@ -55,7 +59,7 @@ impl HostileLog {
             .map(|((leaf, entry), leaf_index)| v1::GetEntryResponse {
                 leaf_index,
                 entry: entry.into(),
-                payload: Some(v1::Payload {
+                payload: (self.current() != Attack::NoPayloads).then(|| v1::Payload {
                     salt: Bytes::copy_from_slice(leaf.salt.as_bytes()),
                     attributes: leaf.event.attributes().encode().into(),
                     data: leaf.event.data().clone(),

@@ -152,23 +152,63 @@ async fn a_normal_form_that_no_adapter_makes_is_caught_by_making_it_again() {
     );
 }
 
-/// Who asked for an entry is told that there is none; that it was there only the holder of a receipt can tell.
+/// Who knows nothing of the log is told that there is no such entry. A head that covers it, or a receipt, shows otherwise.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_is_withheld_is_missed_by_who_has_a_receipt() {
+async fn an_entry_that_is_withheld_is_missed_by_who_knows_a_head_or_a_receipt() {
+    let withheld = |said: Said| {
+        assert_eq!((said.code, &said.name[..]), (MISBEHAVED, "withheld"));
+        assert_eq!(said.evidence, None);
+    };
     let (log, said) = attacked(Attack::Withhold, 0, &["get", "7"]).await;
-    assert_eq!((said.code, &said.name[..]), (5, "not_found"));
+    withheld(said);
 
     let scratch = tempfile::tempdir().unwrap();
     let receipt = scratch.path().join("seven.tlog-proof");
     let (receipt, key) = (receipt.to_str().unwrap(), log.key().to_string());
-    let state = scratch.path().join("state");
-    let fetched = ask(
-        &log,
-        &state,
-        &["--log-key", &key, "receipt", "7", "--output", receipt],
-    );
+    let ask = |state: &str, arguments: &[&str]| {
+        let trusted = [&["--log-key", &key][..], arguments].concat();
+        ask(&log, &scratch.path().join(state), &trusted)
+    };
+    let said = ask("stranger", &["get", "7"]);
+    assert_eq!((said.code, &said.name[..]), (5, "not_found"));
+
+    withheld(ask("holder", &["receipt", "7", "--output", receipt]));
+    assert!(!Path::new(receipt).exists());
+    log.attack(Attack::None);
+    let fetched = ask("early holder", &["receipt", "7", "--output", receipt]);
     assert_eq!(fetched.code, 0, "{fetched:?}");
-    assert_eq!(ask(&log, &state, &["--log-key", &key, "verify", receipt]).code, 5);
+    log.attack(Attack::Withhold);
+    withheld(ask("verifier", &["verify", receipt]));
+}
+
+/// No signature covers the salt of a receipt: what the log serves of the entry shows whether it is the right one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_with_another_salt_is_not_handed_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let receipt = scratch.path().join("seven.tlog-proof");
+    let output = receipt.to_str().unwrap();
+    let (log, said) = attacked(Attack::FalseSalt, 0, &["receipt", "7", "--output", output]).await;
+    assert_eq!((said.code, &said.name[..]), (MISBEHAVED, "unverified"));
+    assert!(!receipt.exists());
+
+    let key = log.key().to_string();
+    for (attack, is_verified) in [(Attack::NoPayloads, false), (Attack::None, true)] {
+        log.attack(attack);
+        let fetch = |json: &[&str]| {
+            let ended = run(counterfoil()
+                .args(["receipt", "7", "--output", output, "--log-key", &key])
+                .args(["--server", &log.server(), "--state-dir"])
+                .arg(scratch.path().join(format!("{attack:?}")))
+                .args(json));
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+            ended.stdout
+        };
+        let said: Value = serde_json::from_str(&fetch(&["--json"])).unwrap();
+        assert_eq!(said["salt_verified"], is_verified);
+        let unchecked = "not checked: the payload is not served";
+        assert_eq!(fetch(&[]).contains(unchecked), !is_verified);
+        assert!(receipt.exists());
+    }
 }
 
 /// Each view is consistent in itself. A quorum of witnesses lets one of them through only.

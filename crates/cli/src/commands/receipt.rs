@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use counterfoil_client::{Client, Error};
+use counterfoil_client::{Action, Client, Error, Leaf};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_verify::{Receipt, VerifiedReceipt};
 use serde_json::json;
@@ -29,7 +29,8 @@ Example:
   counterfoil receipt 42 --output run-42.tlog-proof --policy trust.policy
   counterfoil verify run-42.tlog-proof --policy trust.policy
 
-A receipt from `submit` bears the log's signature alone: no witness has seen its head yet. This one waits for them.")]
+A receipt from `submit` bears the log's signature alone: no witness has seen its head yet. This one waits for them.
+Its salt is compared with the entry's, if the log serves the payload.")]
 pub(crate) struct Arguments {
     /// The entry's place in the log, from 0
     #[arg(value_parser = leaf_index)]
@@ -42,6 +43,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let client = common.client().await?;
     let (receipt, verified) = fetch(&client, arguments.index).await?;
+    let unchecked_salt = compare_salt(&client, &receipt).await?;
     let head = verified.head();
     let witnessed = output::witnessed_head(client.policy(), head);
     let text = receipt
@@ -49,7 +51,14 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         .map_err(|error| Failure::untrusted(error.to_string()))?;
     let mut json = output::receipt(&receipt, head);
     json["cosignatures"] = json!(witnessed);
+    json["salt_verified"] = unchecked_salt.is_none().into();
     let Some(path) = &arguments.output else {
+        if let Some(why) = unchecked_salt
+            && !common.json
+        {
+            let why = output::printable(&why);
+            output::say(format_args!("warning: the salt is not checked: {why}"));
+        }
         output.print(json, text);
         return Ok(());
     };
@@ -59,12 +68,32 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         .add("leaf", receipt.index)
         .add("leaf hash", verified.leaf_hash())
         .add("head", output::head_line(head));
+    if let Some(why) = unchecked_salt {
+        facts.add("salt", format!("not checked: {why}"));
+    }
     for witnessed in witnessed {
         facts.add("cosigned", witnessed);
     }
     facts.add("receipt", path.display());
     output.print(json, facts);
     Ok(())
+}
+
+/// Compares the salt with the one that opens the entry's commitments. No signature covers it, and a receipt with another
+/// salt shows nobody what was recorded. Returns why it can't be compared, if so: it takes the payload.
+async fn compare_salt(client: &Client, receipt: &Receipt) -> Result<Option<String>, Failure> {
+    let payload = match client.entry(&Leaf::Index(receipt.index), true).await {
+        Ok((entry, _)) => entry.payload,
+        Err(error) if error.action() == Action::Alert => return Err(error.into()),
+        // The receipt holds all the same: it may be kept by whoever may not read payloads, or while witnesses are away.
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    match payload {
+        Some(payload) if payload.salt == receipt.salt => Ok(None),
+        Some(_) => Err(Failure::untrusted("the salt in the receipt is not the entry's")
+            .hint("nobody could show by this receipt what was recorded: do not trust the log")),
+        None => Ok(Some("the payload is not served".to_owned())),
+    }
 }
 
 /// Fetches the receipt, once the log has a head that covers the entry and that the policy's witnesses cosigned.

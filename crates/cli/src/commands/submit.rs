@@ -167,9 +167,9 @@ fn print_queued(outbox: &Outbox, queued: Queued, why: &str, event: &Event, outpu
             format!("as number {} in {}", queued.number, outbox.path().display()),
         )
         .add("waiting", queued.waiting)
-        .add("source", output::printable(event.source()))
-        .add("id", output::printable(event.id()))
-        .add("because", output::printable(why))
+        .add("source", event.source())
+        .add("id", event.id())
+        .add("because", why)
         .add(
             "delivery",
             "with the next `counterfoil submit` to the same server and log, or `counterfoil outbox flush` with the same --server and --log",
@@ -200,8 +200,8 @@ fn print_recorded(on_record: &OnRecord, event: &Event, receipt_file: Option<&Pat
             submitted.receipt.index,
         )
         .add("leaf hash", submitted.verified.leaf_hash())
-        .add("source", output::printable(event.source()))
-        .add("id", output::printable(event.id()))
+        .add("source", event.source())
+        .add("id", event.id())
         .add(
             "recorded",
             output::nanos(submitted.verified.entry().time_unix_ns().get()),

@@ -7,12 +7,15 @@ use counterfoil_client::{Error, Leaf};
 use counterfoil_dsse::PublicKey;
 use counterfoil_event::limits::MAX_DATA_BYTES;
 use counterfoil_note::{Policy, SignedHead, VerifierKey};
-use counterfoil_verify::{MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, VerifiedReceipt, WitnessedReceipt};
+use counterfoil_verify::{
+    MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, VerifiedReceipt, WitnessedReceipt,
+    is_invalid_in_every_version,
+};
 use serde_json::json;
 
 use crate::{
     commands::{dsse::signed_by, evidence},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, LATER_VERSION},
     files,
     options::Common,
     output::{self, Facts, Output, TreeHead},
@@ -127,6 +130,11 @@ fn refused(path: &Path, receipt: &Receipt, error: &ReceiptError) -> Failure {
                 receipt.index
             ))
         }
+        ReceiptError::Entry(problem) if !is_invalid_in_every_version(&receipt.entry, *problem) => {
+            Failure::usage(message)
+                .detail("kind", "unknown_entry")
+                .hint(LATER_VERSION)
+        }
         _ => Failure::untrusted(message),
     }
 }
@@ -229,9 +237,7 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
                 format!("{}, which continues the receipt's", output::head_line(&live.head)),
             );
             if let (Some(source), Some(id)) = (&live.source, &live.id) {
-                proved
-                    .add("source", output::printable(source))
-                    .add("id", output::printable(id));
+                proved.add("source", source).add("id", id);
             } else if live.may_audit {
                 open.push("the event's source, id and other attributes: the log does not serve them");
             } else {
@@ -281,7 +287,9 @@ fn log(policy: &Policy, head: &SignedHead) -> String {
             .iter()
             .any(|line| line.id() == key.id() && line.name() == key.name().as_str())
     };
-    let keys = policy.logs().iter().map(|log| &log.key).filter(signed);
+    // Lines by other logs were not verified.
+    let keys = policy.logs().iter().map(|log| &log.key);
+    let keys = keys.filter(|key| key.name() == head.origin()).filter(signed);
     let keys: Vec<_> = keys.map(|key| key.id().to_string()).collect();
     format!("{}, key {}", head.origin(), keys.join(", "))
 }

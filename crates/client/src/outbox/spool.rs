@@ -85,6 +85,8 @@ impl Spool {
                 .read(same)
                 .is_ok_and(|item| same_but_for_time(&item.event, event))
             {
+                // Whoever added it may have been cut short before its name was on disk.
+                sync_directory(&self.directory)?;
                 return Ok(Queued {
                     number: same.number,
                     waiting: waiting.len(),

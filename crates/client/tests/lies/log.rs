@@ -39,6 +39,8 @@ pub(crate) enum Lie {
     OtherKey,
     /// Breaks the signature of heads.
     BrokenSignature,
+    /// Adds lines to heads that nobody knows the keys of.
+    Strangers,
     /// Streams its first head before the witnesses cosigned it.
     LateWitnesses,
     /// Breaks the signature of the last witness.
@@ -67,6 +69,12 @@ pub(crate) enum Lie {
     OtherSalt,
     /// Records an entry with a field that nobody knows.
     UnknownField,
+    /// Records an entry of a later format version.
+    LaterVersion,
+    /// Records an entry with an authentication that there may be one day.
+    LaterAuthentication,
+    /// Says of every entry that there is none.
+    Withheld,
     /// Serves another leaf than asked for, with a proof that holds.
     OtherLeaf,
     /// Serves another entry than asked for, in whole and in truth.
@@ -270,6 +278,11 @@ impl FakeLog {
         self.state().leaves.truncate(size);
     }
 
+    /// Sets the clock by which heads are signed back by a second.
+    pub(crate) fn set_back(&self) {
+        self.state().time_unix_ms -= 1000;
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.state().leaves.len() as u64
     }
@@ -320,8 +333,15 @@ impl FakeLog {
         )
         .unwrap();
         let mut entry = unstamped.stamp(NonZeroU64::new(1 + state.leaves.len() as u64).unwrap());
-        if state.lie == Lie::UnknownField {
-            entry.extend_from_slice(&[0x78, 1]);
+        match state.lie {
+            Lie::UnknownField => entry.extend_from_slice(&[0x78, 1]),
+            Lie::LaterVersion => entry[1] = 2,
+            Lie::LaterAuthentication => {
+                // Its tag and value, and the tag of what follows.
+                let field = entry.windows(3).rposition(|bytes| bytes == [0x48, 1, 0x52]);
+                entry[field.unwrap() + 1] = 99;
+            }
+            _ => {}
         }
         state.leaves.push(Stored { entry, salt, event });
         (state.leaves.len() - 1, false)
@@ -350,6 +370,10 @@ impl FakeLog {
             // The last character but the padding and the newline: it stays base64.
             let place = note.len() - 6;
             note[place] = if note[place] == b'A' { b'B' } else { b'A' };
+        }
+        if state.lie == Lie::Strangers {
+            let lines = (0..60).map(|number| format!("— stranger-{number} AAAAAAA=\n"));
+            note.extend_from_slice(lines.collect::<String>().as_bytes());
         }
         if !state.witnesses.is_empty() {
             let head = signer.keys()[0].verifier_key().verify_head(&note).unwrap();
@@ -478,6 +502,9 @@ impl FakeLog {
     }
 
     fn find(&self, state: &State, leaf: Option<v1::LeafSelector>) -> Result<usize, Status> {
+        if state.lie == Lie::Withheld {
+            return Err(Status::not_found("the log has no such entry"));
+        }
         let hashes = self.hashes(state);
         let place = match leaf.unwrap().leaf.unwrap() {
             Leaf::LeafIndex(index) => Some(usize::try_from(index).unwrap()),
@@ -753,6 +780,7 @@ impl ReadService for FakeLog {
                 entries.push(self.entry(&state, end, request.with_payload));
             }
             Lie::ShortRange | Lie::LargeAttributes => drop(entries.pop()),
+            Lie::Withheld => return Err(Status::not_found("the log has no such entries")),
             Lie::Silent => return Ok(Response::new(Box::pin(tokio_stream::pending()))),
             _ => {}
         }

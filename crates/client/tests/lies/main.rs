@@ -211,6 +211,32 @@ async fn going_back_is_caught_across_processes_with_both_heads() {
     );
 }
 
+/// The larger head comes second and was signed first: nothing but the log's own clock tells.
+#[tokio::test]
+async fn going_back_is_caught_whichever_head_comes_first() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    log.record(7..10);
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+    log.record(10..12);
+    let submitter = client(&log, &address, None).await;
+    let (receipt, _) = submitter.receipt(index(11)).await.unwrap();
+    // Now the head of size 10 is signed anew.
+    log.lie(Lie::OldHead(10));
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+
+    log.lie(Lie::Nothing);
+    log.record(12..15);
+    let client = client(&log, &address, Some(&state)).await;
+    client.take_in_head(&receipt.checkpoint).unwrap();
+    let fact = fact(client.head().await);
+    let Misbehaviour::Rollback { known, presented } = &fact else {
+        panic!("{fact:?}")
+    };
+    assert_eq!((known.size(), presented.size()), (size(12), size(10)));
+    assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures));
+}
+
 #[tokio::test]
 async fn going_back_is_caught_within_a_stream_of_heads() {
     let (log, address) = log(Suite::Blake3).await;
@@ -436,6 +462,44 @@ async fn submit(client: &Client, way: &str) -> Result<(), Error> {
     }
 }
 
+/// A client that is behind the times accuses nobody.
+#[tokio::test]
+async fn an_entry_of_a_later_version_is_no_misbehaviour() {
+    for lie in [Lie::LaterVersion, Lie::LaterAuthentication, Lie::UnknownField] {
+        for way in ["one", "batch", "stream", "entry", "range", "receipt", "search"] {
+            let (log, address) = log(Suite::Blake3).await;
+            let client = client(&log, &address, None).await;
+            log.lie(lie);
+            log.record(7..8);
+            let result = match way {
+                "entry" => client.entry(&Leaf::Index(index(7)), false).await.map(drop),
+                "range" => {
+                    let mut range = client.entries(index(0), 0, false).await.unwrap();
+                    range.next_page().await.map(drop)
+                }
+                "receipt" => client.receipt(index(7)).await.map(drop),
+                "search" => {
+                    let found = client.find(IndexAttribute::Commit, "decade", index(0), 9);
+                    found.await.map(drop)
+                }
+                _ => submit(&client, way).await,
+            };
+            if lie == Lie::UnknownField {
+                let fact = fact(result);
+                assert_eq!(fact.name(), "invalid_entry", "{way}");
+                assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures), "{way}");
+                continue;
+            }
+            let error = result.unwrap_err();
+            assert!(
+                matches!(error, Error::UnknownEntry { .. }),
+                "{lie:?} {way}: {error:?}"
+            );
+            assert_eq!(error.action(), Action::Fix);
+        }
+    }
+}
+
 #[tokio::test]
 async fn answers_that_do_not_fit_the_question_are_invalid() {
     for (lie, ways) in [
@@ -543,6 +607,42 @@ async fn an_entry_is_the_one_that_was_asked_for() {
     };
     for leaf in [Leaf::Index(index(2)), Leaf::Hash(entry.leaf_hash), name] {
         assert!(is_invalid(client.entry(&leaf, true).await), "{leaf:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_leaf_that_a_known_head_covers_is_not_denied() {
+    let (log, address) = log(Suite::Blake3).await;
+    let stranger = client(&log, &address, None).await;
+    let client = client(&log, &address, None).await;
+    let head = client.head().await.unwrap();
+    log.lie(Lie::Withheld);
+    let (two, seven) = (Leaf::Index(index(2)), Leaf::Index(index(7)));
+    for result in [
+        client.entry(&two, true).await.map(drop),
+        client.entries(index(2), 0, false).await.map(drop),
+        client.receipt(index(2)).await.map(drop),
+        client.prove_inclusion(&two, None).await.map(drop),
+        client.prove_inclusion(&two, Some(size(3))).await.map(drop),
+        client.prove_inclusion_under(&head, index(2)).await.map(drop),
+    ] {
+        let fact = fact(result);
+        assert_eq!((fact.name(), fact.heads().len()), ("withheld", 1));
+        assert_eq!(proves(&log, &fact), None);
+    }
+    // What no head that is known covers, the log need not have; nor in a tree that it is not in.
+    for result in [
+        stranger.entry(&two, true).await.map(drop),
+        client.entry(&seven, true).await.map(drop),
+        client.receipt(index(7)).await.map(drop),
+        client.prove_inclusion(&seven, None).await.map(drop),
+        client.prove_inclusion(&two, Some(size(2))).await.map(drop),
+        client.prove_inclusion(&two, Some(size(9))).await.map(drop),
+    ] {
+        assert!(
+            matches!(&result, Err(Error::Refused(refusal)) if refusal.reason == Reason::NotFound),
+            "{result:?}"
+        );
     }
 }
 

@@ -131,8 +131,10 @@ async fn a_log_that_waits_for_its_witnesses_has_not_gone_back() {
     client.submit(&event(7)).await.unwrap();
     client.link_heads().await.unwrap();
 
+    // Signed before the larger one, or else its time would tell.
     log.cosigned_by(&[1, 2]);
     log.lie(Lie::OldHead(7));
+    log.set_back();
     let again = connect(&address, client.policy().clone(), Some(&state))
         .await
         .unwrap();
@@ -143,12 +145,48 @@ async fn a_log_that_waits_for_its_witnesses_has_not_gone_back() {
     log.lie(Lie::Nothing);
     client.head().await.unwrap();
     log.lie(Lie::OldHead(7));
+    log.set_back();
     let again = connect(&address, client.policy().clone(), Some(&state))
         .await
         .unwrap();
     for client in [&client, &again] {
         assert_eq!(fact(client.head().await).name(), "rollback");
     }
+}
+
+/// Anyone can add lines. A head that was cosigned stays so, whatever comes of its size.
+#[tokio::test]
+async fn lines_of_strangers_do_not_take_the_place_of_cosignatures() {
+    let state = tempfile::tempdir().unwrap();
+    let (log, address, client) = log_and_client(Some(&state)).await;
+    log.record(7..8);
+    log.cosigned_by(&[1, 2]);
+    client.head().await.unwrap();
+    log.cosigned_by(&[]);
+    log.lie(Lie::Strangers);
+    not_cosigned(client.receipt(index(7)).await);
+
+    log.lie(Lie::OldHead(7));
+    log.set_back();
+    let again = connect(&address, client.policy().clone(), Some(&state))
+        .await
+        .unwrap();
+    for client in [&client, &again] {
+        assert_eq!(fact(client.head().await).name(), "rollback");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_does_not_go_back_behind_a_cosigned_head() {
+    let (log, _, client) = log_and_client(None).await;
+    log.cosigned_by(&[1, 3]);
+    client.head().await.unwrap();
+    log.cosigned_by(&[]);
+    log.lie(Lie::OldHead(6));
+    log.set_back();
+    let mut heads = client.watch_heads().await.unwrap();
+    assert_eq!(not_cosigned(heads.next().await).head.size(), size(7));
+    assert_eq!(fact(heads.next().await).name(), "rollback");
 }
 
 #[tokio::test]

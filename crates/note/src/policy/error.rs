@@ -63,6 +63,12 @@ pub enum PolicyProblem {
         /// The other line.
         line: usize,
     },
+    /// Another line has another key of the same name and id. An id has 32 bits, so whoever makes the keys can have it so.
+    #[error("line {line} has another key of the same name and id; a signature line could be by either")]
+    IdTwice {
+        /// The other line.
+        line: usize,
+    },
     /// Another line lists the same log with a key of the other hash suite. A log has one suite for ever.
     #[error("line {line} has a key of another hash suite for the log {origin}; a log has one")]
     SuiteTwice {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use counterfoil_merkle::Suite;
 
 use crate::cosigner::CosignerKey;
-use crate::key::{KeyError, VerifierKey};
+use crate::key::{KeyError, KeyId, VerifierKey};
 use crate::origin::Origin;
 
 use super::{
@@ -64,6 +64,8 @@ struct Reader {
     members: HashSet<PolicyName>,
     /// Public keys of logs and witnesses, each with the number of its line.
     keys: HashMap<[u8; 32], usize>,
+    /// What a signature line says of its key, likewise.
+    signers: HashMap<(Origin, KeyId), usize>,
     /// The first key of each log, with the number of its line.
     origins: HashMap<Origin, (Suite, usize)>,
 }
@@ -97,7 +99,7 @@ impl Reader {
             _ => return Err(PolicyProblem::Form { form: LOG_FORM }),
         };
         let key: VerifierKey = key(vkey)?;
-        self.add_key(key.key().as_bytes(), line)?;
+        self.add_key(key.key().as_bytes(), (key.name(), key.id()), line)?;
         match self.origins.get(key.name()) {
             Some(&(suite, line)) if suite != key.suite() => {
                 let origin = key.name().clone();
@@ -125,7 +127,7 @@ impl Reader {
             _ => return Err(PolicyProblem::Form { form: WITNESS_FORM }),
         };
         let key: CosignerKey = key(vkey)?;
-        self.add_key(key.key().as_bytes(), line)?;
+        self.add_key(key.key().as_bytes(), (key.name(), key.id()), line)?;
         if self.witnesses.len() == MAX_POLICY_WITNESSES {
             return Err(PolicyProblem::TooManyWitnesses);
         }
@@ -185,9 +187,17 @@ impl Reader {
         Ok(())
     }
 
-    fn add_key(&mut self, key: &[u8; 32], line: usize) -> Result<(), PolicyProblem> {
-        match self.keys.insert(*key, line) {
-            Some(line) => Err(PolicyProblem::KeyTwice { line }),
+    fn add_key(
+        &mut self,
+        key: &[u8; 32],
+        (name, id): (&Origin, KeyId),
+        line: usize,
+    ) -> Result<(), PolicyProblem> {
+        if let Some(line) = self.keys.insert(*key, line) {
+            return Err(PolicyProblem::KeyTwice { line });
+        }
+        match self.signers.insert((name.clone(), id), line) {
+            Some(line) => Err(PolicyProblem::IdTwice { line }),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use counterfoil_merkle::{Digest, LeafIndex, consistency_from_inclusion};
 use counterfoil_note::{Origin, SignedHead, UnixMillis};
 
 pub use check::{EvidenceError, is_invalid_in_every_version};
-pub use text::{EvidenceTextError, MAX_EVIDENCE_TEXT_BYTES};
+pub use text::{EvidenceTextError, MAX_EVIDENCE_TEXT_BYTES, MAX_INVALID_ENTRY_BYTES};
 
 /// Evidence of one fact. Nothing in it is checked yet: see [`check`](Self::check).
 #[derive(Debug, Clone, PartialEq, Eq)]

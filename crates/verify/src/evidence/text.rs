@@ -10,8 +10,12 @@ use counterfoil_note::{MAX_NOTE_BYTES, UnixMillis};
 use super::{EntryProof, Evidence, Fact, Inconsistency, LeafProof};
 use crate::MAX_PROOF_HASHES;
 
-/// Longest evidence as text: two heads and two entries of the largest kind, and their proofs, fit.
+/// Longest evidence as text: two heads and two entries of the largest kind, and their proofs, fit. So do a head and the
+/// longest leaf that is no entry.
 pub const MAX_EVIDENCE_TEXT_BYTES: usize = 512 << 10;
+
+/// Longest leaf that evidence of an invalid entry can carry: one that is too long for an entry convicts as well.
+pub const MAX_INVALID_ENTRY_BYTES: usize = 256 << 10;
 
 const HEADER: &str = "counterfoil/evidence@v1";
 
@@ -85,12 +89,12 @@ impl Evidence {
             }
             Fact::InvalidEntry { head, leaf } => {
                 text.head(head)?;
-                text.entry(leaf)?;
+                text.entry(leaf, MAX_INVALID_ENTRY_BYTES)?;
             }
             Fact::DecreasingTime { head, earlier, later } => {
                 text.head(head)?;
-                text.entry(earlier)?;
-                text.entry(later)?;
+                text.entry(earlier, MAX_ENTRY_BYTES)?;
+                text.entry(later, MAX_ENTRY_BYTES)?;
             }
             Fact::EntryMismatch { index, served, leaf } => {
                 text.number("index", index.get());
@@ -180,9 +184,9 @@ impl Writer {
         self.proof(&leaf.inclusion_proof)
     }
 
-    fn entry(&mut self, leaf: &EntryProof) -> Result<(), EvidenceTextError> {
+    fn entry(&mut self, leaf: &EntryProof, limit: usize) -> Result<(), EvidenceTextError> {
         self.number("index", leaf.index.get());
-        self.limited("entry", &leaf.entry, MAX_ENTRY_BYTES)?;
+        self.limited("entry", &leaf.entry, limit)?;
         self.proof(&leaf.inclusion_proof)
     }
 }
@@ -215,12 +219,12 @@ impl<'a> Reader<'a> {
             },
             "invalid_entry" => Fact::InvalidEntry {
                 head: self.head()?,
-                leaf: self.entry()?,
+                leaf: self.entry(MAX_INVALID_ENTRY_BYTES)?,
             },
             "decreasing_time" => Fact::DecreasingTime {
                 head: self.head()?,
-                earlier: self.entry()?,
-                later: self.entry()?,
+                earlier: self.entry(MAX_ENTRY_BYTES)?,
+                later: self.entry(MAX_ENTRY_BYTES)?,
             },
             "entry_mismatch" => Fact::EntryMismatch {
                 index: self.index()?,
@@ -301,10 +305,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn entry(&mut self) -> Result<EntryProof, EvidenceTextError> {
+    fn entry(&mut self, limit: usize) -> Result<EntryProof, EvidenceTextError> {
         Ok(EntryProof {
             index: self.index()?,
-            entry: self.bytes("entry", MAX_ENTRY_BYTES)?,
+            entry: self.bytes("entry", limit)?,
             inclusion_proof: self.proof()?,
         })
     }

@@ -296,7 +296,12 @@ fn a_leaf_that_is_no_entry_convicts_and_one_of_a_later_version_does_not() {
     let long_version = [b"\x08\x81\x00", &sound[2..]].concat();
     // 2^64 + 2: no varint of 64 bits, so no version.
     let overflowing = b"\x08\x82\x80\x80\x80\x80\x80\x80\x80\x80\x02";
-    let invalid: [&[u8]; 10] = [
+    let authentication = sound.windows(2).position(|pair| pair == [0x48, 1]).unwrap();
+    let mut other_authentication = sound.clone();
+    other_authentication[authentication + 1] = 9;
+    // Field 11, which this entry does not have, with a commitment of five bytes.
+    let also_short = [&other_authentication[..], b"\x5a\x05short"].concat();
+    let invalid: [&[u8]; 11] = [
         b"",
         b"hello",
         b"\x08",
@@ -307,6 +312,7 @@ fn a_leaf_that_is_no_entry_convicts_and_one_of_a_later_version_does_not() {
         &twice,
         &long_version,
         overflowing,
+        &also_short,
     ];
     for bytes in invalid {
         assert!(check(bytes).is_ok(), "{}", hex::encode(bytes));
@@ -314,9 +320,6 @@ fn a_leaf_that_is_no_entry_convicts_and_one_of_a_later_version_does_not() {
 
     let mut version_2 = sound.clone();
     version_2[1] = 2;
-    let authentication = sound.windows(2).position(|pair| pair == [0x48, 1]).unwrap();
-    let mut other_authentication = sound.clone();
-    other_authentication[authentication + 1] = 9;
     let later: [(&[u8], EntryError); 4] = [
         (&version_2, EntryError::UnknownVersion { found: 2 }),
         (b"\x08\x02and what it may mean", EntryError::Malformed),

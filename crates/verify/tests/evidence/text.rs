@@ -4,7 +4,8 @@ use counterfoil_event::limits::MAX_ENTRY_BYTES;
 use counterfoil_merkle::{Digest, Suite};
 use counterfoil_note::MAX_NOTE_BYTES;
 use counterfoil_verify::{
-    Evidence, EvidenceTextError, Fact, Inconsistency, MAX_EVIDENCE_TEXT_BYTES, MAX_PROOF_HASHES,
+    Evidence, EvidenceTextError, Fact, Inconsistency, MAX_EVIDENCE_TEXT_BYTES, MAX_INVALID_ENTRY_BYTES,
+    MAX_PROOF_HASHES,
 };
 
 use crate::{
@@ -118,6 +119,30 @@ fn limits_hold_at_and_past_them() {
         Evidence::from_text(&long),
         Err(EvidenceTextError::FieldTooLong { field: "entry", .. })
     ));
+
+    // Of all facts this one alone takes a leaf that is too long for an entry, as that is what it may be about.
+    let invalid = |bytes: usize| {
+        let mut leaf = log.entry_proof(0, 2);
+        leaf.entry = vec![0; bytes];
+        leaf.inclusion_proof = vec![Digest::from([1; 32]); MAX_PROOF_HASHES];
+        let head = vec![b'a'; MAX_NOTE_BYTES];
+        evidence(Fact::InvalidEntry { head, leaf })
+    };
+    let longest = invalid(MAX_INVALID_ENTRY_BYTES);
+    let text = longest.to_text().unwrap();
+    assert_eq!(Evidence::from_text(&text), Ok(longest));
+    let too_long = EvidenceTextError::FieldTooLong {
+        field: "entry",
+        actual_bytes: MAX_INVALID_ENTRY_BYTES + 1,
+        limit_bytes: MAX_INVALID_ENTRY_BYTES,
+    };
+    assert_eq!(
+        invalid(MAX_INVALID_ENTRY_BYTES + 1).to_text(),
+        Err(too_long.clone())
+    );
+    // The last group of three holds one byte, so that one more takes the place of a padding sign.
+    let long = text.replacen("AA==\n", "AAA=\n", 1);
+    assert_eq!(Evidence::from_text(&long), Err(too_long));
 
     // The largest that there can be has room.
     let leaf = log.leaf_proof(0, 2);

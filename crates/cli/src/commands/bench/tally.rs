@@ -9,10 +9,7 @@ use counterfoil_client::Error;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::{
-    failure::Failure,
-    output::{Facts, printable},
-};
+use crate::{failure::Failure, output::Facts};
 
 /// Latencies are kept to three digits up to this; slower answers count as this slow.
 const MAX_LATENCY_US: u64 = 3_600_000_000;
@@ -113,7 +110,7 @@ impl Counts {
     /// What went wrong first, for people. A server may have chosen the words.
     pub(crate) fn tell_first_problem(&self, facts: &mut Facts) {
         if let Some(problem) = &self.first_problem {
-            facts.add("first problem", printable(problem));
+            facts.add("first problem", problem);
         }
     }
 

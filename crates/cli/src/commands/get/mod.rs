@@ -117,16 +117,14 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
         ..
     }) = &entry.payload
     {
-        facts
-            .add("source", output::printable(&attributes.source))
-            .add("id", output::printable(&attributes.id));
+        facts.add("source", &attributes.source).add("id", &attributes.id);
         for (name, value) in [("subject", &attributes.subject), ("time", &attributes.time)] {
             if !value.is_empty() {
-                facts.add(name, output::printable(value));
+                facts.add(name, value);
             }
         }
         for (name, value) in &attributes.extensions {
-            facts.add("extension", output::printable(&format!("{name}={value}")));
+            facts.add("extension", format_args!("{name}={value}"));
         }
         normal_form(&annotations.normalised, &mut facts);
         for (name, value) in [
@@ -134,7 +132,7 @@ fn facts(entry: &VerifiedEntry, head: &SignedHead, payload_to: Option<&Path>) ->
             ("evidence", &annotations.evidence),
         ] {
             if !value.is_empty() {
-                facts.add(name, output::printable(value));
+                facts.add(name, value);
             }
         }
     }
@@ -165,13 +163,13 @@ fn normal_form(json: &[u8], facts: &mut Facts) {
     facts.add("outcome", form.outcome);
     for (name, value) in facts_of {
         if let Some(value) = value {
-            facts.add(name, output::printable(value));
+            facts.add(name, value);
         }
     }
     for artifact in &form.artifacts {
         if let Some(digest) = &artifact.digest {
             let name = artifact.name.as_deref().unwrap_or_default();
-            facts.add("artifact", output::printable(&format!("{digest} {name}")));
+            facts.add("artifact", format_args!("{digest} {name}"));
         }
     }
 }

@@ -4,10 +4,7 @@ use counterfoil_client::VerifiedEntry;
 use counterfoil_event::adapter::{Difference, differences};
 use serde_json::{Value, json};
 
-use crate::{
-    failure::Failure,
-    output::{self, printable},
-};
+use crate::{failure::Failure, output};
 
 /// Longest part of a value that is shown to people.
 const SHOWN_CHARS: usize = 200;
@@ -30,7 +27,7 @@ impl Renormalised {
 
     pub(super) fn sentence(&self) -> String {
         match self {
-            Self::Same { adapter } => format!("what {} makes of the payload", printable(adapter)),
+            Self::Same { adapter } => format!("what {adapter} makes of the payload"),
             Self::NoForm => "there is none: no adapter of the log read this payload".to_owned(),
         }
     }
