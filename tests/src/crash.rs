@@ -572,7 +572,7 @@ fn faketime() -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// Steps the clock of a server back, between runs and under load. None where there is no faketime.
+/// Steps the clock of a server back under load. None where there is no faketime.
 pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Counts> {
     let library = faketime()?;
     let mut subject = Subject::new("sha256");
@@ -589,7 +589,7 @@ pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Counts> {
         fs::write(&new, format!("{hours:+}h\n")).unwrap();
         fs::rename(new, &clock).unwrap();
     };
-    // Each later run starts where the last one left its clock, or before.
+    // Each later run starts where the last one left its clock.
     let mut hours = 0;
     for time in 0..3 {
         set(hours);

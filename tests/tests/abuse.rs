@@ -438,6 +438,16 @@ async fn questions_that_do_not_end() {
     drop(peers);
 }
 
+fn entry_1_with_payload() -> v1::GetEntryRequest {
+    v1::GetEntryRequest {
+        log: String::new(),
+        leaf: Some(v1::LeafSelector {
+            leaf: Some(Leaf::LeafIndex(1)),
+        }),
+        with_payload: true,
+    }
+}
+
 /// Long reads that are asked for and taken back, again and again: each keeps its turn until it ends, and so memory and threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_that_are_taken_back() {
@@ -449,14 +459,7 @@ async fn reads_that_are_taken_back() {
     let long = event("long".to_owned(), vec![7; ANSWER_BYTES]);
     client.submit(submission(long)).await.unwrap();
 
-    let entry = v1::GetEntryRequest {
-        log: String::new(),
-        leaf: Some(v1::LeafSelector {
-            leaf: Some(Leaf::LeafIndex(1)),
-        }),
-        with_payload: true,
-    };
-    let entry = entry.encode_to_vec();
+    let entry = entry_1_with_payload().encode_to_vec();
     let mut peers = [(); 8].map(|()| Frames::opened(address));
     for stream in (0..300).map(|number| 2 * number + 1) {
         let asked = call(stream, "/counterfoil.v1.ReadService/GetEntry", &entry);
@@ -488,13 +491,7 @@ async fn answers_that_nobody_reads() {
     let long = event("long".to_owned(), vec![7; ANSWER_BYTES]);
     client.submit(submission(long)).await.unwrap();
 
-    let entry = v1::GetEntryRequest {
-        log: String::new(),
-        leaf: Some(v1::LeafSelector {
-            leaf: Some(Leaf::LeafIndex(1)),
-        }),
-        with_payload: true,
-    };
+    let entry = entry_1_with_payload();
     let range = v1::ReadEntriesRequest {
         first_leaf_index: 1,
         with_payload: true,

@@ -102,7 +102,7 @@ async fn a_delivery_is_found_by_all_that_it_says() {
         ("Acme/Widgets", "2026-11-22T09:30:00Z")
     );
     let form: Value = serde_json::from_slice(&annotations.normalised).unwrap();
-    assert_eq!(annotations.adapter, "github/2");
+    assert_eq!(annotations.adapter, "github/3");
     assert_eq!(
         (&form["outcome"], &form["source"]["host"]),
         (&json!("success"), &json!("github.example"))
@@ -128,8 +128,8 @@ async fn a_delivery_is_found_by_all_that_it_says() {
     ] {
         assert_eq!(reader.find(attribute, value), expected, "{attribute} {value}");
     }
-    reader.assert_renormalises(1, "github/2");
-    reader.assert_renormalises(2, "github/2");
+    reader.assert_renormalises(1, "github/3");
+    reader.assert_renormalises(2, "github/3");
     let shown = reader.run(&["get", "1"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     for fact in [
@@ -190,8 +190,8 @@ async fn every_recorded_delivery_renormalises_and_is_found_by_its_repository() {
     for (name, indices) in &expected {
         assert_eq!(&reader.find("--repository", name), indices, "{name}");
     }
-    reader.assert_renormalises(1, "github/2");
-    reader.assert_renormalises(size - 1, "github/2");
+    reader.assert_renormalises(1, "github/3");
+    reader.assert_renormalises(size - 1, "github/3");
     server.stop();
     data.assert_sound();
 }

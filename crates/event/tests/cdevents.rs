@@ -131,6 +131,36 @@ fn each_example_has_its_type_and_says_what_it_says() {
 }
 
 #[test]
+fn parameters_and_case_of_the_media_type_do_not_matter() {
+    let event_type = "dev.cdevents.pipelinerun.finished.0.3.0";
+    let cdevent = json!({
+        "context": { "id": "1", "source": "/s", "type": event_type, "timestamp": TIME },
+        "subject": { "id": "run-42", "content": { "outcome": "success" } },
+    });
+    for (media_type, has_form) in [
+        ("application/json", true),
+        ("application/json; charset=utf-8", true),
+        ("application/json;charset=UTF-8", true),
+        ("Application/JSON", true),
+        ("application/cdevents+json; charset=utf-8", true),
+        ("application/jsonl", false),
+        ("text/plain", false),
+        ("text/plain; application/json", false),
+    ] {
+        let event = Event::try_from(EventParts {
+            id: "1".into(),
+            source: SOURCE.into(),
+            event_type: event_type.into(),
+            data_content_type: media_type.into(),
+            data: cdevent.to_string().into(),
+            ..EventParts::default()
+        });
+        let event = adapter::submitted(event.unwrap()).unwrap();
+        assert_eq!(event.normal_form().is_some(), has_form, "{media_type}");
+    }
+}
+
+#[test]
 fn a_cdevent_of_another_type_than_its_envelope_has_no_form() {
     let good = json!({
         "context": { "id": "1", "source": "/s", "type": "dev.cdevents.pipelinerun.finished.0.3.0", "timestamp": TIME },

@@ -35,7 +35,7 @@ fn form(statement: &Value) -> Value {
         envelope(dsse::STATEMENT_TYPE, &statement.to_string()),
     );
     let (adapter, form) = event.normal_form().unwrap();
-    assert_eq!(adapter, "in-toto/2");
+    assert_eq!(adapter, "in-toto/3");
     serde_json::from_slice(form).unwrap()
 }
 
@@ -106,6 +106,35 @@ fn older_provenance_and_verdicts_are_read_too() {
         verdict["predicateType"] = "https://slsa.dev/verification_summary/v1".into();
         verdict["predicate"] = json!({ "verificationResult": result });
         assert_eq!(form(&verdict)["outcome"], outcome);
+    }
+}
+
+/// Tekton Chains has the pipeline's definition among the dependencies, and leaves out a source that is the same.
+#[test]
+fn what_tekton_ran_is_not_what_it_built() {
+    let definition = |name: &str| {
+        json!({
+            "name": name, "uri": "git+https://git.example/tektoncd/catalog.git", "digest": { "sha1": "11".repeat(20) },
+        })
+    };
+    let input = json!({
+        "name": "inputs/result", "uri": "git+https://git.example/acme/widgets.git", "digest": { "sha1": "ab".repeat(20) },
+    });
+    let source = |dependencies: &[&Value]| {
+        let mut statement = provenance();
+        statement["predicate"]["buildDefinition"]["resolvedDependencies"] = json!(dependencies);
+        let form = form(&statement);
+        (form["repo"]["full_name"].clone(), form["commit"].clone())
+    };
+    let (built, ran) = (
+        (json!("acme/widgets"), json!("ab".repeat(20))),
+        (json!("tektoncd/catalog"), json!("11".repeat(20))),
+    );
+    for name in ["pipeline", "task", "pipelineTask"] {
+        let definition = definition(name);
+        assert_eq!(source(&[&definition, &input]), built, "{name}");
+        assert_eq!(source(&[&input, &definition]), built, "{name}");
+        assert_eq!(source(&[&definition]), ran, "{name}");
     }
 }
 

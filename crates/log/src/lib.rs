@@ -38,7 +38,7 @@ use counterfoil_files::sync_directory;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
 use counterfoil_store::{Store, StoreOptions};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use anchor::Anchors;
 use clock::LogClock;
@@ -79,7 +79,7 @@ pub struct LogOptions {
     pub publish_interval: Duration,
     /// How often a head is signed anew if it did not.
     pub resign_interval: Duration,
-    /// Submissions are refused when the disk has less free than this, in bytes: the database needs room to tidy up.
+    /// Submissions are refused when the disk has less free than this and a batch, in bytes: the database needs room to tidy up.
     pub min_free_bytes: u64,
     /// A directory elsewhere, best on another disk, for the newest head that was signed to be published.
     pub anchor: Option<PathBuf>,
@@ -199,6 +199,7 @@ impl Log {
             keys,
             store,
             tiles,
+            disk_reads: Arc::new(Semaphore::new(shared::DISK_READS)),
             clock,
             queue: Queue::new(Capacity {
                 events: options.queue_events,

@@ -9,7 +9,10 @@ use counterfoil_event::{Event, Salt, Submitter};
 use counterfoil_merkle::{Digest, Frontier, Suite, TreeSize};
 use counterfoil_note::{LogSigner, UnixMillis};
 use counterfoil_store::{Disk, Store, StoreError};
-use tokio::{sync::watch, task};
+use tokio::{
+    sync::{Semaphore, watch},
+    task,
+};
 
 use crate::{
     Candidate, LogName, LogOptions, PreparedEvent, ReadError, TreeHead,
@@ -19,6 +22,10 @@ use crate::{
     queue::Queue,
     read::{Nodes, TileCache},
 };
+
+/// Reads of a log that are on a thread that may wait for the disk, or next in line for one. Whoever takes a read back does not end it: without
+/// a limit, reads that nobody waits for would stand in line before those of others.
+pub(crate) const DISK_READS: usize = 64;
 
 /// The log as it stood after one batch: on disk, and signed.
 pub(crate) struct Commit {
@@ -33,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) options: LogOptions,
     pub(crate) store: Store,
     pub(crate) tiles: TileCache,
+    /// A permit for each read of [`DISK_READS`], until it ends.
+    pub(crate) disk_reads: Arc<Semaphore>,
     pub(crate) queue: Queue,
     pub(crate) clock: LogClock,
     /// The newest commit. Everything that reads starts from one.
@@ -75,8 +84,15 @@ impl Shared {
         self: &Arc<Self>,
         read: impl FnOnce(&Self) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
+        let turn = self.disk_reads.clone().acquire_owned().await;
+        let turn = turn.expect("it is never closed");
         let shared = self.clone();
-        match task::spawn_blocking(move || read(&shared)).await {
+        let ended = task::spawn_blocking(move || {
+            let result = read(&shared);
+            drop(turn);
+            result
+        });
+        match ended.await {
             Ok(result) => result,
             Err(ended) if ended.is_panic() => panic::resume_unwind(ended.into_panic()),
             // The runtime is on its way out, and whoever waits with it.

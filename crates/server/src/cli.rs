@@ -188,7 +188,7 @@ pub(crate) struct Serve {
     /// Memory for each log's database and tiles, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 320, value_parser = clap::value_parser!(u32).range(32..))]
     pub(crate) memory_mib: u32,
-    /// Refuse submissions when the disk has less free than this, in MiB
+    /// Refuse submissions when the disk has less free than this and a batch of 32 MiB, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub(crate) min_free_mib: u32,
     /// Publish a head this often if the log grew, in milliseconds

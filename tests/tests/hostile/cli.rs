@@ -133,14 +133,14 @@ async fn a_normal_form_that_no_adapter_makes_is_caught_by_making_it_again() {
     assert!(lie.stderr.contains(difference), "{}", lie.stderr);
     assert!(
         lie.stderr
-            .contains("leaf 22 commits to is not what github/2 makes"),
+            .contains("leaf 22 commits to is not what github/3 makes"),
         "{}",
         lie.stderr
     );
     let honest = get("21");
     assert_eq!(honest.code, 0, "{}", honest.stderr);
     assert!(
-        honest.stdout.contains("what github/2 makes of the payload"),
+        honest.stdout.contains("what github/3 makes of the payload"),
         "{}",
         honest.stdout
     );

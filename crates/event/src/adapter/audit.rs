@@ -1,4 +1,4 @@
-//! `github-audit/1`: documents of GitHub's audit log, as its streams have them.
+//! `github-audit/2`: documents of GitHub's audit log, as its streams have them.
 //! <https://docs.github.com/enterprise-cloud@latest/admin/monitoring-activity-in-your-enterprise/reviewing-audit-logs-for-your-enterprise/audit-log-events-for-your-enterprise>
 
 use super::{
@@ -101,6 +101,9 @@ fn word(action: &str) -> Option<Word> {
 /// The word for a verb and what it is done to.
 fn config_word(action: &str) -> Option<Word> {
     let (category, verb) = action.split_once('.')?;
+    if category == "protected_branch" && is_edit_of_protection(verb) {
+        return Some(Word::ProtectionEdited);
+    }
     let (verb, what) = match category {
         "protected_branch" => (verb, "protection"),
         "repository_ruleset" => (verb, "ruleset"),
@@ -121,6 +124,18 @@ fn config_word(action: &str) -> Option<Word> {
         _ => return None,
     };
     format!("config.{what}.{done}").parse().ok()
+}
+
+/// Whether it sets one of the settings of a protected branch: most have an action of their own.
+fn is_edit_of_protection(verb: &str) -> bool {
+    verb.starts_with("update_")
+        || matches!(
+            verb,
+            "dismiss_stale_reviews"
+                | "dismissal_restricted_users_teams"
+                | "authorized_users_teams"
+                | "branch_allowances"
+        )
 }
 
 fn outcome(action: &str, document: &Document<'_>, form: &NormalEvent) -> Outcome {
@@ -212,6 +227,18 @@ mod tests {
             (
                 "protected_branch.policy_override",
                 "github.audit.protected_branch.policy_override",
+            ),
+            (
+                "protected_branch.update_admin_enforced",
+                "config.protection.edited",
+            ),
+            (
+                "protected_branch.dismiss_stale_reviews",
+                "config.protection.edited",
+            ),
+            (
+                "protected_branch.rejected_ref_update",
+                "github.audit.protected_branch.rejected_ref_update",
             ),
             ("repository_ruleset.update", "config.ruleset.edited"),
             ("org.add_member", "config.member.added"),

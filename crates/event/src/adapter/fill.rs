@@ -1,10 +1,12 @@
 //! Parts of the form that bodies of the same shape fill in the same way.
 
 use super::{
-    hub::{Account, Body, CheckRun, CheckSuite, PullRequest, WorkflowJob, WorkflowRun},
+    hub::{Account, Body, CheckRun, CheckSuite, PullRequest, Repository, WorkflowJob, WorkflowRun},
     json::{Leaf, List},
 };
-use crate::normal::{Actor, ActorKind, Artifact, ConfigChange, NormalEvent, Org, Setting, Text};
+use crate::normal::{
+    Actor, ActorKind, Artifact, ConfigChange, MAX_LIST_ITEMS, NormalEvent, Org, Setting, Text,
+};
 
 /// An account as an actor.
 pub(super) fn actor(account: &Account<'_>) -> Actor {
@@ -84,13 +86,21 @@ pub(super) fn is_merged(pull_request: &PullRequest<'_>) -> bool {
     pull_request.merged.flag() == Some(true) || pull_request.merged_at.is_there()
 }
 
-/// The pull request that a run or check is for, as far as it says.
+/// The pull request that a run or check is for, as far as it says. Those of forks whose head is a branch of the repository are
+/// listed too.
 fn change_of(pull_requests: &List<PullRequest<'_>>, form: &mut NormalEvent) {
-    if let Some(first) = pull_requests.items.first()
-        && form.change.number.is_none()
+    let mut all = pull_requests.items.iter();
+    if form.change.number.is_none()
+        && let Some(ours) = all.find(|pull_request| is_ours(&pull_request.base.repo, form))
     {
-        change(first, form);
+        change(ours, form);
     }
+}
+
+/// Whether it is the repository of the event, as far as both say which they are.
+fn is_ours(repository: &Repository<'_>, form: &NormalEvent) -> bool {
+    let id = repository.id.id();
+    id.is_none() || form.repo.id.is_none() || id == form.repo.id
 }
 
 fn check_suite(suite: &CheckSuite<'_>, form: &mut NormalEvent) {
@@ -134,7 +144,10 @@ fn workflow_run(run: &WorkflowRun<'_>, form: &mut NormalEvent) {
     form.run.path = run.path.text();
     form.run.trigger = run.event.text();
     form.triggering_actor = actor(&run.triggering_actor);
-    form.reference.name = form.reference.name.take().or_else(|| run.head_branch.text());
+    // A fork's branch may have the name of one of ours.
+    if is_ours(&run.head_repository, form) {
+        form.reference.name = form.reference.name.take().or_else(|| run.head_branch.text());
+    }
     change_of(&run.pull_requests, form);
 }
 
@@ -189,6 +202,8 @@ fn commit(body: &Body<'_>, form: &mut NormalEvent) {
         body.workflow_job.head_sha,
         body.check_run.head_sha,
         body.check_suite.head_sha,
+        // Of an annotated tag, `after` is the tag itself.
+        body.head_commit.id,
         body.after,
         body.sha,
         body.release.target_commitish,
@@ -203,14 +218,19 @@ fn commit(body: &Body<'_>, form: &mut NormalEvent) {
         .or_else(|| form.change.head_sha.clone());
 }
 
-/// A setting that has a value now, had one, or both.
+/// A setting that has a value now, had one, or both. Those beyond what a form keeps are only counted.
 pub(super) fn setting(form: &mut NormalEvent, path: &str, from: Option<Setting>, to: Option<Setting>) {
-    if from.is_some() || to.is_some() {
+    if from.is_none() && to.is_none() {
+        return;
+    }
+    if form.config_change.len() < MAX_LIST_ITEMS {
         form.config_change.push(ConfigChange {
             path: Text::cut(path),
             from,
             to,
             ..ConfigChange::default()
         });
+    } else {
+        form.omit("config_change", 1);
     }
 }

@@ -1,4 +1,4 @@
-//! `gitea/2`: webhooks of Gitea and Forgejo. <https://docs.gitea.com/usage/webhooks>, <https://forgejo.org/docs/latest/user/webhooks/>
+//! `gitea/3`: webhooks of Gitea and Forgejo. <https://docs.gitea.com/usage/webhooks>, <https://forgejo.org/docs/latest/user/webhooks/>
 
 use super::{
     Native,
@@ -159,9 +159,12 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
 
 fn package(body: &Body<'_>, form: &mut NormalEvent) {
     let package = &body.package;
+    let version = package.version.text();
+    let by_digest = version.clone().filter(|version| version.starts_with("sha256:"));
     form.artifacts.push(Artifact {
         name: package.name.text(),
-        tag: package.version.text(),
+        tag: version.filter(|_| by_digest.is_none()),
+        digest: by_digest,
         purl: purl(&package.kind.str(), &package.name.str(), &package.version.str()),
         ..Artifact::default()
     });

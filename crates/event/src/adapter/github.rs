@@ -1,10 +1,10 @@
-//! `github/2`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
+//! `github/3`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
 
 use super::{
     Native,
     fill::{self, setting},
     hub::{Account, Body, Package},
-    json::{self, Leaf},
+    json::{self, Leaf, List},
     purl::purl,
 };
 use crate::normal::{
@@ -261,6 +261,7 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
 json::objects! {
     Stamps { updated_at, name, id }
     FromTo { from, to }
+    Lists { added: List<Leaf<'a>>, deleted: List<Leaf<'a>>, updated: List<Leaf<'a>> }
     OwnerChange { owner: Owner<'a> }
     Owner { from: OwnerBefore<'a> }
     OwnerBefore { user: Account<'a>, organization: Account<'a> }
@@ -472,10 +473,17 @@ fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, form: &mut NormalEven
         let member = now.iter().find(|(other, _)| other == name);
         member.and_then(|(_, value)| value.setting())
     };
-    for (name, change) in changes.members() {
+    let changes = changes.members();
+    let says_permission = changes
+        .iter()
+        .any(|(name, change)| name == "permission" && change.read::<FromTo<'_>>().from.is_there());
+    for (name, change) in changes {
         let FromTo { from, to } = change.read();
         if from.is_there() || to.is_there() {
             // The one is the other, as GitHub wrote it first.
+            if name == "old_permission" && says_permission {
+                continue;
+            }
             let name = if name == "old_permission" {
                 "permission"
             } else {
@@ -487,6 +495,26 @@ fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, form: &mut NormalEven
                 from.setting(),
                 to.setting().or_else(|| current(name)),
             );
+            continue;
+        }
+        // Some say what was taken from a list and put into it.
+        let Lists {
+            added,
+            deleted,
+            updated,
+        } = change.read();
+        if [&added, &deleted, &updated]
+            .iter()
+            .any(|list| !list.items.is_empty())
+        {
+            let path = format!("{prefix}{name}");
+            for item in &deleted.items {
+                setting(form, &path, item.setting(), None);
+            }
+            for item in added.items.iter().chain(&updated.items) {
+                setting(form, &path, None, item.setting());
+            }
+            form.omit("config_change", deleted.more + added.more + updated.more);
             continue;
         }
         // Some are grouped: `{"repository": {"name": {"from": …}}}`.

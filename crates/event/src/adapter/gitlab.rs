@@ -1,4 +1,4 @@
-//! `gitlab/2`: webhooks of GitLab, of projects, groups and whole instances.
+//! `gitlab/3`: webhooks of GitLab, of projects, groups and whole instances.
 //! <https://docs.gitlab.com/user/project/integrations/webhook_events/>, <https://docs.gitlab.com/administration/system_hooks/>
 
 use super::{
@@ -47,7 +47,9 @@ json::objects! {
         last_commit: Commit<'a>,
     }
     /// The one that a pipeline or a comment is for.
-    MergeRequest { iid, author_id, target_branch, merge_commit_sha, state, last_commit: Commit<'a> }
+    MergeRequest {
+        iid, author_id, source_project_id, target_branch, merge_commit_sha, state, last_commit: Commit<'a>,
+    }
     Assets { links: List<AssetLink<'a>> }
     AssetLink { name }
 }
@@ -90,10 +92,10 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
         "deployment" => deployment(&body, &mut form),
         "release" => release(&body, &mut form),
         "note" => change(&body.merge_request, &mut form),
-        _ => administration(&body, &mut form),
+        _ => administration(&kind, &body, &mut form),
     }
     form.outcome = outcome(&kind, &action, &body, &form);
-    form.occurred_at = occurred_at(&kind, &body);
+    form.occurred_at = occurred_at(&kind, &action, &body);
     Some(form)
 }
 
@@ -147,8 +149,8 @@ fn word(kind: &str, action: &str, body: &Body<'_>) -> Option<Word> {
         ("user_add_to_group" | "user_add_to_team", _) => Word::MemberAdded,
         ("user_update_for_group" | "user_update_for_team", _) => Word::MemberEdited,
         ("user_remove_from_group" | "user_remove_from_team", _) => Word::MemberRemoved,
-        ("group_create", _) => Word::MemberCreated,
-        ("group_destroy", _) => Word::MemberDeleted,
+        ("group_create" | "subgroup_create", _) => Word::MemberCreated,
+        ("group_destroy" | "subgroup_destroy", _) => Word::MemberDeleted,
         ("key_create", _) => Word::KeyCreated,
         ("key_destroy", _) => Word::KeyDeleted,
         ("project_create", _) => Word::RepositoryCreated,
@@ -205,7 +207,12 @@ fn outcome(kind: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Out
     }
 }
 
-fn occurred_at(kind: &str, body: &Body<'_>) -> Option<Time> {
+/// Whether it tells of what is no longer there. All that such a body says is how it was.
+fn is_gone(kind: &str) -> bool {
+    kind.ends_with("_destroy") || kind.starts_with("user_remove_from_")
+}
+
+fn occurred_at(kind: &str, action: &str, body: &Body<'_>) -> Option<Time> {
     let attributes = &body.object_attributes;
     let times: &[Leaf<'_>] = match kind {
         // Not when it was pushed, but when its newest commit says that it was made.
@@ -229,7 +236,9 @@ fn occurred_at(kind: &str, body: &Body<'_>) -> Option<Time> {
             body.build_created_at,
         ],
         "deployment" => &[body.status_changed_at],
-        "release" => &[body.released_at, body.created_at],
+        "release" if action == "create" => &[body.released_at, body.created_at],
+        "release" => &[],
+        kind if is_gone(kind) => &[],
         _ => &[
             attributes.updated_at,
             attributes.created_at,
@@ -286,11 +295,12 @@ fn change(merge_request: &MergeRequest<'_>, form: &mut NormalEvent) {
     form.commit = form.commit.take().or_else(|| form.change.head_sha.clone());
 }
 
-/// The full name of a branch or a tag.
+/// The full name of a branch or a tag, or that of a merge request's head, which jobs state in full.
 fn reference(name: Leaf<'_>, is_tag: Leaf<'_>) -> Option<Text> {
     let name = name.text()?;
     match is_tag.flag() {
         Some(true) => Text::cut(&format!("refs/tags/{name}")),
+        Some(false) if name.starts_with("refs/merge-requests/") => Some(name),
         Some(false) => Text::cut(&format!("refs/heads/{name}")),
         None => Some(name),
     }
@@ -302,7 +312,11 @@ fn pipeline(body: &Body<'_>, form: &mut NormalEvent) {
     form.run.number = attributes.iid.integer();
     form.run.path = attributes.name.text();
     form.run.trigger = attributes.source.text();
-    form.reference.name = reference(attributes.reference, attributes.tag);
+    // Of a merge request it is a branch of where that comes from, which may be another project.
+    let source = body.merge_request.source_project_id.id();
+    if source.is_none() || source == form.repo.id {
+        form.reference.name = reference(attributes.reference, attributes.tag);
+    }
     form.commit = attributes.sha.commit().or_else(|| body.commit.id.commit());
     change(&body.merge_request, form);
 }
@@ -349,10 +363,8 @@ fn release(body: &Body<'_>, form: &mut NormalEvent) {
 }
 
 /// Members, keys, groups and projects. Nothing says who did it.
-fn administration(body: &Body<'_>, form: &mut NormalEvent) {
-    let gone = [Word::MemberRemoved, Word::KeyDeleted, Word::RepositoryDeleted];
-    let is_gone = gone.into_iter().any(|word| form.event_type == word.into());
-    let mut named = |path: &str, before: Option<Setting>, value: Option<Setting>| match is_gone {
+fn administration(kind: &str, body: &Body<'_>, form: &mut NormalEvent) {
+    let mut named = |path: &str, before: Option<Setting>, value: Option<Setting>| match is_gone(kind) {
         true => setting(form, path, value, None),
         false => setting(form, path, before, value),
     };

@@ -48,12 +48,13 @@ objects! {
         user: Account<'a>, merged_by: Account<'a>, head: Side<'a>, base: Side<'a>,
     }
     /// A branch of a pull request.
-    Side { reference = "ref", sha }
+    Side { reference = "ref", sha, repo: Repository<'a> }
     Review { id, state, commit_id, submitted_at, updated_at, kind = "type" }
     Workflow { id, name, path }
     WorkflowRun {
         id, run_number, run_attempt, workflow_id, path, event, status, conclusion, head_sha, head_branch, created_at, updated_at,
-        run_started_at, actor: Account<'a>, triggering_actor: Account<'a>, pull_requests: List<PullRequest<'a>>,
+        run_started_at, actor: Account<'a>, triggering_actor: Account<'a>, head_repository: Repository<'a>,
+        pull_requests: List<PullRequest<'a>>,
     }
     WorkflowJob {
         id, run_id, run_attempt, name, status, conclusion, head_sha, head_branch, runner_name, workflow_name, created_at,

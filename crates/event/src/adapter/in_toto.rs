@@ -1,4 +1,4 @@
-//! `in-toto/2`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
+//! `in-toto/3`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
 //! v1 and v0.1; <https://slsa.dev/spec/v1.0/provenance> and v0.2.
 //!
 //! The form says what the statement says, whoever signed it: that the entry tells.
@@ -81,7 +81,7 @@ json::objects! {
         finished_on = "finishedOn",
         old_finished_on = "buildFinishedOn",
     }
-    Material { uri, digest: Commit<'a> }
+    Material { name, uri, digest: Commit<'a> }
     Commit { git_commit = "gitCommit", sha1 }
 }
 
@@ -167,10 +167,17 @@ fn describe(predicate: &Predicate<'_>, form: &mut NormalEvent) {
     form.actor.login = first(&[predicate.run_details.builder.id, predicate.builder.id]);
     form.actor.kind = form.actor.login.is_some().then_some(ActorKind::System);
     let sources = [&predicate.build_definition.dependencies, &predicate.materials];
-    let source = sources
+    let mut repositories = sources
         .iter()
         .flat_map(|list| &list.items)
-        .find(|material| material.uri.str().starts_with("git+"));
+        .filter(|material| material.uri.str().starts_with("git+"));
+    // Tekton Chains names what it ran beside what that was run on, and once only where both are the same.
+    let is_source =
+        |material: &&Material<'_>| !matches!(&*material.name.str(), "pipeline" | "task" | "pipelineTask");
+    let source = repositories
+        .clone()
+        .find(is_source)
+        .or_else(|| repositories.next());
     if let Some(source) = source {
         form.repo.full_name = repository(&source.uri.str());
         form.commit = source

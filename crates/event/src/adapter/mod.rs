@@ -97,14 +97,14 @@ impl Adapter {
     /// Its name and version, as annotations have it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::GitHub => "github/2",
-            Self::GitLab => "gitlab/2",
-            Self::Gitea => "gitea/2",
-            Self::GitHubAudit => "github-audit/1",
+            Self::GitHub => "github/3",
+            Self::GitLab => "gitlab/3",
+            Self::Gitea => "gitea/3",
+            Self::GitHubAudit => "github-audit/2",
             Self::Event => "event/1",
             Self::Git => "git/1",
             Self::CdEvents => "cdevents/2",
-            Self::InToto => "in-toto/2",
+            Self::InToto => "in-toto/3",
         }
     }
 
@@ -146,10 +146,7 @@ pub fn submitted(event: Event) -> Result<Event, InvalidNormalEvent> {
         git::OBJECT_MEDIA_TYPE => (Adapter::Git, git::read(&native)),
         "text/plain" if native.event_type == Word::ScmTag.as_str() => (Adapter::Git, git::read(&native)),
         dsse::MEDIA_TYPE => (Adapter::InToto, in_toto::read(&native)),
-        media_type
-            if native.event_type.starts_with(cdevents::TYPE_PREFIX)
-                && cdevents::MEDIA_TYPES.contains(&media_type) =>
-        {
+        media_type if native.event_type.starts_with(cdevents::TYPE_PREFIX) && is_of_cdevents(media_type) => {
             (Adapter::CdEvents, cdevents::read(&native))
         }
         _ => return Ok(event),
@@ -158,6 +155,14 @@ pub fn submitted(event: Event) -> Result<Event, InvalidNormalEvent> {
         Some(form) => event.with_form(adapter, form),
         None => event,
     })
+}
+
+/// Whether CDEvents come under a media type, whatever its parameters.
+fn is_of_cdevents(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    cdevents::MEDIA_TYPES
+        .into_iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// The event that a provider sent, with the type, subject and time that its normal form gives it. Without a form it stays as

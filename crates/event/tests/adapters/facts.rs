@@ -354,6 +354,62 @@ fn a_merge_says_who_merged_what_of_whom_into_what() {
 }
 
 #[test]
+fn a_run_or_check_is_not_filed_under_a_pull_request_of_another_repository() {
+    let head = "a".repeat(40);
+    let theirs = json!({"number": 7, "head": {"sha": head}, "base": {"ref": "x", "repo": {"id": 666}}});
+    let ours = json!({"number": 8, "head": {"sha": head}, "base": {"ref": "main", "repo": {"id": 5}}});
+    for event in ["workflow_run", "check_run", "check_suite"] {
+        let change = |pull_requests: Value| {
+            let body = json!({
+                "action": "completed", "repository": {"id": 5, "full_name": "acme/widgets"},
+                event: {"id": 9, "head_sha": head, "conclusion": "success", "pull_requests": pull_requests},
+            });
+            form(Adapter::GitHub, event, &body)["change"].clone()
+        };
+        let expected = json!({"number": 8, "head_sha": head, "base_ref": "main"});
+        assert_eq!(change(json!([theirs, ours])), expected, "{event}");
+        assert_eq!(change(json!([theirs])), Value::Null, "{event}");
+    }
+}
+
+#[test]
+fn a_run_for_a_fork_s_branch_is_not_of_the_branch_that_has_its_name_here() {
+    for (head_repository, expected) in [
+        (json!({"id": 5}), json!("main")),
+        (Value::Null, json!("main")),
+        (json!({"id": 666}), Value::Null),
+    ] {
+        let body = json!({
+            "action": "completed", "repository": {"id": 5},
+            "workflow_run": {"id": 9, "head_branch": "main", "head_repository": head_repository},
+        });
+        let run = form(Adapter::GitHub, "workflow_run", &body);
+        assert_eq!(run["ref"]["name"], expected, "{head_repository}");
+    }
+}
+
+#[test]
+fn a_push_of_an_annotated_tag_is_about_the_commit_that_it_tags() {
+    let (tag, commit, none) = ("7".repeat(40), "c".repeat(40), "0".repeat(40));
+    for adapter in [Adapter::GitHub, Adapter::Gitea] {
+        let body = json!({
+            "ref": "refs/tags/v1", "before": none, "after": tag, "created": true, "commits": [],
+            "head_commit": {"id": commit, "timestamp": "2026-11-22T09:30:00Z"},
+        });
+        let pushed = form(adapter, "push", &body);
+        assert_eq!(
+            (&pushed["commit"], &pushed["ref"]["after"]),
+            (&json!(commit), &json!(tag)),
+            "{adapter}"
+        );
+        let body = json!({
+            "ref": "refs/tags/v1", "before": tag, "after": none, "deleted": true, "commits": [], "head_commit": null,
+        });
+        assert_eq!(form(adapter, "push", &body)["commit"], Value::Null, "{adapter}");
+    }
+}
+
+#[test]
 fn a_deployment_s_approval_says_who_was_asked_and_what_they_said() {
     let body = json!({
         "action": "rejected", "comment": "not on a Friday", "since": "2026-11-22T09:30:00Z",
@@ -408,6 +464,41 @@ fn a_rule_s_change_says_what_it_was_and_what_it_is() {
 }
 
 #[test]
+fn an_edited_ruleset_says_which_rules_were_taken_away_and_which_were_added() {
+    let rows = |changes: Value| {
+        let ruleset = json!({"id": 1, "name": "main", "rules": [{"type": "deletion"}]});
+        let body = json!({"action": "edited", "repository_ruleset": ruleset, "changes": changes});
+        form(Adapter::GitHub, "repository_ruleset", &body)["config_change"].clone()
+    };
+    let (id, name) = (
+        json!({"path": "ruleset.id", "to": 1}),
+        json!({"path": "ruleset.name", "to": "main"}),
+    );
+    let deleted =
+        json!({"rules": {"added": [], "deleted": [{"type": "required_signatures"}], "updated": []}});
+    let gone = json!({"path": "ruleset.rules", "from": r#"{"type":"required_signatures"}"#});
+    assert_eq!(rows(deleted), json!([id, name, gone]));
+    let both = json!({
+        "rules": {"added": [{"type": "deletion"}], "deleted": [], "updated": [{"rule": {"type": "update"}}]},
+    });
+    let added = json!({"path": "ruleset.rules", "to": r#"{"type":"deletion"}"#});
+    let updated = json!({"path": "ruleset.rules", "to": r#"{"rule":{"type":"update"}}"#});
+    assert_eq!(rows(both), json!([id, name, added, updated]));
+}
+
+#[test]
+fn a_setting_of_a_protected_branch_in_the_audit_log_is_a_change_of_its_protection() {
+    let action = "protected_branch.update_admin_enforced";
+    let document = json!({"action": action, "actor": "boss", "repo": "acme/widgets", "name": "main"});
+    let edited = form(Adapter::GitHubAudit, action, &document);
+    assert_eq!(
+        (&edited["type"], &edited["outcome"]),
+        (&json!("config.protection.edited"), &json!("success"))
+    );
+    assert_eq!(edited["config_change"], json!([{"path": "name", "to": "main"}]));
+}
+
+#[test]
 fn changes_of_access_say_whose_and_what() {
     let rows = |event: &str, body: Value| form(Adapter::GitHub, event, &body)["config_change"].clone();
     let member = json!({
@@ -417,6 +508,11 @@ fn changes_of_access_say_whose_and_what() {
         {"path": "member.login", "to": "octocat"}, {"path": "member.id", "to": 2}, {"path": "permission", "from": "read"},
     ]);
     assert_eq!(rows("member", member), expected);
+    let member = json!({
+        "action": "edited", "changes": {"old_permission": {"from": "read"}, "permission": {"from": "read", "to": "write"}},
+    });
+    let expected = json!([{"path": "permission", "from": "read", "to": "write"}]);
+    assert_eq!(rows("member", member), expected, "it is said once");
     let transferred = json!({
         "action": "transferred", "repository": {"full_name": "acme/widgets", "owner": {"login": "acme"}},
         "changes": {"owner": {"from": {"user": {"login": "octocat", "id": 1}}}},
@@ -467,6 +563,17 @@ fn a_release_and_a_package_name_their_files_and_digests() {
     ]);
     assert_eq!(package["artifacts"], expected);
     assert_eq!(package["commit"], "e".repeat(40));
+
+    for (version, member) in [(digest.as_str(), "digest"), ("latest", "tag")] {
+        let body = json!({
+            "action": "created", "package": {"id": 1, "name": "widgets", "type": "container", "version": version},
+        });
+        let container = form(Adapter::Gitea, "package", &body);
+        assert_eq!(
+            container["artifacts"],
+            json!([{"name": "widgets", member: version}])
+        );
+    }
 }
 
 #[test]
@@ -534,6 +641,90 @@ fn what_gitlab_says_of_a_pipeline_a_job_and_a_deployment_is_found() {
     ]);
     assert_eq!(member["config_change"], expected);
     assert_eq!(member["org"], json!({"id": "4", "login": "acme"}));
+}
+
+#[test]
+fn a_branch_of_another_project_is_no_reference_of_gitlab_s() {
+    let reference = |merge_request: Value| {
+        let body = json!({
+            "object_kind": "pipeline", "project": {"id": 7}, "merge_request": merge_request,
+            "object_attributes": {
+                "ref": "feature", "tag": false, "source": "merge_request_event", "status": "success", "sha": "f".repeat(40),
+            },
+        });
+        let pipeline = form(Adapter::GitLab, "Pipeline Hook", &body);
+        assert_eq!(pipeline["commit"], "f".repeat(40));
+        pipeline["ref"]["name"].clone()
+    };
+    assert_eq!(
+        reference(json!({"iid": 12, "source_project_id": 99, "target_project_id": 7})),
+        Value::Null
+    );
+    assert_eq!(
+        reference(json!({"iid": 12, "source_project_id": 7, "target_project_id": 7})),
+        "refs/heads/feature"
+    );
+    assert_eq!(reference(Value::Null), "refs/heads/feature");
+}
+
+#[test]
+fn a_merge_request_s_head_is_no_branch() {
+    for (name, is_tag, full) in [
+        (
+            "refs/merge-requests/12/head",
+            false,
+            "refs/merge-requests/12/head",
+        ),
+        (
+            "refs/merge-requests/12/merge",
+            false,
+            "refs/merge-requests/12/merge",
+        ),
+        // Branches may have such names, and are none of the tags.
+        ("refs/tags/v1", false, "refs/heads/refs/tags/v1"),
+        (
+            "refs/merge-requests/12/head",
+            true,
+            "refs/tags/refs/merge-requests/12/head",
+        ),
+    ] {
+        let body = json!({"object_kind": "build", "ref": name, "tag": is_tag, "build_status": "running"});
+        let job = form(Adapter::GitLab, "Job Hook", &body);
+        assert_eq!(job["ref"]["name"], full, "{name}");
+    }
+}
+
+#[test]
+fn what_gitlab_removes_is_not_dated_when_it_was_made() {
+    let time = |member: &str, kind: &str, action: &str| {
+        let body = json!({
+            member: kind, "action": action, "released_at": "2026-11-22T09:30:00Z",
+            "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
+        });
+        form(Adapter::GitLab, "System Hook", &body)["occurred_at"].clone()
+    };
+    for gone in [
+        "user_remove_from_group",
+        "user_remove_from_team",
+        "group_destroy",
+        "subgroup_destroy",
+        "project_destroy",
+        "key_destroy",
+        "user_destroy",
+    ] {
+        assert_eq!(time("event_name", gone, ""), Value::Null, "{gone}");
+    }
+    for made in [
+        "user_add_to_group",
+        "user_update_for_group",
+        "subgroup_create",
+        "key_create",
+    ] {
+        assert_eq!(time("event_name", made, ""), "2026-11-22T09:30:00Z", "{made}");
+    }
+    assert_eq!(time("object_kind", "release", "create"), "2026-11-22T09:30:00Z");
+    assert_eq!(time("object_kind", "release", "update"), Value::Null);
+    assert_eq!(time("object_kind", "release", "delete"), Value::Null);
 }
 
 #[test]

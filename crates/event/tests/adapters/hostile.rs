@@ -3,7 +3,7 @@
 use counterfoil_event::{
     adapter::{Adapter, UnknownAdapter},
     limits::{MAX_DATA_BYTES, MAX_NORMALISED_BYTES, MAX_TYPE_BYTES},
-    normal::NormalEvent,
+    normal::{MAX_LIST_ITEMS, NormalEvent},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -155,6 +155,24 @@ fn a_body_of_the_largest_size_takes_bounded_memory_and_makes_a_form_that_fits() 
 }
 
 #[test]
+fn rules_beyond_what_a_form_keeps_are_counted_and_not_built() {
+    let items = format!("[{}0]", "0,".repeat(299));
+    let rules = format!(r#""rules":{{"added":{items},"deleted":{items},"updated":{items}}},"#);
+    let rules = rules.repeat(MAX_LIST_ITEMS - 1);
+    let body = format!(r#"{{"action":"edited","repository_ruleset":{{}},"changes":{{{rules}"x":1}}}}"#);
+    assert!(body.len() <= MAX_DATA_BYTES);
+    let form = read(Adapter::GitHub, "repository_ruleset", body.as_bytes()).unwrap();
+    assert_eq!(form.config_change.len(), MAX_LIST_ITEMS);
+    let sent = (MAX_LIST_ITEMS - 1) * 900 + 1;
+    let lost: Vec<_> = form
+        .omitted
+        .iter()
+        .map(|omitted| (&*omitted.path, omitted.count.get()))
+        .collect();
+    assert_eq!(lost, [("config_change", (sent - MAX_LIST_ITEMS) as u64)]);
+}
+
+#[test]
 fn texts_that_are_too_long_are_cut_and_say_so() {
     let long = "x".repeat(5_000);
     let body =
@@ -184,9 +202,9 @@ fn adapters_are_known_by_name_and_version() {
     for adapter in Adapter::ALL {
         assert_eq!(adapter.name().parse(), Ok(adapter));
     }
-    for unknown in ["github", "github/1", "github/3", "github/02", "GitHub/2", ""] {
+    for unknown in ["github", "github/1", "github/2", "github/03", "GitHub/3", ""] {
         let error: UnknownAdapter = unknown.parse::<Adapter>().unwrap_err();
-        assert!(error.to_string().contains("github/2, gitlab/2"), "{error}");
+        assert!(error.to_string().contains("github/3, gitlab/3"), "{error}");
     }
 }
 

@@ -182,7 +182,7 @@ fn a_document_of_the_audit_log_says_who_did_what() {
         .into_event(&source, || panic!("it has an id"))
         .unwrap();
     let (adapter, form) = form_of(&event);
-    assert_eq!(adapter, "github-audit/1");
+    assert_eq!(adapter, "github-audit/2");
     let expected = json!({
         "id": "Xy-1", "type": "config.member.added", "outcome": "success", "occurred_at": "2026-02-02T02:40:00Z",
         "source": {"id": "github", "provider": "github", "native_event": "org.add_member"},
@@ -314,7 +314,7 @@ fn whatever_a_log_changes_in_a_form_is_found() {
 #[test]
 fn an_adapter_of_another_version_is_not_run() {
     let event = delivery();
-    for adapter in ["github/1", "github/3", "bitbucket/1", ""] {
+    for adapter in ["github/1", "github/2", "bitbucket/1", ""] {
         let annotations = Annotations {
             adapter: adapter.into(),
             ..annotations(&event)

@@ -586,6 +586,20 @@ fn events_of_the_tables_have_their_types() {
         ),
         (
             GitLab,
+            "Subgroup Hook",
+            json!({"event_name": "subgroup_create"}),
+            "config.member.created",
+            "success",
+        ),
+        (
+            GitLab,
+            "Subgroup Hook",
+            json!({"event_name": "subgroup_destroy"}),
+            "config.member.deleted",
+            "success",
+        ),
+        (
+            GitLab,
             "System Hook",
             json!({"event_name": "key_create"}),
             "config.key.created",

@@ -23,7 +23,7 @@ pub(super) struct Delivery {
     pub(super) host: String,
     /// The provider's name for what happened.
     pub(super) event: String,
-    /// The provider's id for the delivery, the same when it is sent again.
+    /// The provider's id for the delivery: the same when GitHub or GitLab send it again, another when Gitea does.
     pub(super) id: String,
     /// The provider's id for the webhook. Empty if it has none.
     pub(super) hook_id: String,
