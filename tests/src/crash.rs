@@ -480,17 +480,14 @@ impl Fault {
         } = self;
         let on = if *goes_on { "+" } else { "" };
         let inject = format!("inject={call}:{}:when={nth}{on}", outcome.injected());
-        let mut words: Vec<String> = [
-            "strace",
-            "-D",
-            "-f",
-            "--seccomp-bpf",
-            "-o",
-            file.to_str().unwrap(),
-            "-e",
-        ]
-        .map(str::to_owned)
-        .into();
+        let mut words: Vec<String> = ["strace", "-D", "-f", "-o", file.to_str().unwrap()]
+            .map(str::to_owned)
+            .into();
+        // Where a process stops for the filter alone, it can't be sent a signal.
+        if *outcome != Outcome::Sigkill {
+            words.push("--seccomp-bpf".to_owned());
+        }
+        words.push("-e".to_owned());
         words.extend([format!("trace={call}"), "-e".to_owned(), inject]);
         // Sockets are read and written too, and libraries opened.
         if *call == "write" || self.is_of_reading() {
