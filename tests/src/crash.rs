@@ -483,7 +483,7 @@ impl Fault {
         let mut words: Vec<String> = ["strace", "-D", "-f", "-o", file.to_str().unwrap()]
             .map(str::to_owned)
             .into();
-        // Where a process stops for the filter alone, it can't be sent a signal.
+        // Where a process stops for the filter alone, the signal does not always reach it.
         if *outcome != Outcome::Sigkill {
             words.push("--seccomp-bpf".to_owned());
         }

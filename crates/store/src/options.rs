@@ -26,8 +26,8 @@ const INDEX_BUFFER_BYTES: usize = 8 * MIB;
 /// At 100 million entries this takes a third more events than RocksDB's 4; 16 and 24 are no better.
 const MAX_TABLES_SIDE_BY_SIDE: i32 = 10;
 
-/// Families whose keys ascend have tables that do not overlap: a lookup asks one of them, however many there are. One merge of random
-/// keys may take minutes, and the others' tables wait for it.
+/// Families whose keys ascend have tables that do not overlap: a lookup asks one of them, however many there are. A merge of random
+/// keys takes as long as they are many, and the others' tables wait for it.
 const MAX_NEW_TABLES: i32 = 256;
 
 /// A look for a new event asks the filters of some ten tables, and one that errs costs a read in vain. A Bloom filter of so many bits

@@ -38,6 +38,18 @@ async fn log_and_client(state: Option<&TempDir>) -> (FakeLog, String, Client) {
     (log, address, client)
 }
 
+/// The log goes back to size 7: neither this client takes that, nor one that begins with what it has saved.
+async fn assert_no_way_back(log: &FakeLog, address: &str, client: &Client, state: &TempDir) {
+    log.lie(Lie::OldHead(7));
+    log.set_back();
+    let again = connect(address, client.policy().clone(), Some(state))
+        .await
+        .unwrap();
+    for client in [client, &again] {
+        assert_eq!(fact(client.head().await).name(), "rollback");
+    }
+}
+
 fn not_cosigned<T>(result: Result<T, Error>) -> NotCosigned {
     match result.map(|_| "success") {
         Err(error @ Error::NotCosigned(_)) => {
@@ -144,14 +156,7 @@ async fn a_log_that_waits_for_its_witnesses_has_not_gone_back() {
     // Once the larger one was published with its witnesses, there is no way back; other processes know it too.
     log.lie(Lie::Nothing);
     client.head().await.unwrap();
-    log.lie(Lie::OldHead(7));
-    log.set_back();
-    let again = connect(&address, client.policy().clone(), Some(&state))
-        .await
-        .unwrap();
-    for client in [&client, &again] {
-        assert_eq!(fact(client.head().await).name(), "rollback");
-    }
+    assert_no_way_back(&log, &address, &client, &state).await;
 }
 
 /// Anyone can add lines. A head that was cosigned stays so, whatever comes of its size.
@@ -166,14 +171,7 @@ async fn lines_of_strangers_do_not_take_the_place_of_cosignatures() {
     log.lie(Lie::Strangers);
     not_cosigned(client.receipt(index(7)).await);
 
-    log.lie(Lie::OldHead(7));
-    log.set_back();
-    let again = connect(&address, client.policy().clone(), Some(&state))
-        .await
-        .unwrap();
-    for client in [&client, &again] {
-        assert_eq!(fact(client.head().await).name(), "rollback");
-    }
+    assert_no_way_back(&log, &address, &client, &state).await;
 }
 
 #[tokio::test]
