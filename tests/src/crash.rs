@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -19,6 +20,7 @@ use crate::{
     Data, Hook, Load, Notes, Promises, Refused, Server, SmallDisk, TestLog, Witness, WitnessData,
     counterfoild, now_unix_s,
     power::{Disk, Loss, Recording, recorder, trace},
+    server::assert_says_no_defect,
 };
 
 /// How often each thing was done.
@@ -130,7 +132,12 @@ impl Subject {
     }
 
     fn load(&self, server: &Arc<Server>, name: &str, random: &mut Rng) -> Load {
-        Load::start(server, false, &self.log, &self.hook, name, random)
+        Load::start(server, None, &self.log, &self.hook, name, random)
+    }
+
+    /// Asserts that none of its servers so far panicked or gave up writing: nothing that is done to them is a reason.
+    fn assert_nothing_broke(&self) {
+        assert_says_no_defect(&fs::read_to_string(self.data.beside("server.log")).unwrap());
     }
 
     /// Restarts it and checks all promises.
@@ -148,6 +155,7 @@ impl Subject {
         let server = Arc::new(self.start());
         let load = self.load(&server, name, random);
         pause(random, 200).await;
+        server.assert_runs();
         if random.u8(..4) == 0 {
             server.signal(Signal::STOP);
             pause(random, 50).await;
@@ -163,26 +171,38 @@ impl Subject {
             pause(random, 50).await;
             self.count("the witness killed first");
         }
-        if random.u8(..5) == 0 {
+        server.assert_runs();
+        load.may_be_cut_off();
+        let stops = random.u8(..5) == 0;
+        if stops {
             server.terminate();
             pause(random, 20).await;
-            self.count("SIGKILL while it stopped");
-        } else {
-            self.count("SIGKILL under load");
         }
         server.signal(Signal::KILL);
         let notes = load.ended().await;
-        Arc::into_inner(server).unwrap().kill();
+        let status = Arc::into_inner(server).unwrap().kill();
+        let was_killed = status.signal() == Some(Signal::KILL.as_raw());
+        assert!(was_killed || (stops && status.success()), "{status}");
+        self.count(match (stops, was_killed) {
+            (true, true) => "SIGKILL while it stopped",
+            (true, false) => "stopped before SIGKILL came",
+            (false, _) => "SIGKILL under load",
+        });
         self.restart_witness();
         while random.u8(..4) == 0 {
             let time = Duration::from_micros(random.u64(..60_000));
-            Server::start_and_kill(&self.data, &self.options(), time);
-            self.count("SIGKILL while it started");
+            let listened = Server::start_and_kill(&self.data, &self.options(), time);
+            self.count(if listened {
+                "SIGKILL right after a start"
+            } else {
+                "SIGKILL while it started"
+            });
         }
         if random.bool() {
             self.data.assert_sound();
         }
         self.check(notes, random).await;
+        self.assert_nothing_broke();
     }
 
     fn assert_second_refused(&self) {
@@ -239,8 +259,7 @@ impl Subject {
         let (id, served) = match Server::try_start_under(&self.data, &self.options(), &tracer) {
             Ok(server) => {
                 let server = Arc::new(server);
-                let is_unreadable = fault.is_of_reading();
-                let load = Load::start(&server, is_unreadable, &self.log, &self.hook, name, random);
+                let load = Load::start(&server, Some(fault), &self.log, &self.hook, name, random);
                 pause(random, 200).await;
                 let served = !server.has_ended();
                 server.signal(Signal::KILL);
@@ -287,12 +306,12 @@ impl Subject {
         let file = self.data.beside("calls");
         let server = Server::try_start_under(&self.data, &self.options(), &recorder(&file)).unwrap();
         let server = Arc::new(server);
-        let load = self.load(&server, name, random);
+        let mut load = self.load(&server, name, random);
         // Traced it is slow, and there must be something to lose.
-        while load.answers() < 50 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        load.answered(50).await;
         pause(random, 100).await;
+        server.assert_runs();
+        load.may_be_cut_off();
         server.signal(Signal::KILL);
         let notes = load.ended().await;
         let pid = server.pid();
@@ -338,6 +357,7 @@ impl Subject {
             promises
                 .check(&server, &self.log, &self.hook, notes, random)
                 .await;
+            server.assert_nothing_broke();
             server.kill();
             after.assert_sound();
             self.count(match loss {
@@ -356,6 +376,7 @@ impl Subject {
         fs::rename(path, self.data.path()).unwrap();
         self.put_witness_back(&witness_after);
         self.promises = promises;
+        self.assert_nothing_broke();
     }
 
     /// Reads all of it once more. Returns its entries.
@@ -466,7 +487,7 @@ impl Fault {
     }
 
     /// Whether what is stored may not be there to be read.
-    fn is_of_reading(&self) -> bool {
+    pub(crate) fn is_of_reading(&self) -> bool {
         self.call == "openat" || READS.contains(&self.call)
     }
 
@@ -523,18 +544,28 @@ fn database_files(data: &Data) -> Vec<PathBuf> {
     files
 }
 
-/// Runs out of room under load, is killed there and started there, and has room again.
-pub async fn fill_disk(name: &str, random: &mut Rng) -> Option<Counts> {
-    let disk = SmallDisk::mount(256)?;
+/// Runs out of room under load, is killed there and started there, and has room again. None where no disk can be made.
+pub async fn fill_disk(name: &str, random: &mut Rng) -> Option<Subject> {
+    let disk = SmallDisk::mount(384)?;
     let mut subject = Subject::in_directory(Data::at(disk.path().join("data")), "blake3");
     subject.options.extend(["--min-free-mib", "0"].map(str::to_owned));
     for time in 0..2 {
         let server = Arc::new(subject.start());
-        let most = disk.fill_to(24);
-        let load = subject.load(&server, &format!("{name}-{time}"), random);
+        let no_room = || server.errors().matches("a write found no room").count() as u64;
+        let before = no_room();
+        // The log wants room for a batch of 32 MiB before it writes any.
+        let most = disk.fill_to(48);
+        let name = format!("{name}-{time}");
+        let mut load = subject.load(&server, &name, random);
+        load.answered(50).await;
+        load.submit_large(&name, random);
         pause(random, 200).await;
         let rest = disk.fill_to(0);
         pause(random, 200).await;
+        server.assert_runs();
+        server.assert_nothing_broke();
+        *subject.counts.entry("a write found no room").or_default() += no_room() - before;
+        load.may_be_cut_off();
         server.signal(Signal::KILL);
         let notes = load.ended().await;
         Arc::into_inner(server).unwrap().kill();
@@ -553,7 +584,7 @@ pub async fn fill_disk(name: &str, random: &mut Rng) -> Option<Counts> {
         subject.count("SIGKILL on a full disk");
     }
     subject.finish(random).await;
-    Some(subject.counts())
+    Some(subject)
 }
 
 /// The library that lies about the time, where it is installed.
@@ -570,7 +601,7 @@ fn faketime() -> Option<String> {
 }
 
 /// Steps the clock of a server back under load. None where there is no faketime.
-pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Counts> {
+pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Subject> {
     let library = faketime()?;
     let mut subject = Subject::new("sha256");
     let clock = subject.data.beside("clock");
@@ -592,6 +623,9 @@ pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Counts> {
         set(hours);
         let server = Server::try_start_under(&subject.data, &subject.options(), &tracer).unwrap();
         let server = Arc::new(server);
+        // A loader that does not find it says so and goes on.
+        let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
+        assert!(maps.contains("libfaketime"), "{library} is not in the server");
         let load = subject.load(&server, &format!("{name}-{time}"), random);
         for _ in 0..3 {
             pause(random, 100).await;
@@ -599,6 +633,8 @@ pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Counts> {
             set(hours);
         }
         pause(random, 100).await;
+        server.assert_runs();
+        load.may_be_cut_off();
         server.signal(Signal::KILL);
         let notes = load.ended().await;
         Arc::into_inner(server).unwrap().kill();
@@ -609,10 +645,11 @@ pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Counts> {
             .await;
         server.stop();
         subject.data.assert_sound();
+        subject.assert_nothing_broke();
         *subject.counts.entry("the clock set back under load").or_default() += 3;
     }
     subject.finish(random).await;
-    Some(subject.counts())
+    Some(subject)
 }
 
 /// Makes a log while the power goes, at so many places: there is a log or none, and then one can be made.

@@ -3,12 +3,16 @@
 use std::{
     collections::VecDeque,
     ops::Deref,
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
-use counterfoil_proto::v1::{self, leaf_selector::Leaf, submit_result::Outcome};
+use counterfoil_proto::v1::{
+    self, leaf_selector::Leaf, submit_result::Outcome, submit_service_client::SubmitServiceClient,
+};
 use counterfoil_verify::Receipt;
 use fastrand::Rng;
 use serde_json::Value;
@@ -18,14 +22,19 @@ use tokio::{
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 
-use crate::{Connection, Hook, Server, TestLog, event, receipt_of, submission};
+use crate::{Connection, Hook, Refusal, Server, TestLog, crash::Fault, event, receipt_of, submission};
 
 const BATCH_EVENTS: usize = 64;
 const STREAM_IN_FLIGHT: usize = 128;
 /// How long a client waits that was pushed back.
 const PUSHED_BACK: Duration = Duration::from_millis(5);
+/// A server that works answers within this, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// See [`Load::submit_large`]. Together with many others these still fit into one call.
+const LARGE_EVENTS: u8 = 2;
+const LARGE_BYTES: usize = 12 * 1024 * 1024;
 
 /// What clients of a server remember.
 #[derive(Debug, Default, Clone)]
@@ -125,9 +134,17 @@ impl Source {
             1..=60 => self.random.usize(1024..4096),
             _ => self.random.usize(..200),
         };
-        let data: Bytes = std::iter::repeat_with(|| self.random.u8(..))
-            .take(length)
-            .collect();
+        self.event(length)
+    }
+
+    fn next_large(&mut self) -> v1::Event {
+        self.made += 1;
+        self.event(LARGE_BYTES)
+    }
+
+    fn event(&mut self, length: usize) -> v1::Event {
+        let mut data = vec![0; length];
+        self.random.fill(&mut data);
         event(format!("{}-{}", self.name, self.made), data)
     }
 
@@ -143,17 +160,18 @@ impl Source {
 
 /// Clients at work on one server, until it goes away.
 pub struct Load {
+    server: Served,
     notes: Notebook,
     workers: JoinSet<()>,
 }
 
 impl Load {
     /// Starts them: two that submit one by one, two in batches, two in streams, one that delivers webhooks to `hook`, one that
-    /// watches heads and two that read. `name` is part of the events' ids, so it must be new. A server that `is_unreadable` may say now
-    /// and then that it can't read what it stores.
+    /// watches heads and two that read. `name` is part of the events' ids, so it must be new. Where a `fault` is made, the server may
+    /// end at any time, or say now and then that it can't read what it stores.
     pub fn start(
         server: &Arc<Server>,
-        is_unreadable: bool,
+        fault: Option<&Fault>,
         log: &Arc<TestLog>,
         hook: &Hook,
         name: &str,
@@ -161,9 +179,11 @@ impl Load {
     ) -> Self {
         let server = Served {
             server: server.clone(),
-            is_unreadable,
+            is_unreadable: fault.is_some_and(Fault::is_of_reading),
+            may_cut_off: Arc::new(AtomicBool::new(fault.is_some())),
         };
         let mut load = Self {
+            server: server.clone(),
             notes: Notebook::default(),
             workers: JoinSet::new(),
         };
@@ -196,6 +216,44 @@ impl Load {
         notes.acknowledged.len() + notes.delivered.len()
     }
 
+    /// Waits for so many answers.
+    ///
+    /// # Panics
+    /// If they do not come, or one of the clients was told what it must not be.
+    pub async fn answered(&mut self, answers: usize) {
+        let started = Instant::now();
+        while self.answers() < answers {
+            self.server.assert_runs();
+            while let Some(ended) = self.workers.try_join_next() {
+                ended.unwrap();
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the server gave no {answers} answers"
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Submits a few events so large that room on the disk which the log saw may be gone when it writes.
+    pub fn submit_large(&mut self, name: &str, random: &mut Rng) {
+        for number in 0..LARGE_EVENTS {
+            let source = Source {
+                name: format!("{name}-large-{number}"),
+                made: 0,
+                random: random.fork(),
+            };
+            self.workers
+                .spawn(submit_one_large(self.server.clone(), self.notes.clone(), source));
+        }
+    }
+
+    /// From now on the server may break connections: to be said right before it is told to end. A server that does so earlier ended by
+    /// itself.
+    pub fn may_be_cut_off(&self) {
+        self.server.may_cut_off.store(true, Ordering::SeqCst);
+    }
+
     /// Waits until all have noticed that the server is gone.
     ///
     /// # Panics
@@ -214,6 +272,8 @@ struct Served {
     server: Arc<Server>,
     /// Files of its database can't be opened now and then.
     is_unreadable: bool,
+    /// It may be gone, or about to go.
+    may_cut_off: Arc<AtomicBool>,
 }
 
 impl Deref for Served {
@@ -225,20 +285,23 @@ impl Deref for Served {
 }
 
 impl Served {
-    /// A server that is killed breaks its connections; one that can't write pushes back; one that can't read says that. Anything else is a
-    /// defect.
+    /// A server that is killed breaks its connections; one that has no room pushes back; one that can't read says that, and so does one
+    /// whose witness has not cosigned yet. Anything else is a defect.
     #[track_caller]
     fn assert_cut_off_or_pushed_back(&self, status: &Status) {
         let expected = match status.code() {
-            Code::Unavailable
-            | Code::Unknown
-            | Code::Internal
-            | Code::Cancelled
-            | Code::ResourceExhausted => true,
+            Code::ResourceExhausted => true,
+            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => {
+                self.is_cut_off() || Refusal::from(status).reason == "NOT_PUBLISHED"
+            }
             Code::DataLoss => self.is_unreadable,
             _ => false,
         };
         assert!(expected, "{status:?}");
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.may_cut_off.load(Ordering::SeqCst)
     }
 
     /// Whether to go on after an error.
@@ -254,25 +317,35 @@ impl Served {
 
 async fn submit_one_by_one(server: Served, notes: Notebook, mut source: Source) {
     let mut client = server.submitter();
-    loop {
-        let event = source.next();
-        match client.submit(submission(event.clone())).await {
-            Ok(response) => {
-                let response = response.into_inner();
-                assert!(!response.duplicate);
-                let receipt = response.receipt.unwrap().try_into().unwrap();
-                notes.lock().unwrap().acknowledged.push(Acknowledged {
-                    event,
-                    receipt,
-                    when: SystemTime::now(),
-                });
-            }
-            Err(status) => {
-                notes.lock().unwrap().unanswered.push(event);
-                if !server.was_pushed_back(&status).await {
-                    return;
-                }
-            }
+    while submit(&server, &mut client, &notes, source.next()).await {}
+}
+
+async fn submit_one_large(server: Served, notes: Notebook, mut source: Source) {
+    submit(&server, &mut server.submitter(), &notes, source.next_large()).await;
+}
+
+/// Returns whether to go on.
+async fn submit(
+    server: &Served,
+    client: &mut SubmitServiceClient<Channel>,
+    notes: &Notebook,
+    event: v1::Event,
+) -> bool {
+    match client.submit(submission(event.clone())).await {
+        Ok(response) => {
+            let response = response.into_inner();
+            assert!(!response.duplicate);
+            let receipt = response.receipt.unwrap().try_into().unwrap();
+            notes.lock().unwrap().acknowledged.push(Acknowledged {
+                event,
+                receipt,
+                when: SystemTime::now(),
+            });
+            true
+        }
+        Err(status) => {
+            notes.lock().unwrap().unanswered.push(event);
+            server.was_pushed_back(&status).await
         }
     }
 }
@@ -377,13 +450,19 @@ async fn submit_stream(server: Served, notes: Notebook, mut source: Source) {
 }
 
 fn deliver(server: &Served, hook: &Hook, notes: &Notebook, mut source: Source) {
-    let Ok(mut connection) = Connection::try_to(server.address()) else {
-        return;
+    let assert_cut_off = |problem: std::io::Error| assert!(server.is_cut_off(), "a webhook: {problem:?}");
+    let mut connection = match Connection::try_to(server.address()) {
+        Ok(connection) => connection,
+        Err(problem) => return assert_cut_off(problem),
     };
     loop {
         let delivery = source.next_delivery();
-        let Ok(answer) = hook.try_deliver(&mut connection, &delivery) else {
-            return notes.lock().unwrap().undelivered.push(delivery);
+        let answer = match hook.try_deliver(&mut connection, &delivery) {
+            Ok(answer) => answer,
+            Err(problem) => {
+                assert_cut_off(problem);
+                return notes.lock().unwrap().undelivered.push(delivery);
+            }
         };
         if answer.status == 201 {
             let answer = serde_json::from_str(&answer.body).unwrap();

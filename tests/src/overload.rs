@@ -431,7 +431,7 @@ async fn churn(phase: Arc<Phase>, address: SocketAddr) {
 
 async fn half_a_request(phase: Arc<Phase>, address: SocketAddr) {
     while !phase.is_over() {
-        if let Ok(mut stream) = TcpStream::connect(address).await {
+        if let Some(mut stream) = connect(address).await {
             for piece in [
                 "POST /logs/main/events HTTP/1.1\r\nhost: a\r\ncontent-",
                 "length: 1000\r\n\r\n{\"id\":",
@@ -449,15 +449,29 @@ async fn half_a_request(phase: Arc<Phase>, address: SocketAddr) {
 
 async fn silence(phase: Arc<Phase>, address: SocketAddr) {
     while !phase.is_over() {
-        if let Ok(mut stream) = TcpStream::connect(address).await {
+        if let Some(mut stream) = connect(address).await {
             let _ = timeout(Duration::from_secs(1), stream.read(&mut [0])).await;
         }
     }
 }
 
-/// With all that lies below it: of a connection that broke, the status says next to nothing.
+/// Where that fails it does so at once: whoever comes again has to wait a little.
+async fn connect(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect(address).await.ok();
+    if stream.is_none() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    stream
+}
+
+/// With all that lies below it: of a connection that broke, the status says next to nothing. What the server itself said begins with
+/// its reason.
 fn in_words(status: &Status) -> String {
-    let mut words = format!("{:?}: {}", status.code(), status.message());
+    let mut words = match status.get_error_details().error_info() {
+        Some(info) => format!("{}: ", info.reason),
+        None => String::new(),
+    };
+    words.push_str(&format!("{:?}: {}", status.code(), status.message()));
     let mut source = Error::source(status);
     while let Some(error) = source {
         words.push_str(&format!(": {error}"));

@@ -1,7 +1,7 @@
 use std::{
     env,
     fs::{self, OpenOptions},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -140,9 +140,18 @@ impl Process {
         waitid(id, options).unwrap().is_some()
     }
 
-    pub(crate) fn kill(&mut self) {
+    /// Sends SIGKILL and waits. How it ended says whether that was what ended it.
+    pub(crate) fn kill(&mut self) -> ExitStatus {
         self.child.kill().unwrap();
-        self.wait();
+        self.wait()
+    }
+
+    /// What one that has ended said on standard output, if nobody waited for it to listen.
+    pub(crate) fn printed(&mut self) -> String {
+        let mut printed = String::new();
+        let mut stdout = self.child.stdout.take().unwrap();
+        stdout.read_to_string(&mut printed).unwrap();
+        printed
     }
 
     /// Sends SIGTERM, waits, and asserts that it ended well.

@@ -2,6 +2,7 @@ use std::{
     ffi::OsStr,
     fs,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     process::{Command, ExitStatus},
     thread,
     time::Duration,
@@ -61,11 +62,18 @@ impl Server {
         Ok(Self { process, address })
     }
 
-    /// Starts a server and kills it after `time`, wherever it has got to.
-    pub fn start_and_kill(data: &Data, options: &[&str], time: Duration) {
+    /// Starts a server and kills it after `time`, wherever it has got to. Returns whether it listened by then.
+    pub fn start_and_kill(data: &Data, options: &[&str], time: Duration) -> bool {
         let mut process = Process::spawn(command(data, options), data.beside("server.log"));
         thread::sleep(time);
-        process.kill();
+        let status = process.kill();
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "it ended by itself: {}",
+            process.errors()
+        );
+        process.printed().starts_with("listening on ")
     }
 
     /// Where it listens.
@@ -132,9 +140,22 @@ impl Server {
         self.process.has_ended()
     }
 
-    /// Sends SIGKILL and waits for the end.
-    pub fn kill(mut self) {
-        self.process.kill();
+    /// Sends SIGKILL and waits for the end, whatever came of it.
+    pub fn kill(mut self) -> ExitStatus {
+        self.process.kill()
+    }
+
+    /// Asserts that it has not ended by itself.
+    #[track_caller]
+    pub fn assert_runs(&self) {
+        assert!(!self.has_ended(), "it ended by itself: {}", self.errors());
+    }
+
+    /// Asserts that neither it nor a server before it on the same directory panicked or gave up writing.
+    #[track_caller]
+    pub fn assert_nothing_broke(&self) {
+        self.assert_runs();
+        assert_says_no_defect(&self.errors());
     }
 
     /// Sends SIGTERM. The server ends in its own time.
@@ -156,6 +177,13 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }
+}
+
+/// Asserts that what servers said on standard error tells of no panic, and of no log that gave up writing.
+#[track_caller]
+pub(crate) fn assert_says_no_defect(errors: &str) {
+    let is_defect = |line: &&str| line.contains("panicked") || line.contains("can't write any more");
+    assert_eq!(errors.lines().find(is_defect), None);
 }
 
 fn command(data: &Data, options: &[&str]) -> Command {

@@ -3,14 +3,16 @@
 //! `COUNTERFOIL_TEST_SEED` replays the delays and loads of a run; `COUNTERFOIL_TEST_ROUNDS` makes it longer or shorter.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{env, time::SystemTime};
+use std::{env, sync::Arc, time::SystemTime};
 
 use counterfoil_tests::{
+    Data, Hook, Load, Server,
     crash::{self, Fault, KEPT, Subject},
     cut_short,
     power::can_trace,
 };
 use fastrand::Rng;
+use rustix::process::Signal;
 
 fn from_environment(name: &str) -> Option<u64> {
     Some(env::var(name).ok()?.parse().expect("a number"))
@@ -133,9 +135,28 @@ async fn what_was_acknowledged_survives_calls_that_fail() {
     finish(subject, 0, &mut random).await;
 }
 
+/// Clients take a connection that breaks for what it is: a server that went away untold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "JoinError::Panic")]
+async fn a_server_that_ends_by_itself_is_noticed() {
+    let (data, log) = Data::with_main_log();
+    let hook = Hook::add(&data, "github", "github", &[]);
+    let server = Arc::new(Server::start(&data, &[]));
+    let mut load = Load::start(&server, None, &Arc::new(log), &hook, "load", &mut random());
+    load.answered(1).await;
+    server.signal(Signal::KILL);
+    load.ended().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_full_disk() {
-    crash::fill_disk("full", &mut random()).await;
+    if let Some(subject) = crash::fill_disk("full", &mut random()).await {
+        println!("{:?}", subject.counts());
+        assert!(
+            subject.promised().0 >= 50,
+            "it was full before anything was promised"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,6 +47,7 @@ async fn an_overload_loses_nothing_and_keeps_to_its_memory() {
     }
     let peak_mib = server.peak_memory_bytes() / 1_048_576;
     assert!(peak_mib < MEMORY_MIB + MORE_MEMORY_MIB, "{peak_mib} MiB");
+    server.assert_nothing_broke();
     drop(log);
     server.stop();
     data.assert_sound();

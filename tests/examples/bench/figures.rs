@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,9 @@ struct Machine {
     processor: String,
     cores: usize,
     kernel: String,
+    /// That of the data directories.
+    #[serde(default)]
+    file_system: String,
 }
 
 /// One thing measured, some times.
@@ -41,6 +44,9 @@ pub(crate) struct Load {
     /// Events a second.
     pub(crate) offered: f64,
     pub(crate) taken: f64,
+    /// Percent of the events offered: no worker was free for them before the end.
+    #[serde(default)]
+    pub(crate) never_started: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
 }
@@ -59,7 +65,15 @@ impl Figure {
 }
 
 impl Figures {
-    pub(crate) fn of_this_machine() -> Self {
+    /// Without any figures yet. `directory` is where data directories will be made.
+    pub(crate) fn of_this_machine(directory: &Path) -> Result<Self> {
+        let file_system = file_system(directory)?;
+        ensure!(
+            file_system != "tmpfs" && file_system != "ramfs",
+            "{} is on a {file_system}, where nothing is written to a disk: set TMPDIR to a directory on the disk to \
+             measure",
+            directory.display()
+        );
         let line = |path: &str, name: &str| {
             let text = fs::read_to_string(path).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -67,15 +81,16 @@ impl Figures {
                 .trim_start_matches([' ', '\t', ':'])
                 .to_owned()
         };
-        Self {
+        Ok(Self {
             machine: Machine {
                 processor: line("/proc/cpuinfo", "model name"),
                 cores: std::thread::available_parallelism().map_or(1, usize::from),
                 kernel: line("/proc/sys/kernel/osrelease", ""),
+                file_system,
             },
             figures: Vec::new(),
             loads: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn add(&mut self, name: &str, unit: &str, value: f64) {
@@ -138,6 +153,7 @@ impl Figures {
             "of the largest",
             "offered/s",
             "taken/s",
+            "never started",
             "p50 ms",
             "p99 ms",
         ]);
@@ -147,11 +163,12 @@ impl Figures {
                 format!("{} %", load.percent),
                 shown(load.offered),
                 shown(load.taken),
+                format!("{:.1} %", load.never_started),
                 shown(load.p50_ms),
                 shown(load.p99_ms),
             ]);
         }
-        for (table, numbers) in [(&mut table, 1..3), (&mut loads, 1..6)] {
+        for (table, numbers) in [(&mut table, 1..3), (&mut loads, 1..7)] {
             for column in numbers {
                 if let Some(column) = table.column_mut(column) {
                     column.set_cell_alignment(CellAlignment::Right);
@@ -162,8 +179,9 @@ impl Figures {
             processor,
             cores,
             kernel,
+            file_system,
         } = &self.machine;
-        let mut text = format!("{processor}, {cores} cores, Linux {kernel}\n\n{table}");
+        let mut text = format!("{processor}, {cores} cores, Linux {kernel}, {file_system}\n\n{table}");
         if !self.loads.is_empty() {
             text.push_str(&format!("\n\n{loads}"));
         }
@@ -179,6 +197,25 @@ impl Figures {
         let text = serde_json::to_vec_pretty(self).context("writing figures as JSON")?;
         fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// The type of the file system that a directory is on, such as `ext4`.
+fn file_system(directory: &Path) -> Result<String> {
+    let directory =
+        fs::canonicalize(directory).with_context(|| format!("finding {}", directory.display()))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading what is mounted")?;
+    // proc_pid_mountinfo(5): `36 35 98:0 / /srv rw,noatime master:1 - ext4 /dev/root rw`. Of two at one place the later
+    // one is seen.
+    let mounted = mounts.lines().filter_map(|line| {
+        let (mount, source) = line.split_once(" - ")?;
+        let place = mount.split(' ').nth(4)?;
+        let kind = source.split(' ').next()?;
+        directory.starts_with(place).then_some((place.len(), kind))
+    });
+    let (_, kind) = mounted
+        .max_by_key(|(length, _)| *length)
+        .with_context(|| format!("nothing is mounted at {}", directory.display()))?;
+    Ok(kind.to_owned())
 }
 
 /// Three digits are as many as such figures are good for.

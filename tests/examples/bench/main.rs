@@ -7,13 +7,13 @@ mod plots;
 mod subject;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use serde_json::Value;
 
@@ -22,7 +22,10 @@ use subject::Subject;
 
 /// Measure this machine's log: ingest, latency against load, proofs and reads by size, open, memory, disk, fsck, monitor
 #[derive(Parser)]
-#[command(name = "cargo xtask bench")]
+#[command(
+    name = "cargo xtask bench",
+    after_help = "Data directories are made in TMPDIR, else in /tmp: on the disk to measure, not on a tmpfs."
+)]
 struct Options {
     /// How often each rate is measured; the table has the median and the range
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
@@ -30,7 +33,7 @@ struct Options {
     /// Seconds of each measurement
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Sizes of the log at which proofs and reads are measured, ascending
+    /// Sizes at which a log is opened, asked, followed, checked and added to, ascending; each has a log of its own
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10_000, 1_000_000])]
     leaves: Vec<u64>,
     /// Measure only this; may be given several times
@@ -62,10 +65,12 @@ enum Part {
 const PAYLOADS: [usize; 3] = [100, 1_024, 16_384];
 /// The payload that the targets are about.
 const PAYLOAD: usize = 1_024;
-/// How long events come before the server is killed.
+/// How long events come before the server is killed, so that there is something to replay.
 const SECONDS_TO_REPLAY: u64 = 2;
 /// Shares of the largest rate at which latency is measured, in percent.
 const LOADS: [u64; 8] = [10, 25, 50, 70, 80, 90, 100, 110];
+/// Up to this share the log has to take all.
+const LOAD_TO_TAKE: u64 = 70;
 const BATCH: [&str; 8] = [
     "--mode",
     "batch",
@@ -103,10 +108,14 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    ensure!(
+        options.replot || options.webhooks.is_some() || !options.part.contains(&Part::Webhooks),
+        "--part webhooks needs --webhooks DIR, the recorded bodies to deliver"
+    );
     let figures = if options.replot {
         Figures::read(&options.json)?
     } else {
-        let mut figures = Figures::of_this_machine();
+        let mut figures = Figures::of_this_machine(&env::temp_dir())?;
         let measured = measure(options, &mut figures);
         // What was measured before something went wrong is worth keeping.
         println!("{}", figures.table());
@@ -150,7 +159,7 @@ fn ingest(options: &Options, figures: &mut Figures) -> Result<()> {
         figures.add("database alone, batches of 256, 1 KiB", "leaves/s", raw);
         for payload in PAYLOADS {
             let subject = Subject::new();
-            let answer = subject.ingest(&BATCH, payload, options.seconds, &[])?;
+            let answer = all_taken(subject.ingest(&BATCH, payload, options.seconds, &[])?)?;
             let name = format!("batches of 256, {payload} bytes");
             let rate = number(&answer, "/events_per_second")?;
             figures.add(&name, "events/s", rate);
@@ -165,13 +174,13 @@ fn ingest(options: &Options, figures: &mut Figures) -> Result<()> {
             }
         }
         for (name, mode) in [("streams", &STREAM), ("one event a call", &UNARY)] {
-            let answer = Subject::new().ingest(mode, PAYLOAD, options.seconds, &[])?;
+            let answer = all_taken(Subject::new().ingest(mode, PAYLOAD, options.seconds, &[])?)?;
             let rate = number(&answer, "/events_per_second")?;
             figures.add(&format!("{name}, 1 KiB"), "events/s", rate);
         }
         let raw_ms = 1e3 / subject::synced_rate(1, options.seconds)?;
         figures.add("database alone, one at a time", "ms", raw_ms);
-        let answer = Subject::new().ingest(&SINGLE, PAYLOAD, options.seconds, &[])?;
+        let answer = all_taken(Subject::new().ingest(&SINGLE, PAYLOAD, options.seconds, &[])?)?;
         figures.add(
             "one at a time, 1 KiB: p50",
             "ms",
@@ -192,20 +201,24 @@ fn latency_against_load(options: &Options, figures: &mut Figures) -> Result<()> 
         ("one event a call", &UNARY[..], &UNARY_OPEN[..]),
         ("batches of 64", &BATCH[..], &BATCH_OPEN[..]),
     ] {
-        let largest = number(
-            &Subject::new().ingest(closed, PAYLOAD, options.seconds, &[])?,
-            "/events_per_second",
-        )?;
+        let answer = all_taken(Subject::new().ingest(closed, PAYLOAD, options.seconds, &[])?)?;
+        let largest = number(&answer, "/events_per_second")?;
         let subject = Subject::new();
         for percent in LOADS {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
             let rate = (largest * percent as f64 / 100.0) as u64;
-            let answer = subject.ingest(open, PAYLOAD, options.seconds, &["--rate", &rate.to_string()])?;
+            let mut answer =
+                subject.ingest(open, PAYLOAD, options.seconds, &["--rate", &rate.to_string()])?;
+            if percent <= LOAD_TO_TAKE {
+                answer = all_taken(answer)?;
+            }
+            let offered = rate as f64;
             let load = Load {
                 name: name.to_owned(),
                 percent,
-                offered: rate as f64,
+                offered,
                 taken: number(&answer, "/events_per_second")?,
+                never_started: 100.0 * number(&answer, "/not_started")? / (offered * options.seconds as f64),
                 p50_ms: number(&answer, "/latency_ms/p50")?,
                 p99_ms: number(&answer, "/latency_ms/p99")?,
             };
@@ -226,7 +239,7 @@ fn webhooks(options: &Options, bodies: &Path, figures: &mut Figures) -> Result<(
     let mut rates = Vec::new();
     for round in 0..options.rounds {
         let (subject, hook) = Subject::with_hook();
-        let answer = subject.webhooks(&hook, bodies, options.seconds, &[])?;
+        let answer = all_taken(subject.webhooks(&hook, bodies, options.seconds, &[])?)?;
         let rate = number(&answer, "/deliveries_per_second")?;
         figures.add("webhooks of GitHub, recorded bodies", "deliveries/s", rate);
         rates.push(rate);
@@ -241,6 +254,7 @@ fn webhooks(options: &Options, bodies: &Path, figures: &mut Figures) -> Result<(
     let half = (rates[rates.len() / 2] / 2.0) as u64;
     let (subject, hook) = Subject::with_hook();
     let answer = subject.webhooks(&hook, bodies, options.seconds, &["--rate", &half.to_string()])?;
+    let answer = all_taken(answer)?;
     figures.add(
         "webhooks at half of that rate: p99",
         "ms",
@@ -249,48 +263,21 @@ fn webhooks(options: &Options, bodies: &Path, figures: &mut Figures) -> Result<(
     Ok(())
 }
 
-/// One log that grows; at each size it is opened, closed, asked, added to, followed and checked.
+/// A log of each size is opened, followed, checked and asked, and only then added to, so that what is read has that size.
 fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
-    let mut subject = Subject::new();
     for &leaves in &options.leaves {
+        let mut subject = Subject::new();
         subject.fill(leaves)?;
+        let entries = subject.size()?;
+        ensure!(
+            entries == leaves,
+            "a log of {leaves} leaves can't be measured: this one has {entries}"
+        );
         let at = |what: &str| format!("{what}, {leaves} leaves");
         for _ in 0..options.rounds {
             let stopped = subject.restart();
             figures.add(&at("open after an orderly stop"), "s", stopped);
         }
-        for _ in 0..options.rounds {
-            let proofs = subject.prove(options.seconds, &[])?;
-            figures.add_at_size(
-                "inclusion proofs",
-                leaves,
-                "proofs/s",
-                number(&proofs, "/proofs_per_second")?,
-            );
-            let receipts = subject.prove(options.seconds, &["--receipts"])?;
-            figures.add_at_size(
-                "receipts",
-                leaves,
-                "receipts/s",
-                number(&receipts, "/proofs_per_second")?,
-            );
-            let batches = subject.ingest(&BATCH, PAYLOAD, options.seconds, &[])?;
-            figures.add_at_size(
-                "batches of 256, 1 KiB",
-                leaves,
-                "events/s",
-                number(&batches, "/events_per_second")?,
-            );
-        }
-        figures.add(&at("memory at most"), "MiB", subject.peak_memory_mib());
-        for _ in 0..options.rounds {
-            // So that there is something to replay.
-            subject.ingest(&BATCH, PAYLOAD, SECONDS_TO_REPLAY, &[])?;
-            let (killed, log_mib) = subject.restart_after_kill()?;
-            figures.add(&at("open after SIGKILL under load"), "s", killed);
-            figures.add(&at("the same: database's log at the kill"), "MiB", log_mib);
-        }
-        let entries = subject.size()?;
         let followed = Instant::now();
         subject.follow(entries)?;
         figures.add(
@@ -301,8 +288,54 @@ fn by_size(options: &Options, figures: &mut Figures) -> Result<()> {
         let (tree, whole) = subject.fsck()?;
         figures.add(&at("fsck --tree-only"), "leaves/s", entries as f64 / tree);
         figures.add(&at("fsck"), "leaves/s", entries as f64 / whole);
+        for _ in 0..options.rounds {
+            let proofs = all_taken(subject.prove(options.seconds, &[])?)?;
+            figures.add_at_size(
+                "inclusion proofs",
+                leaves,
+                "proofs/s",
+                number(&proofs, "/proofs_per_second")?,
+            );
+            let receipts = all_taken(subject.prove(options.seconds, &["--receipts"])?)?;
+            figures.add_at_size(
+                "receipts",
+                leaves,
+                "receipts/s",
+                number(&receipts, "/proofs_per_second")?,
+            );
+        }
+        let mut grown = entries as f64;
+        for _ in 0..options.rounds {
+            let batches = all_taken(subject.ingest(&BATCH, PAYLOAD, options.seconds, &[])?)?;
+            figures.add_at_size(
+                "batches of 256, 1 KiB",
+                leaves,
+                "events/s",
+                number(&batches, "/events_per_second")?,
+            );
+            grown += number(&batches, "/acknowledged")?;
+            figures.add(&at("the same: the log grew to"), "leaves", grown);
+        }
+        figures.add(&at("memory at most"), "MiB", subject.peak_memory_mib());
+        for _ in 0..options.rounds {
+            let (killed, log_mib) = subject.restart_after_kill(&BATCH, PAYLOAD, SECONDS_TO_REPLAY)?;
+            figures.add(&at("open after SIGKILL under load"), "s", killed);
+            figures.add(&at("the same: database's log at the kill"), "MiB", log_mib);
+            let grown = subject.size()? as f64;
+            figures.add(&at("the same: the log grew to, by the kill"), "leaves", grown);
+        }
     }
     Ok(())
+}
+
+/// An answer to which nothing was refused and nothing failed: else its figures would be those of another load.
+fn all_taken(answer: Value) -> Result<Value> {
+    let (refused, failed) = (number(&answer, "/refused")?, number(&answer, "/failed")?);
+    ensure!(
+        refused + failed == 0.0,
+        "{refused} were refused and {failed} failed, so this measures nothing: {answer}"
+    );
+    Ok(answer)
 }
 
 fn number(answer: &Value, pointer: &str) -> Result<f64> {

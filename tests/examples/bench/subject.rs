@@ -4,10 +4,11 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use counterfoil_tests::{
     Data, Hook, Server, TestLog, bytes_under, client_of, configure_monitor, counterfoil, counterfoild,
     example, json_of, output_of,
@@ -55,10 +56,14 @@ impl Subject {
     }
 
     fn client(&self, arguments: &[&str]) -> Result<Value> {
-        let state = self.data.beside("state");
-        let mut command = client_of(self.server().address(), &self.log, &state, arguments);
+        let mut command = self.client_command(arguments);
         command.stderr(Stdio::inherit());
         json_of(command)
+    }
+
+    fn client_command(&self, arguments: &[&str]) -> Command {
+        let state = self.data.beside("state");
+        client_of(self.server().address(), &self.log, &state, arguments)
     }
 
     pub(crate) fn ingest(&self, mode: &[&str], payload: usize, seconds: u64, more: &[&str]) -> Result<Value> {
@@ -127,11 +132,36 @@ impl Subject {
         self.start()
     }
 
-    /// The same after SIGKILL, with the MiB of the database's log that it found.
-    pub(crate) fn restart_after_kill(&mut self) -> Result<(f64, f64)> {
+    /// The same after SIGKILL when events have come for so many seconds and still do, with the MiB of the database's log
+    /// that it found.
+    pub(crate) fn restart_after_kill(
+        &mut self,
+        mode: &[&str],
+        payload: usize,
+        seconds: u64,
+    ) -> Result<(f64, f64)> {
+        let (payload, longer) = (payload.to_string(), (seconds + 60).to_string());
+        let fixed = ["bench", "ingest", "--size", &payload, "--duration", &longer];
+        let mut load = self
+            .client_command(&[&fixed, mode].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // It loses the server.
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting the load")?;
+        thread::sleep(Duration::from_secs(seconds));
+        let ended = load.try_wait()?;
         if let Some(server) = self.server.take() {
             server.kill();
         }
+        // After the server, which was to be killed under load.
+        load.kill()?;
+        load.wait()?;
+        ensure!(
+            ended.is_none(),
+            "the load ended before the server was killed: {ended:?}"
+        );
         let mut log_bytes = 0;
         for file in fs::read_dir(self.data.path().join("logs/main/db"))? {
             let file = file?;

@@ -67,6 +67,8 @@ pub(super) const CLIENT_SECONDS: u64 = 30;
 pub(super) struct Load {
     pub(super) acknowledged: u64,
     pub(super) problems: Vec<String>,
+    /// Of what the timetable had, the share that no client was free for, by kind of load.
+    pub(super) not_started: BTreeMap<&'static str, f64>,
     pub(super) latency: BTreeMap<&'static str, Latency>,
     pub(super) looks: Vec<Held>,
     pub(super) seconds: f64,
@@ -168,16 +170,23 @@ impl Load {
             number.with_context(|| format!("{kind}: {name} is no time"))
         };
         let (mut p50, mut p99) = (Vec::new(), Vec::new());
+        let (mut done, mut not_started) = (0, 0);
         for answer in answers {
             if kind != "prove" {
                 self.acknowledged += count(answer, "/acknowledged")? - count(answer, "/duplicates")?;
             }
-            if answer["failed"] != 0 {
-                self.problems.push(format!("{kind}: calls failed: {answer}"));
+            if answer["failed"] != 0 || answer["refused"] != 0 {
+                self.problems
+                    .push(format!("{kind}: calls failed or were refused: {answer}"));
             }
+            done += count(answer, "/acknowledged")?;
+            not_started += count(answer, "/not_started")?;
             p50.push(ms(answer, "/latency_ms/p50")?);
             p99.push(ms(answer, "/latency_ms/p99")?);
         }
+        // None may be due.
+        let share = not_started as f64 / (done + not_started).max(1) as f64;
+        self.not_started.insert(kind, share);
         self.latency.insert(
             kind,
             Latency {

@@ -37,6 +37,9 @@ const REST: Duration = Duration::from_secs(4);
 /// How long a server may take to come to rest: threads that ran once are kept for 10 s.
 const UNTIL_REST: Duration = Duration::from_secs(40);
 
+/// How long a monitor may take to read all that is there.
+const UNTIL_READ: Duration = Duration::from_secs(60);
+
 /// How many payloads of a life are read to compute what it adds on disk: in so many places, so many neighbours, which are what the
 /// database compresses together.
 const SAMPLES: u64 = 125;
@@ -214,6 +217,7 @@ impl Subject {
             acknowledged: load.acknowledged,
             seconds: load.seconds,
             latency: load.latency,
+            not_started: load.not_started,
             looks: load.looks,
             before: at_rest_before,
             after: at_rest_after,
@@ -306,10 +310,36 @@ impl Subject {
         Ok(())
     }
 
+    /// How many entries the monitor has verified, if it has written any state yet.
+    fn verified(&self) -> Option<u64> {
+        let state = fs::read(self.data.beside("monitor").join("state/logs/main.json")).ok()?;
+        serde_json::from_slice::<Value>(&state).ok()?["tree_size"].as_u64()
+    }
+
+    /// Waits until it has verified so many.
+    fn verified_from(&self, entries: u64) -> Option<u64> {
+        let started = Instant::now();
+        loop {
+            let verified = self.verified();
+            if verified >= Some(entries) || started.elapsed() > UNTIL_READ {
+                return verified;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// Everything that can be said of the log when all is over.
     fn finish(mut self, soak: &mut Soak) -> Result<()> {
         let mut monitor = self.monitor.take().context("it was started in the first life")?;
+        let size = self.size()?;
+        let verified = self.verified_from(size);
         monitor.stop();
+        if verified != Some(size) {
+            soak.broken.push(format!(
+                "the monitor that ran all the time verified {} entries of {size}",
+                verified.unwrap_or(0)
+            ));
+        }
         let directory = self.data.beside("monitor");
         for line in fs::read_to_string(directory.join("findings"))?.lines() {
             let event: Value = serde_json::from_str(line)?;
@@ -319,7 +349,6 @@ impl Subject {
             }
         }
         let entries = soak.lives.last().map_or(0, |life| life.entries);
-        let size = self.size()?;
         if size != entries {
             soak.broken.push(format!(
                 "the log had {entries} entries, and has {size} after its last start"
@@ -329,11 +358,11 @@ impl Subject {
         once.arg("--once");
         // It ends badly if anything is open.
         output_of(once)?;
-        let state: Value = serde_json::from_slice(&fs::read(directory.join("state/logs/main.json"))?)?;
-        if state["tree_size"] != size {
+        let verified = self.verified();
+        if verified != Some(size) {
             soak.broken.push(format!(
                 "the monitor verified {} entries of {size}",
-                state["tree_size"]
+                verified.unwrap_or(0)
             ));
         }
         self.server.take().expect("it was started").stop();

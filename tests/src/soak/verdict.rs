@@ -18,6 +18,8 @@ const MEMORY_SHARE: f64 = 0.10;
 const MEMORY_BYTES: f64 = 16.0 * 1_048_576.0;
 const LATENCY_SHARE: f64 = 0.25;
 const LATENCY_MS: f64 = 0.25;
+/// How much of a load need not arrive, as a share.
+const NOT_STARTED_SHARE: f64 = 0.01;
 
 /// What came of a life.
 pub struct Life {
@@ -31,6 +33,8 @@ pub struct Life {
     pub(super) seconds: f64,
     /// By kind of load.
     pub latency: BTreeMap<&'static str, Latency>,
+    /// By kind of load, the share of its timetable that no client was free for.
+    pub(super) not_started: BTreeMap<&'static str, f64>,
     /// Under load, a look each second.
     pub looks: Vec<Held>,
     /// At rest, before the load.
@@ -87,7 +91,7 @@ pub struct Soak {
 }
 
 impl Soak {
-    /// What grew over time that must not, or not so fast. Means little in lives of a few seconds.
+    /// What grew over time that must not, or not so fast, and what load was missing. Means little in lives of a few seconds.
     pub fn grown(&self) -> Vec<String> {
         let mut grown = Vec::new();
         let memory_of = |bytes: f64| bytes * (1.0 + MEMORY_SHARE) + MEMORY_BYTES;
@@ -98,6 +102,16 @@ impl Soak {
                     "life {number}: memory went from {} to {} MiB in the last two thirds",
                     mib(before),
                     mib(last)
+                ));
+            }
+            for (kind, share) in life
+                .not_started
+                .iter()
+                .filter(|(_, share)| **share > NOT_STARTED_SHARE)
+            {
+                grown.push(format!(
+                    "life {number}: {kind}: {:.1} % of the load never came",
+                    share * 100.0
                 ));
             }
             let off = (life.added_bytes - life.computed_bytes).abs();

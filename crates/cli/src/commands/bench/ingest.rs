@@ -59,6 +59,16 @@ enum Mode {
     Stream,
 }
 
+impl Arguments {
+    /// Events in one call.
+    fn per_call(&self) -> usize {
+        match self.mode {
+            Mode::Batch => self.batch.get(),
+            Mode::Unary | Mode::Stream => 1,
+        }
+    }
+}
+
 /// What all workers share.
 struct Run {
     client: Client,
@@ -72,11 +82,7 @@ struct Run {
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
     let client = common.client_with(arguments.load.connections).await?;
     let spinner = arguments.load.schedule.spinner();
-    let per_call = if arguments.mode == Mode::Batch {
-        arguments.batch.get()
-    } else {
-        1
-    };
+    let per_call = arguments.per_call();
     let interval = arguments.load.schedule.interval(per_call);
     let run = Arc::new(Run {
         client,
@@ -294,16 +300,13 @@ impl Run {
 }
 
 fn report(arguments: &Arguments, run: &Run, output: &Output) -> Result<(), Failure> {
-    let counts = run.tally.counts();
+    let per_call = arguments.per_call() as u64;
+    let mut counts = run.tally.counts();
+    counts.end(&run.pace, per_call);
     let elapsed = counts.elapsed(run.pace.started());
     let rate = per_second(counts.acknowledged, elapsed);
     let latency = counts.latency();
-    let missed = run.pace.missed()
-        * if arguments.mode == Mode::Batch {
-            arguments.batch.get() as u64
-        } else {
-            1
-        };
+    let missed = run.pace.missed() * per_call;
 
     let mut facts = Facts::default();
     facts

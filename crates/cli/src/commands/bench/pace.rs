@@ -11,6 +11,9 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+/// Starts that nobody was free for are told in so many groups at most, however many there were.
+const MISSED_GROUPS: u64 = 10_000;
+
 /// The timetable of a run.
 ///
 /// In an open loop each start has its intended time, and latency counts from there: a call that waits for a free
@@ -67,10 +70,38 @@ impl Pace {
         self.started
     }
 
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Starts that the timetable had and nobody was free for. Their latency would have been the worst.
     pub(crate) fn missed(&self) -> u64 {
         let Some(open) = &self.open else { return 0 };
         starts(self.deadline - self.started, open.interval).saturating_sub(open.taken.load(Ordering::Relaxed))
+    }
+
+    /// How late starts that nobody was free for were at the deadline at least, each with how many of them. Their answers
+    /// would have come later still.
+    pub(crate) fn missed_by(&self) -> Vec<(Duration, u64)> {
+        let Some(open) = &self.open else {
+            return Vec::new();
+        };
+        let missed = self.missed();
+        let taken = open.taken.load(Ordering::Relaxed);
+        let group = missed.div_ceil(MISSED_GROUPS).max(1);
+        (0..missed.div_ceil(group))
+            .map(|number| {
+                let before = number * group;
+                let count = group.min(missed - before);
+                // The last of a group is the least late.
+                let intended = mul(open.interval, taken + before + count - 1);
+                ((self.deadline - self.started).saturating_sub(intended), count)
+            })
+            .collect()
     }
 }
 
@@ -102,6 +133,7 @@ fn mul(interval: Duration, turns: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::bench::tally::Tally;
 
     #[tokio::test]
     async fn an_open_loop_keeps_its_timetable_and_counts_what_it_missed() {
@@ -116,6 +148,52 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(pace.next().await.is_none());
         assert_eq!(pace.missed(), 18);
+    }
+
+    /// A timetable of which the first `due` starts may be taken at once.
+    fn overloaded(duration: Duration, interval: Duration, due: usize) -> Pace {
+        let started = Instant::now();
+        Pace {
+            started,
+            deadline: started + duration,
+            open: Some(Open {
+                interval,
+                due: Arc::new(Semaphore::new(due)),
+                taken: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn at_twice_what_is_taken_latencies_show_the_backlog() {
+        let pace = overloaded(Duration::from_secs(100), Duration::from_secs(1), 50);
+        let tally = Tally::new();
+        for _ in 0..50 {
+            let intended = pace.next().await.unwrap();
+            // At once: what was taken shows nothing.
+            tally.counts().answered(intended, 1);
+        }
+        let mut counts = tally.counts();
+        counts.end(&pace, 1);
+        assert_eq!(pace.missed(), 50);
+        // The other half was due 50 s to 1 s before the deadline.
+        let latency = counts.latency();
+        assert!(latency.max >= 50_000.0, "{}", latency.line());
+        assert!(latency.p99 >= 49_000.0, "{}", latency.line());
+        assert_eq!(counts.elapsed(pace.started()), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn starts_missed_by_the_billion_are_told_in_groups() {
+        let pace = overloaded(Duration::from_secs(10), Duration::from_nanos(1), 0);
+        let groups = pace.missed_by();
+        assert_eq!(groups.len(), 10_000);
+        assert_eq!(groups.iter().map(|(_, count)| count).sum::<u64>(), 10_000_000_000);
+        assert_eq!(
+            groups[0].0,
+            Duration::from_millis(9_999) + Duration::from_nanos(1)
+        );
+        assert_eq!(groups[9_999].0, Duration::from_nanos(1));
     }
 
     #[tokio::test]

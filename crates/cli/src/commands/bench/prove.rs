@@ -107,7 +107,8 @@ async fn prove(run: Arc<Run>, mut random: Random) {
 }
 
 fn report(load: &Load, run: &Run, output: &Output) -> Result<(), Failure> {
-    let counts = run.tally.counts();
+    let mut counts = run.tally.counts();
+    counts.end(&run.pace, 1);
     let elapsed = counts.elapsed(run.pace.started());
     let rate = per_second(counts.acknowledged, elapsed);
     let latency = counts.latency();

@@ -9,6 +9,7 @@ use counterfoil_client::Error;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::pace::Pace;
 use crate::{failure::Failure, output::Facts};
 
 /// Latencies are kept to three digits up to this; slower answers count as this slow.
@@ -26,7 +27,7 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
     pub(crate) failed: u64,
     pub(crate) verified: u64,
-    /// When the last answer came.
+    /// When the last answer came; in the end, when the run did.
     last: Instant,
     first_problem: Option<String>,
     /// The log did what it must not: the run ends.
@@ -75,9 +76,26 @@ impl Counts {
     /// Takes in `events` answers that came now, to calls that should have started at `intended`.
     pub(crate) fn answered(&mut self, intended: Instant, events: u64) {
         let now = Instant::now();
-        let latency_us = u64::try_from((now - intended).as_micros()).unwrap_or(u64::MAX);
-        self.latency_us.saturating_record_n(latency_us.max(1), events);
+        self.record(now - intended, events);
         self.last = now;
+    }
+
+    fn record(&mut self, latency: Duration, events: u64) {
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.saturating_record_n(latency_us.max(1), events);
+    }
+
+    /// Takes in the calls that never started, for `events` each: latencies without them would be those of the lucky ones.
+    ///
+    /// A run ends with its last answer, but where calls start by the clock, or some were refused or failed, not before its
+    /// deadline: else a log that soon takes nothing more would keep the rate that it began with.
+    pub(crate) fn end(&mut self, pace: &Pace, events: u64) {
+        for (late, starts) in pace.missed_by() {
+            self.record(late, starts * events);
+        }
+        if pace.is_open() || self.refused + self.failed > 0 {
+            self.last = self.last.max(pace.deadline());
+        }
     }
 
     pub(crate) fn refused(&mut self, problem: &dyn std::fmt::Display) {
@@ -160,6 +178,20 @@ impl Latency {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_with_a_refusal_lasts_until_its_deadline() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let pace = Pace::start(HOUR, None);
+        let tally = Tally::new();
+        let mut counts = tally.counts();
+        counts.answered(pace.started(), 1);
+        counts.end(&pace, 1);
+        assert_ne!(counts.elapsed(pace.started()), HOUR);
+        counts.refused(&"the disk is full");
+        counts.end(&pace, 1);
+        assert_eq!(counts.elapsed(pace.started()), HOUR);
+    }
 
     #[test]
     fn a_servers_words_do_nothing_to_a_terminal() {
