@@ -5,31 +5,25 @@ set -euo pipefail
 export -n EVENT_TYPE COMMAND STEP_NAME ARTIFACTS DATA_FILE CONTENT_TYPE EVENT_ID EVENT_TIME OIDC_AUDIENCE REQUIRE_RECEIPT
 
 receipt="$RUNNER_TEMP/counterfoil-$$.tlog-proof"
+{
+  echo "receipt=$receipt"
+  echo "artifact=${GITHUB_JOB:-job}-${GITHUB_RUN_ATTEMPT:-1}-$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"
+} >> "$GITHUB_OUTPUT"
 options=(--type "$EVENT_TYPE" --receipt "$receipt")
 [[ "$REQUIRE_RECEIPT" == true ]] && options+=(--require-receipt)
 [[ -n "$OIDC_AUDIENCE" ]] && options+=(--oidc-audience "$OIDC_AUDIENCE")
 
-code=0
+# A runner that cancels a step signals the step's process alone: that has to be the program.
 if [[ -n "$COMMAND" ]]; then
   [[ -n "$STEP_NAME" ]] && options+=(--name "$STEP_NAME")
   while IFS= read -r artifact; do
     [[ -n "$artifact" ]] && options+=(--artifact "$artifact")
   done <<< "$ARTIFACTS"
-  counterfoil run "${options[@]}" -- bash --noprofile --norc -eo pipefail -c "$COMMAND" || code=$?
-else
-  options+=(--source "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY")
-  [[ -n "$DATA_FILE" ]] && options+=(--data-file "$DATA_FILE")
-  [[ -n "$CONTENT_TYPE" ]] && options+=(--content-type "$CONTENT_TYPE")
-  [[ -n "$EVENT_ID" ]] && options+=(--id "$EVENT_ID")
-  [[ -n "$EVENT_TIME" ]] && options+=(--time "$EVENT_TIME")
-  counterfoil submit "${options[@]}" || code=$?
+  exec counterfoil run "${options[@]}" -- bash --noprofile --norc -eo pipefail -c "$COMMAND"
 fi
-
-recorded=false
-[[ -s "$receipt" ]] && recorded=true
-{
-  echo "recorded=$recorded"
-  echo "receipt=$receipt"
-  echo "artifact=${GITHUB_JOB:-job}-${GITHUB_RUN_ATTEMPT:-1}-$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"
-} >> "$GITHUB_OUTPUT"
-exit "$code"
+options+=(--source "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY")
+[[ -n "$DATA_FILE" ]] && options+=(--data-file "$DATA_FILE")
+[[ -n "$CONTENT_TYPE" ]] && options+=(--content-type "$CONTENT_TYPE")
+[[ -n "$EVENT_ID" ]] && options+=(--id "$EVENT_ID")
+[[ -n "$EVENT_TIME" ]] && options+=(--time "$EVENT_TIME")
+exec counterfoil submit "${options[@]}"

@@ -126,6 +126,34 @@ fn a_token_lets_in_and_its_lack_is_told() {
     assert_eq!(guarded.waiting(), 0, "what is denied is not queued");
 }
 
+/// What waits is delivered in one call, and the event submitted in another.
+#[test]
+fn a_token_from_a_pipe_is_read_once() {
+    let guarded = Guarded::new();
+    let away = guarded
+        .submit("a")
+        .args(["--oidc-audience", "log"])
+        .env("ACTIONS_ID_TOKEN_REQUEST_URL", "http://127.0.0.1:1/")
+        .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
+        .output()
+        .unwrap();
+    assert_eq!(json(&away, 0)["queued"], true);
+    let mut child = guarded
+        .submit("b")
+        .args(["--token-file", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(guarded.token.as_bytes()).unwrap();
+    drop(pipe);
+    let submitted = child.wait_with_output().unwrap();
+    assert_eq!(json(&submitted, 0)["queued"], false);
+    assert_eq!(guarded.waiting(), 0);
+}
+
 #[test]
 fn a_denied_credential_holds_up_what_waits_and_fails_no_build() {
     let guarded = Guarded::new();
@@ -204,7 +232,7 @@ fn github_actions_gives_a_new_token_for_each_command() {
         command.output().unwrap()
     };
     assert_eq!(json(&submit("a"), 0)["queued"], false);
-    assert_eq!(json(&submit("b"), 4)["error"]["kind"], "refused");
+    assert_eq!(json(&submit("b"), 4)["error"]["kind"], "denied");
     // The runner is away as the log can be.
     assert_eq!(json(&submit("c"), 0)["queued"], true);
     assert_eq!(json(&submit("d"), 0)["queued"], true);

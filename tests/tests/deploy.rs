@@ -8,13 +8,14 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::Arc,
     thread,
     time::Duration,
 };
 
 use counterfoil_tests::{Data, Issuer, JwtKey, Server, TestLog, counterfoil, counterfoild};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::{
@@ -42,7 +43,10 @@ fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static, tls: Option<Arc<Serv
                 let mut head = String::new();
                 let mut lines = BufReader::new(&mut *stream);
                 while lines.read_line(&mut head)? > 2 {}
-                let body = answer(head.lines().next().unwrap_or_default());
+                let Some(asked) = head.lines().next() else {
+                    return Ok(());
+                };
+                let body = answer(asked);
                 let length = body.len();
                 write!(
                     stream,
@@ -262,8 +266,21 @@ impl<'a> Action<'a> {
     }
 
     fn step(&self, script: &str, variables: &[(&str, &str)]) -> Output {
+        let script = deploy("github-action").join(script);
+        self.shell(&script, variables).output().unwrap()
+    }
+
+    /// The step that records, and the one behind it.
+    fn record(&self, variables: &[(&str, &str)]) -> Output {
+        let output = self.step("record.sh", variables);
+        let receipt = self.output("receipt");
+        assert_code(&self.step("recorded.sh", &[("RECEIPT", &receipt)]), 0);
+        output
+    }
+
+    fn shell(&self, program: &Path, variables: &[(&str, &str)]) -> Command {
         let runner = self.runner;
-        let mut shell = runner.shell(&deploy("github-action").join(script));
+        let mut shell = runner.shell(program);
         if let Ok(added) = fs::read_to_string(runner.path("github-path")) {
             let path = format!("{}:{}", added.trim_end(), std::env::var("PATH").unwrap());
             shell.env("PATH", format!("{}:{path}", runner.path("bin").display()));
@@ -304,7 +321,8 @@ impl<'a> Action<'a> {
         ] {
             shell.env(name, "");
         }
-        shell.envs(variables.iter().copied()).output().unwrap()
+        shell.envs(variables.iter().copied());
+        shell
     }
 
     /// What the last step gave out.
@@ -341,7 +359,7 @@ fn the_github_action_records_a_build_with_the_job_s_own_identity() {
         ("ARTIFACTS", "dist/widgets.tar.gz\n"),
         ("OIDC_AUDIENCE", "test.example/main"),
     ];
-    let recorded = action.step("record.sh", &build);
+    let recorded = action.record(&build);
     assert_code(&recorded, 3);
     assert_eq!(recorded.stdout, b"making dist\nmaking check\n");
     assert_eq!(action.output("recorded"), "true");
@@ -367,7 +385,7 @@ fn the_github_action_records_a_build_with_the_job_s_own_identity() {
         ("OIDC_AUDIENCE", "test.example/main"),
         ("REQUIRE_RECEIPT", "true"),
     ];
-    assert_code(&action.step("record.sh", &single), 0);
+    assert_code(&action.record(&single), 0);
     assert_eq!(runner.leaf(4)["entry_fields"]["authentication"], "oidc");
 }
 
@@ -384,21 +402,18 @@ fn the_github_action_fails_no_build_when_the_log_is_away() {
         let action = Action::new(&runner);
         let install = [("DOWNLOAD_URL", &*runner.download), ("SHA256", &*runner.sha256)];
         assert_code(&action.step("install.sh", &install), 0);
-        let queued = action.step("record.sh", &build);
+        let queued = action.record(&build);
         assert_code(&queued, 0);
         assert_eq!(action.output("recorded"), "false");
         assert!(String::from_utf8_lossy(&queued.stderr).contains("ci.job.finished is queued"));
         // Those who ask for a receipt are told, before anything runs.
-        let refused = action.step(
-            "record.sh",
-            &[&build[..], &[("REQUIRE_RECEIPT", "true")]].concat(),
-        );
+        let refused = action.record(&[&build[..], &[("REQUIRE_RECEIPT", "true")]].concat());
         assert_code(&refused, 3);
         assert_eq!(refused.stdout, b"");
     }
     runner.come_back();
     let action = Action::new(&runner);
-    let recorded = action.step("record.sh", &build);
+    let recorded = action.record(&build);
     assert_code(&recorded, 0);
     assert_eq!(action.output("recorded"), "true");
     // Genesis, keys; then the two that waited, in front of the two of this step.
@@ -409,6 +424,62 @@ fn the_github_action_fails_no_build_when_the_log_is_away() {
     ] {
         assert_eq!(payload(&runner.leaf(leaf))["type"], event_type);
     }
+}
+
+/// A runner signals the shell of the step, and nothing that this has started.
+#[test]
+fn a_step_of_the_github_action_that_is_cancelled_says_so() {
+    let runner = Runner::new(of_github);
+    let action = Action::new(&runner);
+    let install = [("DOWNLOAD_URL", &*runner.download), ("SHA256", &*runner.sha256)];
+    assert_code(&action.step("install.sh", &install), 0);
+    let text = fs::read_to_string(deploy("github-action/action.yml")).unwrap();
+    let (_, step) = text.split_once("id: record\n").unwrap();
+    let script = step
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("run: '"))
+        .unwrap();
+    let file = runner.path("step.sh");
+    fs::write(&file, script.trim_end_matches('\'')).unwrap();
+    let build = [
+        ("EVENT_TYPE", "ci.job"),
+        (
+            "COMMAND",
+            "trap 'exit 5' INT; echo ready; for _ in {1..1200}; do sleep 0.05; done",
+        ),
+        ("OIDC_AUDIENCE", "test.example/main"),
+    ];
+    let mut child = action
+        .shell(Path::new("bash"), &build)
+        .args(["--noprofile", "--norc", "-eo", "pipefail"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut status = None;
+    for _ in 0..300 {
+        status = child.try_wait().unwrap();
+        if status.is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let _ = child.kill();
+    assert_eq!(status.and_then(|status| status.code()), Some(5));
+    let end = payload(&runner.leaf(3));
+    assert_eq!(
+        (&end["type"], &end["outcome"]),
+        (&"ci.job.finished".into(), &"cancelled".into())
+    );
+    runner.verify(Path::new(&action.output("receipt")));
 }
 
 /// The lines of a list in the component, `name` being its key.
@@ -440,6 +511,8 @@ fn the_gitlab_component_brings_the_program_and_an_outbox() {
     let script = format!("{}\n{script}", before.join("\n"));
     // GitLab takes slashes around an expression for a part of it.
     assert!(component.contains("regex: ^[0-9a-f]{64}$\n"));
+    // Jobs that one runner runs at a time would overwrite each other's cache.
+    assert!(component.contains("key: counterfoil-outbox-$CI_RUNNER_ID-$CI_CONCURRENT_ID-"));
     let job = |runner: &Runner, exit: &str| {
         runner
             .shell(Path::new("/bin/sh"))
@@ -537,4 +610,28 @@ fn the_jenkins_stage_records_with_a_token_from_a_file() {
     // The shell shows what it runs, and the token is not in it.
     let token = fs::read_to_string(runner.path("token")).unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains(token.trim_end()));
+}
+
+#[test]
+fn units_wait_for_what_comes_later_and_give_nobody_up_too_soon() {
+    for (unit, expected) in [
+        // A log asks its witnesses as it starts.
+        (
+            "counterfoild.service",
+            &[
+                "After=network-online.target time-sync.target",
+                "Wants=network-online.target time-sync.target",
+            ][..],
+        ),
+        // A disk may be full for long.
+        (
+            "counterfoil-witness.service",
+            &["StartLimitIntervalSec=0", "Restart=always"][..],
+        ),
+    ] {
+        let text = fs::read_to_string(deploy(unit)).unwrap();
+        for line in expected {
+            assert!(text.lines().any(|other| other == *line), "{unit}: {line}");
+        }
+    }
 }

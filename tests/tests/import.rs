@@ -30,7 +30,7 @@ use counterfoil_proto::v1::{
     submit_service_client::SubmitServiceClient,
     submit_service_server::{SubmitService, SubmitServiceServer},
 };
-use counterfoil_tests::{Data, Server, TestLog, counterfoil};
+use counterfoil_tests::{Data, Server, TestLog, WitnessData, counterfoil};
 use flate2::{Compression, write::ZlibEncoder};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -254,4 +254,52 @@ async fn a_log_that_can_not_write_ends_the_import_at_once() {
     let message = error["message"].as_str().unwrap();
     assert!(message.contains(FIRST) && !message.contains(SECOND), "{message}");
     assert_eq!(reluctant.credentials(), ["Bearer token-0"]);
+}
+
+/// Their heads are the log's word for what it took, and that is all that an import asks for.
+#[test]
+fn an_import_does_not_wait_for_witnesses() {
+    let (data, log) = Data::with_main_log();
+    let server = Server::start(&data, &["--publish-interval-ms", "20"]);
+    let repository = data.beside("repository.git");
+    make_repository(&repository);
+    let policy = data.beside("log.policy");
+    let witness = WitnessData::init("witness.example/one");
+    let lines = format!("log {}\nwitness one {}\nquorum one\n", log.key(), witness.key());
+    fs::write(&policy, lines).unwrap();
+    for (new, already_on_record) in [(2, 0), (0, 2)] {
+        let output = counterfoil()
+            .args(["import", "git", "--json"])
+            .arg(&repository)
+            .args(["--server", &format!("http://{}", server.address()), "--policy"])
+            .arg(&policy)
+            .arg("--state-dir")
+            .arg(data.beside("state"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let summary = json_of(&output.stdout);
+        assert_eq!(
+            (&summary["new"], &summary["already_on_record"]),
+            (&json!(new), &json!(already_on_record))
+        );
+        // The two, behind the first entry of every log.
+        assert_eq!(summary["tree_size"], 3);
+    }
+}
+
+#[test]
+fn what_is_no_repository_is_told_before_the_log_is_asked() {
+    let (data, log) = Data::with_main_log();
+    let output = counterfoil()
+        .args(["import", "git", "--json"])
+        .arg(data.path())
+        .args(["--server", "http://127.0.0.1:1", "--log-key"])
+        .arg(log.key().to_string())
+        .arg("--state-dir")
+        .arg(data.beside("state"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(json_of(&output.stderr)["error"]["kind"], "usage");
 }

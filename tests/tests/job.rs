@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     process::{Command, Stdio},
     thread,
@@ -98,10 +98,39 @@ impl Job {
     }
 
     fn waiting(&self) -> Vec<Value> {
-        let output = self.command(&["outbox", "list", "--json"]).output().unwrap();
-        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
-        listed["waiting"].as_array().unwrap().clone()
+        waiting(&mut self.command(&["outbox", "list", "--json"]))
     }
+
+    /// The types of what waits for another server.
+    fn waiting_for(&self, server: &str) -> Vec<String> {
+        let mut list = self.command(&["outbox", "list", "--json"]);
+        let waiting = waiting(list.env("COUNTERFOIL_SERVER", server));
+        let types = waiting.iter().map(|item| &item["attributes"]["type"]);
+        types
+            .map(|event_type| event_type.as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn waiting(list: &mut Command) -> Vec<Value> {
+    let output = list.output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    listed["waiting"].as_array().unwrap().clone()
+}
+
+/// A service for ID tokens that answers each request with this status.
+fn token_service(status: &'static str) -> String {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/?v=2", service.local_addr().unwrap());
+    thread::spawn(move || {
+        for visit in service.incoming() {
+            let mut visit = visit.unwrap();
+            let _ = visit.read(&mut [0; 4_096]);
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = visit.write_all(answer.as_bytes());
+        }
+    });
+    url
 }
 
 #[test]
@@ -215,6 +244,28 @@ fn credentials_that_can_not_be_had_do_not_fail_a_build() {
     assert_eq!(job.waiting().len(), 2);
 }
 
+/// What stands against the caller or the log now may not stand against it later.
+#[test]
+fn what_is_not_refused_for_good_waits() {
+    let job = Job::new();
+    for (status, waiting) in [("403 Forbidden", 2), ("429 Too Many Requests", 4)] {
+        let output = job
+            .run(&["--oidc-audience", "log"], "exit 0")
+            .env("ACTIONS_ID_TOKEN_REQUEST_URL", token_service(status))
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains(&format!("HTTP status {status}")), "{errors}");
+        assert_eq!(job.waiting().len(), waiting, "{status}: {errors}");
+    }
+    let output = job.run(&["--log", "nosuch"], "exit 0").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut list = job.command(&["outbox", "list", "--json", "--log", "nosuch"]);
+    assert_eq!(waiting(&mut list).len(), 2, "{output:?}");
+}
+
 #[test]
 fn signals_reach_the_command_and_its_end_is_recorded() {
     let job = Job::new();
@@ -319,6 +370,107 @@ fn a_signal_ends_the_wait_for_the_receipt_of_the_end() {
     assert_eq!(job.payload(1)["type"], "ci.job.started");
 }
 
+/// A runner that cancels a job gives it some seconds between SIGTERM and SIGKILL.
+#[test]
+fn the_end_of_what_a_signal_ended_is_on_disk_before_the_log_answers() {
+    let job = Job::without_server();
+    // Takes connections, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", silent.local_addr().unwrap());
+    let script = "echo ready; while :; do sleep 0.05; done";
+    let mut child = job
+        .run(&["--deadline", "120"], script)
+        .env("COUNTERFOIL_SERVER", &server)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        waiting = job.waiting_for(&server);
+        if waiting.len() == 2 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    // It still waits for the log.
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(waiting, ["ci.job.started", "ci.job.finished"]);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_record_of_the_start() {
+    let job = Job::without_server();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", silent.local_addr().unwrap());
+    let mut child = job
+        .run(&["--deadline", "120"], "trap '' TERM; echo ready")
+        .env("COUNTERFOIL_SERVER", &server)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    let mut status = None;
+    for _ in 0..200 {
+        status = child.try_wait().unwrap();
+        if status.is_some() {
+            break;
+        }
+        // The first may still reach the script, which ignores it.
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
+    let _ = child.kill();
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    assert_eq!(job.waiting_for(&server), ["ci.job.started", "ci.job.finished"]);
+}
+
+/// As `nohup` has it.
+#[test]
+fn a_signal_that_is_ignored_stays_ignored() {
+    let job = Job::new();
+    let inner = job.run(&[], "echo ready; read line; exit 5");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    // Nobody cancelled it.
+    assert_eq!(job.payload(2)["outcome"], "failure");
+}
+
 #[test]
 fn nobody_has_to_read_what_is_said() {
     let job = Job::new();
@@ -358,9 +510,14 @@ fn a_wrong_command_line_runs_nothing() {
     let job = Job::new();
     let ran = job.data.beside("ran");
     let script = format!("touch {}", ran.display());
+    // There is room for `.started`, and none for `.finished`.
+    let too_long = "x".repeat(120);
     for wrong in [
         job.command(&[
             "run", "--type", "ci job", "--source", "s", "--", "sh", "-c", &script,
+        ]),
+        job.command(&[
+            "run", "--type", &too_long, "--source", "s", "--", "sh", "-c", &script,
         ]),
         job.command(&["run", "--type", "ci.job", "--", "sh", "-c", &script]),
         job.command(&[

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::fs::symlink,
@@ -428,6 +428,25 @@ fn what_waits_is_delivered_whether_or_not_anybody_reads() {
     let flushed = machine.counterfoil(&["outbox", "flush"]).stdout(writer).output();
     assert_eq!(json(&flushed.unwrap(), 4)["error"]["kind"], "refused");
     assert_eq!(machine.recorded_ids(), ["a", "b"]);
+}
+
+#[test]
+fn what_waits_is_delivered_although_the_disk_behind_the_output_is_full() {
+    let machine = Machine::new();
+    for id in ["a", "b"] {
+        json(&machine.submit(id).output().unwrap(), 0);
+    }
+    let _server = machine.serve();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let flushed = machine.counterfoil(&["outbox", "flush"]).stdout(full).output();
+    let failed = &json(&flushed.unwrap(), 2)["error"];
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.starts_with("can't write standard output: "), "{message}");
+    assert_eq!(machine.recorded_ids(), ["a", "b"]);
+
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let listed = machine.counterfoil(&["outbox", "list"]).stdout(full).output();
+    json(&listed.unwrap(), 2);
 }
 
 #[test]

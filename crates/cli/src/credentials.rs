@@ -1,6 +1,6 @@
 //! Who we say we are: an API token, an OIDC token of a CI system, or a client certificate.
 
-use std::{env, fmt::Display, path::PathBuf, time::Duration};
+use std::{env, fmt::Display, path::PathBuf, sync::OnceLock, time::Duration};
 
 use clap::Args;
 use counterfoil_client::{BearerToken, ClientCertificate, MAX_TOKEN_BYTES, is_this_machine};
@@ -44,17 +44,26 @@ pub(crate) struct Credentials {
     /// Its private key in PEM
     #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
+    // What the files held, which are read once: a pipe, such as a shell's `<(…)`, gives it once.
+    #[arg(skip)]
+    token: OnceLock<BearerToken>,
+    #[arg(skip)]
+    certificate: OnceLock<ClientCertificate>,
 }
 
 impl Credentials {
     /// The token: of --token-file, of --oidc-audience, or of the environment, in this order. ID tokens live for
     /// minutes: each call gets a new one.
     pub(crate) async fn token(&self) -> Result<Option<BearerToken>, Failure> {
+        if let Some(token) = self.token.get() {
+            return Ok(Some(token.clone()));
+        }
         if let Some(path) = &self.token_file {
             // Room for the end of a line.
             let text = Zeroizing::new(files::read(path, MAX_TOKEN_BYTES + 2)?);
             let text = str::from_utf8(&text).unwrap_or("\u{fffd}");
-            return parse(text, &path.display().to_string()).map(Some);
+            let token = parse(text, &path.display().to_string())?;
+            return Ok(Some(self.token.get_or_init(|| token).clone()));
         }
         if let Some(audience) = &self.oidc_audience {
             return github_id_token(audience).await.map(Some);
@@ -72,10 +81,14 @@ impl Credentials {
         let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) else {
             return Ok(None);
         };
-        Ok(Some(ClientCertificate {
+        if let Some(certificate) = self.certificate.get() {
+            return Ok(Some(certificate.clone()));
+        }
+        let certificate = ClientCertificate {
             chain: files::read(chain, MAX_PEM_BYTES)?,
             key: Zeroizing::new(files::read(key, MAX_PEM_BYTES)?),
-        }))
+        };
+        Ok(Some(self.certificate.get_or_init(|| certificate).clone()))
     }
 }
 
@@ -143,9 +156,13 @@ async fn fetch_id_token(url: Url, request_token: &str) -> Result<Zeroizing<Strin
     let request = client.get(url).bearer_auth(request_token);
     let mut answer = request.send().await.map_err(plain)?;
     let status = answer.status();
-    if status.is_client_error() {
+    // Request Timeout and Too Many Requests are nothing against the job.
+    let is_busy = matches!(status.as_u16(), 408 | 429);
+    if status.is_client_error() && !is_busy {
         let message = format!("GitHub Actions refuses an ID token: HTTP status {status}");
-        return Err(Failure::new(Exit::Refused, message).hint("give the job `permissions: id-token: write`"));
+        return Err(Failure::new(Exit::Refused, message)
+            .detail("kind", "denied")
+            .hint("give the job `permissions: id-token: write`"));
     }
     if !status.is_success() {
         return Err(no_id_token(format!("HTTP status {status}")));

@@ -58,6 +58,8 @@ pub(crate) struct Failure {
     /// What others can be shown.
     fact: Option<Box<Fact>>,
     may_be_on_record: bool,
+    /// The log refuses the event for good.
+    is_final: bool,
 }
 
 impl Failure {
@@ -77,6 +79,7 @@ impl Failure {
             evidence: vec![],
             fact: None,
             may_be_on_record: false,
+            is_final: false,
         };
         failure.detail("kind", kind)
     }
@@ -99,9 +102,10 @@ impl Failure {
         self
     }
 
-    /// Whether the log refused what it was sent, rather than who sent it.
-    pub(crate) fn is_refusal(&self) -> bool {
-        self.details.get("kind").is_some_and(|kind| kind == "refused")
+    /// Whether the log would refuse the event whenever it came: what it says of itself, or of who sent it, may change.
+    pub(crate) fn is_final(&self) -> bool {
+        // The refusal of something else than the event, which was sent already, is nothing against it.
+        self.is_final && !self.may_be_on_record
     }
 
     /// Says which event the log may have recorded although this failed, so that it can be sent again as the same.
@@ -247,6 +251,7 @@ impl Failure {
         if let Some(hint) = hint {
             failure = failure.hint(hint);
         }
+        failure.is_final = refusal.is_final();
         failure.with_retry(refusal.retry_after)
     }
 

@@ -19,14 +19,22 @@ mod options;
 mod output;
 mod recording;
 
-use std::process::ExitCode;
+use std::{
+    env,
+    process::{self, ExitCode},
+};
 
 use clap::{
     Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::{commands::Command, options::Common, output::Output};
+use crate::{
+    commands::Command,
+    failure::{Exit, Failure},
+    options::Common,
+    output::Output,
+};
 
 /// Submit events to a transparency log, and check what it says.
 #[derive(Parser)]
@@ -46,7 +54,22 @@ const SERVER_COMMANDS: [&str; 8] = [
 impl Cli {
     /// The command line, or the end of the process.
     fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|error| in_the_right_program(error).exit())
+        Self::try_parse().unwrap_or_else(|error| {
+            let error = in_the_right_program(error);
+            // Help and versions are no failures, and what stands behind `--` is another program's.
+            let mut options = env::args_os().take_while(|argument| argument != "--");
+            if error.use_stderr() && options.any(|option| option == "--json") {
+                let text = error.to_string();
+                let mut paragraphs = text.trim_end().split("\n\n");
+                let message = paragraphs.next().unwrap_or_default();
+                let failure = Failure::usage(message.strip_prefix("error: ").unwrap_or(message));
+                paragraphs
+                    .fold(failure, |failure, hint| failure.hint(hint.trim()))
+                    .report(true);
+                process::exit(error.exit_code());
+            }
+            error.exit()
+        })
     }
 }
 
@@ -69,6 +92,7 @@ async fn main() -> ExitCode {
     let Cli { common, command } = Cli::from_command_line();
     let output = Output::new(common.json);
     match command.run(&common, &output).await {
+        Ok(_) if output.has_failed() => Exit::Usage.into(),
         Ok(code) => code,
         Err(failure) => {
             let failure = commands::evidence::keep(failure, &common);

@@ -4,6 +4,10 @@ use std::{
     fmt::Display,
     io::{self, Write},
     process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -15,31 +19,54 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::failure::{Exit, Failure};
+
 /// Where results go.
+#[derive(Clone)]
 pub(crate) struct Output {
     json: bool,
+    /// A result could not be written.
+    failed: Arc<AtomicBool>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+        Self {
+            json,
+            failed: Arc::default(),
+        }
+    }
+
+    /// Whether a result could not be written, which was told then.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Prints a result: as one line of JSON, or as it reads best.
     pub(crate) fn print(&self, json: impl Serialize, human: impl Display) {
         if let Err(error) = self.write(json, human) {
             // Whoever reads has had enough, as `head` does. Anything else is a failure.
-            process::exit(if is_gone(&error) { 0 } else { 2 });
+            if is_gone(&error) {
+                process::exit(0);
+            }
+            self.report(&error);
+            process::exit(Exit::Usage as i32);
         }
     }
 
-    /// Prints a result of work that goes on to its end, whether or not anybody reads.
+    /// Prints a result of work that goes on to its end, whether or not anybody reads. What can't be written is told once,
+    /// and the program fails in the end.
     pub(crate) fn print_if_read(&self, json: impl Serialize, human: impl Display) {
         if let Err(error) = self.write(json, human)
             && !is_gone(&error)
+            && !self.failed.swap(true, Ordering::Relaxed)
         {
-            process::exit(2);
+            self.report(&error);
         }
+    }
+
+    fn report(&self, error: &io::Error) {
+        Failure::usage(format!("can't write standard output: {error}")).report(self.json);
     }
 
     fn write(&self, json: impl Serialize, human: impl Display) -> io::Result<()> {

@@ -196,8 +196,12 @@ impl<'a> Recorder<'a> {
         let timed = (!sent).then(|| with_time(event, now)).flatten();
         let queued = self.outbox.enqueue(timed.as_ref().unwrap_or(event), millis);
         let queued = queued.map_err(|error| {
-            let failure =
-                Failure::from(error).hint(format!("it had to be queued because: {}", because.message()));
+            let failure = match error {
+                // As a full outbox: nothing is wrong with the event or the command line.
+                OutboxError::Io(error) => Failure::new(Exit::Unavailable, error.to_string()),
+                error => Failure::from(error),
+            };
+            let failure = failure.hint(format!("it had to be queued because: {}", because.message()));
             if sent {
                 failure
                     .after("the event may be on record, and is not queued")

@@ -188,9 +188,9 @@ fn the_step_ends_as_the_command_and_says_whether_there_is_a_receipt() {
         (
             "while [[ $1 != --receipt ]]; do shift; done; echo proof > \"$2\"; exit 3",
             3,
-            "recorded=true",
+            "recorded=true\n",
         ),
-        ("exit 0", 0, "recorded=false"),
+        ("exit 0", 0, "recorded=false\n"),
     ] {
         let runner = Runner::new(counterfoil);
         let output = runner.script(
@@ -198,8 +198,12 @@ fn the_step_ends_as_the_command_and_says_whether_there_is_a_receipt() {
             &record(&[("EVENT_TYPE", "ci.job"), ("COMMAND", "exit 3")]),
         );
         assert_eq!(output.status.code(), Some(code), "{output:?}");
-        let said = fs::read_to_string(runner.path("output")).unwrap();
-        assert!(said.starts_with(recorded), "{said}");
+        let said = || fs::read_to_string(runner.path("output")).unwrap();
+        let before = said();
+        let receipt = before.lines().find_map(|line| line.strip_prefix("receipt="));
+        let looked = runner.script("recorded.sh", &[("RECEIPT", receipt.unwrap())]);
+        assert!(looked.status.success(), "{looked:?}");
+        assert!(said().ends_with(recorded), "{}", said());
     }
 }
 
@@ -228,7 +232,7 @@ fn no_script_in_the_workflows_holds_an_expression() {
         .lines()
         .filter(|line| line.trim_start().starts_with("run:"))
         .collect();
-    assert_eq!(scripts.len(), 2);
+    assert_eq!(scripts.len(), 3);
     for script in scripts {
         // One line each, so that this is all of the script.
         assert!(script.ends_with(".sh\"'") && !script.contains("${{"), "{script}");

@@ -378,3 +378,49 @@ fn flatten<T>(joined: Result<Result<T, Error>, task::JoinError>) -> Result<T, Er
         Err(_) => Err(Unavailable::new("the client is stopping").into()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
+
+    use super::*;
+
+    /// PROTOCOL says how long the answer to a batch gets: of the most events, each with the longest proof and entry that there are,
+    /// or refused at the greatest length.
+    #[test]
+    fn the_longest_answer_to_a_batch_is_as_long_as_documented() {
+        let bytes = |length: usize| Bytes::from(vec![7; length]);
+        let accepted = v1::Accepted {
+            leaf_index: u64::MAX,
+            entry: bytes(600),
+            salt: bytes(32),
+            inclusion_proof: vec![bytes(32); 63],
+            tree_head_place: 0,
+            duplicate: true,
+        };
+        let refused = v1::Refused {
+            message: "x".repeat(16 * 180),
+            ..v1::Refused::default()
+        };
+        let head = v1::TreeHead {
+            checkpoint: bytes(counterfoil_note::MAX_NOTE_BYTES),
+            ..v1::TreeHead::default()
+        };
+        for outcome in [
+            v1::submit_result::Outcome::Accepted(accepted),
+            v1::submit_result::Outcome::Refused(refused),
+        ] {
+            let result = |sequence| v1::SubmitResult {
+                sequence,
+                outcome: Some(outcome.clone()),
+            };
+            let answer = v1::SubmitBatchResponse {
+                tree_heads: vec![head.clone()],
+                results: (0..4_096).map(result).collect(),
+            };
+            assert!(answer.encoded_len() <= 12 << 20);
+            assert!(answer.encoded_len() <= MAX_ANSWER_BYTES);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use counterfoil_verify::{EntryProof, LeafProof, is_invalid_in_every_version};
 use prost::Message as _;
 use tonic::Streaming;
 
-use crate::{Client, Error, InvalidAnswer, Leaf, Misbehaviour, limits::within, read::unproven};
+use crate::{Client, Error, InvalidAnswer, Leaf, Misbehaviour, Unavailable, limits::within, read::unproven};
 
 /// Most entries that are gathered before they are checked together.
 const MAX_PAGE_ENTRIES: usize = 1024;
@@ -123,6 +123,8 @@ impl Client {
             head,
             stream,
             received: Vec::new().into_iter(),
+            page: Vec::new(),
+            page_bytes: 0,
             next: first.get(),
             end: first.get().saturating_add(remaining),
         })
@@ -136,6 +138,9 @@ pub struct EntryRange {
     stream: Option<Streaming<v1::ReadEntriesResponse>>,
     /// What is left of the last message.
     received: std::vec::IntoIter<v1::GetEntryResponse>,
+    /// What was received and is not proved yet.
+    page: Vec<(LeafIndex, Digest, v1::GetEntryResponse)>,
+    page_bytes: usize,
     next: u64,
     end: u64,
 }
@@ -146,10 +151,10 @@ impl EntryRange {
         &self.head
     }
 
-    /// The next entries in order of index, 1 to 1024 of them. Empty at the end of the range.
+    /// The next entries in order of index, 1 to 1024 of them. Empty at the end of the range. After an error the same are next.
     pub async fn next_page(&mut self) -> Result<Vec<VerifiedEntry>, Error> {
-        let page = self.receive_page().await?;
-        let (Some((first, ..)), Some((last, ..))) = (page.first(), page.last()) else {
+        self.receive_page().await?;
+        let (Some((first, ..)), Some((last, ..))) = (self.page.first(), self.page.last()) else {
             return Ok(Vec::new());
         };
         let (first, last) = (*first, *last);
@@ -157,7 +162,7 @@ impl EntryRange {
         let size = self.head.size();
         let first_proof = self.client.fetch_inclusion(&Leaf::Index(first), size).await?;
         let last_proof = self.client.fetch_inclusion(&Leaf::Index(last), size).await?;
-        let leaves: Vec<Digest> = page.iter().map(|(_, leaf_hash, _)| *leaf_hash).collect();
+        let leaves: Vec<Digest> = self.page.iter().map(|(_, leaf_hash, _)| *leaf_hash).collect();
         let root = root_of_range(
             self.head.suite(),
             first,
@@ -170,13 +175,16 @@ impl EntryRange {
         if root != self.head.root() {
             return Err(unproven(&self.head, first, ProofError::RootMismatch).into());
         }
-        let mut entries = Vec::with_capacity(page.len());
-        for (index, leaf_hash, answer) in page {
-            match check_entry(answer, index, leaf_hash, &self.head, &[]) {
+        let mut entries = Vec::with_capacity(self.page.len());
+        for (index, leaf_hash, answer) in &self.page {
+            // The clone is of the same bytes.
+            match check_entry(answer.clone(), *index, *leaf_hash, &self.head, &[]) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => return Err(Box::pin(self.with_proof(error)).await),
             }
         }
+        self.page.clear();
+        self.page_bytes = 0;
         Ok(entries)
     }
 
@@ -194,11 +202,10 @@ impl EntryRange {
         error
     }
 
-    async fn receive_page(&mut self) -> Result<Vec<(LeafIndex, Digest, v1::GetEntryResponse)>, Error> {
-        let mut page = Vec::new();
-        let mut bytes = 0;
+    /// Receives what is missing of a page.
+    async fn receive_page(&mut self) -> Result<(), Error> {
         let timeout = self.client.timeouts().call;
-        while self.next < self.end && page.len() < MAX_PAGE_ENTRIES && bytes < MAX_PAGE_BYTES {
+        while self.next < self.end && self.page.len() < MAX_PAGE_ENTRIES && self.page_bytes < MAX_PAGE_BYTES {
             let answer = within(timeout, "entry", self.receive()).await?;
             if answer.leaf_index != self.next {
                 let problem = format!("leaf {} where leaf {} was due", answer.leaf_index, self.next);
@@ -206,11 +213,12 @@ impl EntryRange {
             }
             let index = counterfoil_proto::leaf_index("leaf_index", answer.leaf_index)?;
             let answer = copied(&answer);
-            bytes += answer.encoded_len();
-            page.push((index, self.head.suite().leaf_hash(&answer.entry), answer));
+            self.page_bytes += answer.encoded_len();
+            let leaf_hash = self.head.suite().leaf_hash(&answer.entry);
+            self.page.push((index, leaf_hash, answer));
             self.next += 1;
         }
-        Ok(page)
+        Ok(())
     }
 
     async fn receive(&mut self) -> Result<v1::GetEntryResponse, Error> {
@@ -218,10 +226,10 @@ impl EntryRange {
             if let Some(entry) = self.received.next() {
                 return Ok(entry);
             }
-            let message = match &mut self.stream {
-                Some(stream) => stream.message().await?,
-                None => None,
+            let Some(stream) = &mut self.stream else {
+                return Err(Unavailable::new("the range broke off").into());
             };
+            let message = stream.message().await.inspect_err(|_| self.stream = None)?;
             let message = message
                 .ok_or_else(|| InvalidAnswer::new(format!("the range ends before leaf {}", self.next)))?;
             self.received = message.entries.into_iter();

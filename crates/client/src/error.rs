@@ -49,7 +49,7 @@ pub enum Error {
     /// The saved head can't be read or written.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The client's own options are wrong.
+    /// The client's own options are wrong, or it was given more to send than a log takes in one call.
     #[error("{0}")]
     Options(String),
 }
@@ -210,6 +210,14 @@ impl Refusal {
             | Reason::Unauthenticated
             | Reason::PermissionDenied => Action::Fix,
         }
+    }
+
+    /// Whether the log would say the same to this event for ever. What it says of itself, or of the caller, may change.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::InvalidEvent | Reason::EventConflict | Reason::InvalidRequest
+        )
     }
 
     /// The reason as a word: `QUEUE_FULL`.

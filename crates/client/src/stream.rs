@@ -44,6 +44,8 @@ pub struct SubmitResults {
 pub(crate) struct Incoming {
     responses: Responses,
     pending: mpsc::Receiver<Pending>,
+    /// The first of those, whose result is next.
+    due: Option<Pending>,
     /// How long to wait for a result that is due.
     timeout: Duration,
     /// What is left of the last message.
@@ -97,6 +99,7 @@ impl Client {
             Incoming {
                 responses,
                 pending: awaited,
+                due: None,
                 timeout: self.timeouts().call,
                 results: Vec::new().into_iter(),
             },
@@ -105,7 +108,8 @@ impl Client {
 }
 
 impl SubmitSender {
-    /// Sends an event, when there is room. Returns its sequence number, counted from 0.
+    /// Sends an event, when there is room. Returns its sequence number, counted from 0. Nothing is sent if the future is dropped
+    /// before.
     ///
     /// Fails once the stream is broken; [`SubmitResults::next`] says why.
     pub async fn send(&mut self, event: Event) -> Result<u64, Unavailable> {
@@ -126,16 +130,16 @@ impl SubmitSender {
             .acquire_many_owned(weight)
             .await
             .map_err(|_| broken())?;
-        // First what is expected, then what it is expected for: no result can come unexpected.
-        self.pending
-            .send(Pending {
-                sequence,
-                event,
-                _bytes: bytes,
-            })
-            .await
-            .map_err(|_| broken())?;
-        self.requests.send(request).await.map_err(|_| broken())?;
+        let pending = self.pending.reserve().await.map_err(|_| broken())?;
+        let room = self.requests.reserve().await;
+        // Without a pause from here on, or it could end with the one and without the other. First what is expected, then what it is
+        // expected for: no result can come unexpected.
+        pending.send(Pending {
+            sequence,
+            event,
+            _bytes: bytes,
+        });
+        room.map_err(|_| broken())?.send(request);
         self.sequence += 1;
         Ok(sequence)
     }
@@ -148,15 +152,16 @@ fn weight(data: &Bytes) -> u32 {
 }
 
 impl SubmitResults {
-    /// The next event and what became of it. None after the last one, once the sender is gone.
+    /// The next event and what became of it. None after the last one, once the sender is gone. Nothing is lost if the future is
+    /// dropped.
     ///
     /// An error ends the stream: events without a result may or may not be on record, and can be sent again.
     pub async fn next(&mut self) -> Result<Option<(Event, Outcome)>, Error> {
+        self.client.link_if_many().await?;
         let Some((event, result, heads)) = self.incoming.next().await? else {
             return Ok(None);
         };
         if let Some(heads) = heads {
-            self.client.link_if_many().await?;
             self.heads = MessageHeads::verify(&self.client, heads)?;
         }
         let outcome = self.heads.check(result, &event)?;
@@ -169,15 +174,21 @@ impl Incoming {
     pub(crate) async fn next(
         &mut self,
     ) -> Result<Option<(Event, v1::SubmitResult, Option<Vec<v1::TreeHead>>)>, Error> {
-        let Some(Pending { sequence, event, .. }) = self.pending.recv().await else {
+        if self.due.is_none() {
+            self.due = self.pending.recv().await;
+        }
+        if self.due.is_none() {
             return Ok(None);
-        };
+        }
         let (result, heads) = match self.results.next() {
             Some(result) => (result, None),
             None => {
                 let (result, heads) = within(self.timeout, "result", self.receive()).await?;
                 (result, Some(heads))
             }
+        };
+        let Some(Pending { sequence, event, .. }) = self.due.take() else {
+            return Ok(None);
         };
         if result.sequence != sequence {
             let problem = format!(
@@ -213,15 +224,14 @@ impl Incoming {
 
 impl Responses {
     async fn message(&mut self) -> Result<Option<v1::SubmitStreamResponse>, Error> {
-        match self {
-            Self::Open(stream) => Ok(stream.message().await?),
-            Self::Opening(opening) => {
-                let opened = opening.join_next().await.and_then(Result::ok);
-                let opened = opened.ok_or_else(|| Unavailable::new("the client is stopping"))?;
-                let mut stream = opened?.into_inner();
-                let first = stream.message().await;
-                *self = Self::Open(Box::new(stream));
-                Ok(first?)
+        loop {
+            match self {
+                Self::Open(stream) => return Ok(stream.message().await?),
+                Self::Opening(opening) => {
+                    let opened = opening.join_next().await.and_then(Result::ok);
+                    let opened = opened.ok_or_else(|| Unavailable::new("the client is stopping"))?;
+                    *self = Self::Open(Box::new(opened?.into_inner()));
+                }
             }
         }
     }

@@ -5,8 +5,14 @@ use std::sync::Arc;
 use counterfoil_event::Event;
 use counterfoil_proto::v1::{self, submit_result::Outcome as WireOutcome};
 use counterfoil_verify::{EntryProof, Receipt, ReceiptError, ReceiptVerifier, VerifiedReceipt};
+use prost::Message as _;
 
 use crate::{Client, Error, InvalidAnswer, Misbehaviour, NotCosigned, Refusal, entries::unreadable};
+
+/// Events that a log takes in one call, at most.
+const MAX_BATCH_EVENTS: usize = 4_096;
+/// The longest message with them that a log takes.
+const MAX_BATCH_BYTES: usize = 32 << 20;
 
 /// An event on record.
 #[derive(Debug, Clone)]
@@ -45,12 +51,10 @@ impl Client {
 
     /// Records many events in one call; returns what became of each, in their order.
     ///
-    /// One that is refused does not fail its neighbours. A receipt that does not hold fails the call.
+    /// One that is refused does not fail its neighbours. A receipt that does not hold fails the call. More than a log takes in one
+    /// call, 4,096 events and 32 MiB as they are sent, is not sent: [`Error::Options`].
     pub async fn submit_batch(&self, events: &[Event]) -> Result<Vec<Outcome>, Error> {
-        let request = v1::SubmitBatchRequest {
-            log: self.log(),
-            events: events.iter().map(v1::Event::from).collect(),
-        };
+        let request = batch_request(self, events)?;
         let answer = self.answer(self.submits().submit_batch(request)).await?;
         if answer.results.len() != events.len() {
             let problem = format!("{} results for {} events", answer.results.len(), events.len());
@@ -68,6 +72,23 @@ impl Client {
         self.link_if_many().await?;
         Ok(outcomes)
     }
+}
+
+/// Asks to record events, if a log takes so many. A message that is too long a server refuses without a reason, as anything might
+/// that is no log.
+pub(crate) fn batch_request(client: &Client, events: &[Event]) -> Result<v1::SubmitBatchRequest, Error> {
+    let request = v1::SubmitBatchRequest {
+        log: client.log(),
+        events: events.iter().map(v1::Event::from).collect(),
+    };
+    let (count, bytes) = (events.len(), request.encoded_len());
+    if count <= MAX_BATCH_EVENTS && bytes <= MAX_BATCH_BYTES {
+        return Ok(request);
+    }
+    Err(Error::Options(format!(
+        "one call takes {MAX_BATCH_EVENTS} events and {MAX_BATCH_BYTES} bytes, and these are {count} events of \
+         together {bytes} bytes: send fewer in each"
+    )))
 }
 
 /// Checks that a message has no heads that its results have no use for: each costs the check of a signature. One may

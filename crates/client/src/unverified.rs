@@ -5,7 +5,9 @@ use counterfoil_event::Event;
 use counterfoil_merkle::{LeafIndex, TreeSize};
 use counterfoil_proto::v1::{self, submit_result::Outcome};
 
-use crate::{Client, Error, InvalidAnswer, Leaf, Refusal, SubmitSender, stream::Incoming};
+use crate::{
+    Client, Error, InvalidAnswer, Leaf, Refusal, SubmitSender, stream::Incoming, submit::batch_request,
+};
 
 /// A [`Client`] that believes everything; made by [`Client::unverified`].
 #[derive(Clone)]
@@ -47,13 +49,9 @@ impl Unverified {
         })
     }
 
-    /// Sends many events in one call.
+    /// Sends many events in one call; see [`Client::submit_batch`].
     pub async fn submit_batch(&self, events: &[Event]) -> Result<Vec<Result<Acknowledged, Refusal>>, Error> {
-        let events = events.iter().map(v1::Event::from).collect();
-        let request = v1::SubmitBatchRequest {
-            log: self.client.log(),
-            events,
-        };
+        let request = batch_request(&self.client, events)?;
         let answer = self
             .client
             .answer(self.client.submits().submit_batch(request))

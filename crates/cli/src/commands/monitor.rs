@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         // It would tell of a standard error that is gone on standard error, and panic.
         .log_internal_errors(false)
         .init();
-    let printer = Output::new(common.json);
+    let printer = output.clone();
     let monitor = Monitor::open(config, move |event| printer.print_if_read(event.to_json(), event))?;
     let open = monitor.open_findings().count();
     if open > 0 && !common.json {

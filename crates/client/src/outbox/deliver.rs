@@ -1,9 +1,8 @@
 //! Delivery: in order, and gone from the disk only once what the log says of it is proved.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use counterfoil_event::Event;
-use counterfoil_proto::v1::Reason;
 use tokio::{
     task,
     time::{Instant, timeout_at},
@@ -17,6 +16,8 @@ use crate::{Client, Error, InvalidAnswer, Outcome, Refusal, SubmitResults, Submi
 
 /// How many events are recorded before their heads are linked and their files go. A crash sends that many again.
 const LINK_EVERY: usize = 64;
+/// How long linking may take when the time is over: without it, a slow log would be sent the same events at each delivery.
+const LINK_TIME: Duration = Duration::from_secs(2);
 
 /// What became of an event that waited.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Outbox {
     }
 
     /// Delivers what waits, in order, until nothing does or the time is over. Events that are added meanwhile are
-    /// delivered too.
+    /// delivered too. What is on record when the time is over has two seconds more to be proved.
     ///
     /// `report` hears of each event once its fate is sealed. An event that the log refuses for good is set aside, with
     /// the reason, and does not hold up those behind it. Any other failure stops the delivery.
@@ -111,10 +112,15 @@ impl Outbox {
                 }
             }
             // Whatever stopped the rest: what is on record is settled first.
-            for delivered in self.settle(client, open).await? {
-                delivery.left -= 1;
-                delivery.recorded += 1;
-                report(delivered);
+            match self.settle(client, open, deadline).await? {
+                Some(settled) => {
+                    for delivered in settled {
+                        delivery.left -= 1;
+                        delivery.recorded += 1;
+                        report(delivered);
+                    }
+                }
+                None => stop = stop.and(Err(Stop::TimeOver)),
             }
             match stop {
                 Ok(()) => {}
@@ -157,7 +163,7 @@ impl Outbox {
                 event: item.event,
                 submitted: Box::new(submitted),
             })),
-            Err(refusal) if is_final(&refusal) => {
+            Err(refusal) if refusal.is_final() => {
                 let reason = refusal.to_string();
                 self.put_aside(stored, Some(item.event), Fate::Refused(refusal), reason)
                     .await
@@ -179,12 +185,27 @@ impl Outbox {
         Ok(Step::SetAside(Delivered { number, event, fate }))
     }
 
-    /// Removes what is on record, once its heads are proved to belong to the log's one history.
-    async fn settle(&self, client: &Client, open: Vec<Open>) -> Result<Vec<Delivered>, DeliverError> {
+    /// Removes what is on record, once its heads are proved to belong to the log's one history. None if that took too long.
+    async fn settle(
+        &self,
+        client: &Client,
+        open: Vec<Open>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Vec<Delivered>>, DeliverError> {
         if open.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        client.link_heads().await?;
+        let linked = client.link_heads();
+        match deadline {
+            Some(deadline) => {
+                let deadline = deadline.max(Instant::now() + LINK_TIME);
+                let Ok(linked) = timeout_at(deadline, linked).await else {
+                    return Ok(None);
+                };
+                linked?
+            }
+            None => linked.await?,
+        };
         // A crash here leaves events that are on record: they are sent again, and their receipts come back.
         self.blocking(move |spool| {
             let mut delivered = Vec::with_capacity(open.len());
@@ -201,7 +222,7 @@ impl Outbox {
                     fate: Fate::Recorded(submitted),
                 });
             }
-            Ok(delivered)
+            Ok(Some(delivered))
         })
         .await
         .map_err(DeliverError::from)
@@ -258,14 +279,6 @@ enum Step {
 enum Stop {
     TimeOver,
     Failed(DeliverError),
-}
-
-/// Whether the log would say the same to this event for ever. What it says of itself, or of the caller, may change.
-fn is_final(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.reason,
-        Reason::InvalidEvent | Reason::EventConflict | Reason::InvalidRequest
-    )
 }
 
 impl fmt::Display for DeliverError {

@@ -123,6 +123,8 @@ pub(crate) enum Lie {
     QueueFull,
     /// Never answers.
     Silent,
+    /// Never answers who asks for a proof.
+    SilentProofs,
 }
 
 struct Stored {
@@ -294,6 +296,14 @@ impl FakeLog {
     /// Waits until the log wants to answer.
     async fn willing(&self) {
         let silent = self.state().lie == Lie::Silent;
+        if silent {
+            future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the log wants to prove something.
+    async fn willing_to_prove(&self) {
+        let silent = self.state().lie == Lie::SilentProofs;
         if silent {
             future::pending::<()>().await;
         }
@@ -714,6 +724,7 @@ impl ReadService for FakeLog {
         &self,
         request: Request<v1::GetInclusionProofRequest>,
     ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        self.willing_to_prove().await;
         let state = self.state();
         let request = request.into_inner();
         let index = self.find(&state, request.leaf)?;
@@ -730,6 +741,7 @@ impl ReadService for FakeLog {
         &self,
         request: Request<v1::GetConsistencyProofRequest>,
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        self.willing_to_prove().await;
         let state = self.state();
         let request = request.into_inner();
         let (first, second) = (

@@ -5,12 +5,16 @@ mod log;
 mod outbox;
 mod witnesses;
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use counterfoil_client::{
     Action, Client, Error, Leaf, Misbehaviour, Options, Reason, StateDir, UnprovenConsistency,
 };
-use counterfoil_event::{CommitmentError, EntryError, IndexAttribute};
+use counterfoil_event::{CommitmentError, EntryError, Event, EventParts, IndexAttribute};
 use counterfoil_merkle::{LeafIndex, ProofError, Suite, TreeSize};
 use counterfoil_note::{HeadError, Policy, UnixMillis};
 use counterfoil_verify::{Basis, Evidence, Receipt};
@@ -533,6 +537,40 @@ async fn a_stream_that_ends_early_can_be_retried() {
     assert_eq!(log.size(), 9);
 }
 
+/// What a future answers at once, without waiting for anything.
+fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let future = pin!(tokio::task::coop::unconstrained(future));
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Whoever drops what it began, as `select!` does, begins it again.
+#[tokio::test]
+async fn sending_and_receiving_may_be_given_up() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    let (mut sender, mut results) = client.submit_stream(64);
+    let mut last = 7;
+    // Nothing is taken off this task's hands before it waits: in the end there is no room.
+    while let Some(sent) = now(sender.send(event(last))) {
+        sent.unwrap();
+        last += 1;
+    }
+    assert!(now(results.next()).is_none());
+    sender.send(event(last)).await.unwrap();
+    drop(sender);
+    for number in 7..=last {
+        let (sent, outcome) = results.next().await.unwrap().unwrap();
+        assert_eq!(
+            (sent, outcome.unwrap().receipt.index),
+            (event(number), index(number))
+        );
+    }
+    assert!(results.next().await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_refusal_of_one_event_carries_the_reason_and_when_to_retry() {
     let (log, address) = log(Suite::Blake3).await;
@@ -545,6 +583,30 @@ async fn a_refusal_of_one_event_carries_the_reason_and_when_to_retry() {
         (Reason::QueueFull, Action::Retry)
     );
     assert_eq!(refusal.retry_after.unwrap().as_millis(), 250);
+}
+
+/// The server's own refusal has no reason, and would look like an answer of something that is no log.
+#[tokio::test]
+async fn a_batch_that_no_log_takes_is_not_sent() {
+    let (log, address) = log(Suite::Blake3).await;
+    let client = client(&log, &address, None).await;
+    let large = Event::try_from(EventParts {
+        id: "large".to_owned(),
+        source: "https://ci.example/acme".to_owned(),
+        event_type: "ci.run.finished".to_owned(),
+        data: vec![0_u8; 17 << 20].into(),
+        ..EventParts::default()
+    });
+    for batch in [vec![large.unwrap(); 2], vec![event(8); 4_097]] {
+        for error in [
+            client.submit_batch(&batch).await.unwrap_err(),
+            client.unverified().submit_batch(&batch).await.unwrap_err(),
+        ] {
+            assert_eq!(error.action(), Action::Fix, "{error}");
+            assert!(matches!(error, Error::Options(_)), "{error:?}");
+        }
+    }
+    assert_eq!(log.size(), 7);
 }
 
 #[tokio::test]
@@ -719,6 +781,23 @@ async fn a_range_has_no_gap_and_no_early_end() {
         let mut range = client.entries(index(1), 5, false).await.unwrap();
         assert!(is_invalid(range.next_page().await), "{lie:?}");
     }
+}
+
+/// A range whose proofs do not come in time leaves out nothing of what comes after.
+#[tokio::test]
+async fn a_page_that_was_not_proved_is_still_the_next() {
+    let (log, address) = log(Suite::Blake3).await;
+    let mut options = Options::new(address.parse().unwrap(), Policy::for_log(log.key()));
+    options.timeouts.call = Duration::from_secs(2);
+    let client = Client::connect(options).await.unwrap();
+    let mut range = client.entries(index(1), 5, false).await.unwrap();
+    log.lie(Lie::SilentProofs);
+    assert!(is_unavailable(range.next_page().await));
+    log.lie(Lie::Nothing);
+    let page = range.next_page().await.unwrap();
+    let indices: Vec<_> = page.iter().map(|entry| entry.leaf_index.get()).collect();
+    assert_eq!(indices, [1, 2, 3, 4, 5]);
+    assert!(range.next_page().await.unwrap().is_empty());
 }
 
 /// Three entries close a page, so that nothing is asked of the range's end.

@@ -262,6 +262,21 @@ async fn a_delivery_ends_with_its_time() {
     assert_eq!(waiting.left(), runs(10..15));
 }
 
+/// What is on record and not proved is delivered again.
+#[tokio::test]
+async fn a_log_that_proves_nothing_does_not_hold_a_delivery_beyond_its_time() {
+    let waiting = waiting().await;
+    waiting.log.lie(Lie::SilentProofs);
+    let (reported, delivery) = waiting
+        .deliver_until(Some(Instant::now() + Duration::from_secs(2)))
+        .await;
+    assert_eq!((reported.len(), delivery.unwrap().left), (0, 5));
+    assert_eq!(waiting.left(), runs(10..15));
+    waiting.log.lie(Lie::Nothing);
+    assert_eq!(waiting.deliver().await.1.unwrap().recorded, 5);
+    assert_eq!(waiting.log.ids(), runs((0..7).chain(10..15)));
+}
+
 #[tokio::test]
 async fn a_token_goes_with_every_call() {
     let waiting = waiting().await;

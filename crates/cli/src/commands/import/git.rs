@@ -70,13 +70,17 @@ impl Summary {
 }
 
 pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
-    let client = common.client().await?;
+    // What is wrong with the command line is told before anything is read.
+    common.server()?;
+    common.policy()?;
     let history = {
         let (path, source) = (arguments.path, arguments.source);
         task::spawn_blocking(move || History::read(&path, source))
             .await
             .expect("reading does not panic")?
     };
+    // Only now: an ID token lives for minutes, and reading may take longer.
+    let client = common.client().await?;
     let bar = progress(history.items.len());
     let mut summary = Summary {
         source: history.source.clone(),
@@ -92,8 +96,11 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     import(common, &client, history, in_flight, &bar, &mut summary).await?;
     bar.finish_and_clear();
 
-    client.link_heads().await?;
-    let head = client.head().await?;
+    let head = match client.link_heads().await? {
+        // The receipts are under it or a smaller one. A published head may have to wait for witnesses.
+        Some(head) => head,
+        None => client.head().await?,
+    };
     summary.tree_size = head.size().get();
     summary.root_hash = head.root().to_string();
     let human = format!(

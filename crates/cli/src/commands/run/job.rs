@@ -22,6 +22,7 @@ use crate::{
 
 /// The type whose end is named by its outcome.
 const DEPLOY: &str = "deploy";
+const STARTED: &str = "started";
 
 /// What both events have in common.
 pub(super) struct Job {
@@ -38,6 +39,11 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn new(arguments: &Arguments, environment: Environment) -> Result<Self, Failure> {
         artifacts::check(&arguments.artifacts)?;
+        // The end's may be wrong where the start's is not, and after the command it is too late to say so.
+        let [succeeded, failed] = end_phases(&arguments.event_type);
+        for phase in [STARTED, succeeded, failed] {
+            typed(&arguments.event_type, phase)?;
+        }
         let source = arguments.source.clone().or_else(|| environment.source.clone());
         let source = source.ok_or_else(|| {
             Failure::usage("no CI system says who records this").hint("give --source, by convention a URI")
@@ -61,15 +67,15 @@ impl Job {
     }
 
     pub(super) fn started(&self, now: Timestamp) -> Result<Event, Failure> {
-        self.event("started", Outcome::Unknown, now, vec![], self.process())
+        self.event(STARTED, Outcome::Unknown, now, vec![], self.process())
     }
 
     pub(super) fn ended(&self, ended: &Ended, paths: &[PathBuf], now: Timestamp) -> Result<Event, Failure> {
         let outcome = outcome(ended);
-        let phase = match (&*self.event_type, outcome) {
-            (DEPLOY, Outcome::Success) => "succeeded",
-            (DEPLOY, _) => "failed",
-            _ => "finished",
+        let [succeeded, failed] = end_phases(&self.event_type);
+        let phase = match outcome {
+            Outcome::Success => succeeded,
+            _ => failed,
         };
         let (artifacts, missing) = artifacts::read(paths);
         for missing in missing {
@@ -103,10 +109,7 @@ impl Job {
         artifacts: Vec<Artifact>,
         process: Process,
     ) -> Result<Event, Failure> {
-        let event_type = format!("{}.{phase}", self.event_type);
-        let event_type: EventType = event_type
-            .parse()
-            .map_err(|problem| Failure::usage(format!("the type {event_type:?} {problem}")))?;
+        let event_type = typed(&self.event_type, phase)?;
         let id = format!("{}/{phase}", self.id);
         let time = claim(now);
         let mut payload = NormalEvent::new(
@@ -161,6 +164,22 @@ impl Job {
         event.job.runner = text(&environment.runner);
         event.deployment.environment = text(&self.deployment_environment);
     }
+}
+
+/// What the end is called after success, and after anything else.
+fn end_phases(event_type: &str) -> [&'static str; 2] {
+    match event_type {
+        DEPLOY => ["succeeded", "failed"],
+        _ => ["finished"; 2],
+    }
+}
+
+/// The type of one of the two events.
+fn typed(event_type: &str, phase: &str) -> Result<EventType, Failure> {
+    let event_type = format!("{event_type}.{phase}");
+    event_type
+        .parse()
+        .map_err(|problem| Failure::usage(format!("the type {event_type:?} {problem}")))
 }
 
 fn outcome(ended: &Ended) -> Outcome {

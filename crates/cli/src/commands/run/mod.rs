@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use self::{
     job::Job,
-    process::{EndSignals, Ending},
+    process::{EndSignals, Ended, Ending},
 };
 use super::{evidence, submit::write_receipt};
 use crate::{
@@ -85,7 +85,8 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
         recorder: &recorder,
         common,
     };
-    let ended = if arguments.recording.require_receipt {
+    let is_required = arguments.recording.require_receipt;
+    let (ended, is_stopped) = if is_required {
         tokio::select! {
             // Even if the start is on record by now: what somebody wants ended is not begun.
             biased;
@@ -95,25 +96,31 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
             }
             recorded = recording.require(&start, None) => recorded?,
         }
-        process::run(&arguments.command, &mut signals).await
+        (process::run(&arguments.command, &mut signals).await, false)
     } else {
-        // The command does not wait for the log.
-        tokio::join!(
-            process::run(&arguments.command, &mut signals),
-            recording.record_or_keep(&start, None)
-        )
-        .0
+        recording.run(&arguments.command, &start, &mut signals).await
     };
     let code = ended.ending.exit_code();
     if let Ending::NotStarted(error) = &ended.ending {
         let program = arguments.command[0].display();
         say(format_args!("error: can't run {program}: {error}"));
     }
-    let end = job.ended(&ended, &arguments.artifacts, Timestamp::now())?;
-    let recorded = recording.end(&end, &arguments, &mut signals).await;
+    let recorded = match job.ended(&ended, &arguments.artifacts, Timestamp::now()) {
+        Ok(end) if is_stopped => {
+            recording.tell_queued(&end, recorder.queue(&end, false, &stopped()));
+            Ok(())
+        }
+        Ok(end) => {
+            if ended.cancelled && !is_required {
+                recording.prepare(&end);
+            }
+            recording.end(&end, &arguments, &mut signals).await
+        }
+        Err(failure) => Err(failure),
+    };
     match recorded {
         Ok(()) => Ok(ExitCode::from(code)),
-        Err(failure) if code == 0 => Err(failure),
+        Err(failure) if code == 0 && is_required => Err(failure),
         Err(failure) => {
             failure.report(common.json);
             Ok(ExitCode::from(code))
@@ -128,6 +135,40 @@ struct Recording<'a> {
 }
 
 impl Recording<'_> {
+    /// Runs the command, which does not wait for the log, and records its start meanwhile. Whether a signal ended the wait
+    /// for the log once the command had ended.
+    async fn run(&self, command: &[OsString], start: &Event, signals: &mut EndSignals) -> (Ended, bool) {
+        let mut recording = Box::pin(self.record_or_keep(start, None));
+        let mut is_settled = false;
+        let ended = {
+            let mut running = Box::pin(process::run(command, signals));
+            loop {
+                tokio::select! {
+                    ended = &mut running => break ended,
+                    () = &mut recording, if !is_settled => is_settled = true,
+                }
+            }
+        };
+        if is_settled {
+            return (ended, false);
+        }
+        let is_stopped = !ended.cancelled
+            && tokio::select! {
+                () = &mut recording => return (ended, false),
+                _ = signals.next() => true,
+            };
+        // It may be on its way to the log, and is recorded once however often it comes.
+        drop(recording);
+        self.keep(start, &stopped());
+        (ended, is_stopped)
+    }
+
+    /// Puts the end onto the disk before the log is asked: whoever sent a signal may send SIGKILL next. What stands against
+    /// that stands against queueing it later, and is told then. Recording it delivers it from there, and asks once more for the receipt.
+    fn prepare(&self, event: &Event) {
+        let _ = self.recorder.queue(event, false, &stopped());
+    }
+
     /// Records the end. Whoever asks for the end of all this by a signal does not wait for the log.
     async fn end(
         &self,
@@ -147,7 +188,7 @@ impl Recording<'_> {
         tokio::select! {
             recorded = recording => recorded,
             _ = signals.next() => {
-                let stopped = Failure::new(Exit::Unavailable, "a signal ended the wait for the log");
+                let stopped = stopped();
                 self.keep(event, &stopped);
                 if is_required { Err(stopped) } else { Ok(()) }
             }
@@ -168,7 +209,7 @@ impl Recording<'_> {
             Ok(recorded) => self.tell(event, &recorded),
             Err(failure) => {
                 // Onto the disk before anything is said.
-                let queued = (!failure.is_refusal())
+                let queued = (!failure.is_final())
                     .then(|| self.recorder.queue(event, failure.may_be_on_record(), &failure));
                 evidence::keep(failure, self.common).report(self.common.json);
                 match queued {
@@ -209,6 +250,11 @@ impl Recording<'_> {
         // Standard output is the command's.
         say(format_args!("counterfoil: {}", output::printable(&line)));
     }
+}
+
+/// Why an event is queued once somebody asked by a signal for the end of all this.
+fn stopped() -> Failure {
+    Failure::new(Exit::Unavailable, "a signal ended the wait for the log")
 }
 
 fn keep_receipt(path: Option<&Path>, submitted: &Submitted) -> Result<(), Failure> {

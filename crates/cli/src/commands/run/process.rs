@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs, future,
     io::{self, ErrorKind},
     process::Command,
     time::{Duration, Instant},
@@ -58,28 +59,51 @@ impl Ending {
 
 /// The signals by which runners and people end a job.
 pub(super) struct EndSignals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    hang_up: unix::Signal,
+    terminate: Option<unix::Signal>,
+    interrupt: Option<unix::Signal>,
+    hang_up: Option<unix::Signal>,
 }
 
 impl EndSignals {
-    /// From now on they end this process no more.
+    /// From now on they end this process no more. One that is ignored, as by `nohup`, stays so.
     pub(super) fn catch() -> io::Result<Self> {
+        let ignored = ignored();
+        let catch = |signal: Signal, kind| {
+            let bit = 1_u64 << (signal.as_raw() - 1);
+            (ignored & bit == 0).then(|| unix::signal(kind)).transpose()
+        };
         Ok(Self {
-            terminate: unix::signal(SignalKind::terminate())?,
-            interrupt: unix::signal(SignalKind::interrupt())?,
-            hang_up: unix::signal(SignalKind::hangup())?,
+            terminate: catch(Signal::TERM, SignalKind::terminate())?,
+            interrupt: catch(Signal::INT, SignalKind::interrupt())?,
+            hang_up: catch(Signal::HUP, SignalKind::hangup())?,
         })
     }
 
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.hang_up.recv() => Signal::HUP,
+            () = received(&mut self.terminate) => Signal::TERM,
+            () = received(&mut self.interrupt) => Signal::INT,
+            () = received(&mut self.hang_up) => Signal::HUP,
         }
     }
+}
+
+/// Waits for a signal; without end for one that is ignored.
+async fn received(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => future::pending().await,
+    }
+}
+
+/// The signals that this process ignores, a bit each from the lowest on (proc_pid_status(5)). None where that can't be read.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
 
 /// Runs a command to its end, and passes signals on.
