@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread::sleep,
@@ -165,6 +165,21 @@ fn an_envelope_is_its_signer_s_once_the_key_is_enrolled_and_on_record() {
     assert_eq!(setting.entry(index)["entry_fields"]["authentication"], "dsse");
     drop(setting.server);
     setting.data.assert_sound();
+}
+
+#[test]
+fn keys_that_can_not_be_listed_are_an_error() {
+    let setting = Setting::new();
+    setting.enrol("release", &setting.signed("p256").key);
+    let output = counterfoild()
+        .args(["dsse-key", "list", "--data"])
+        .arg(setting.data.path())
+        .stdout(File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("the keys can't be printed"), "{errors}");
 }
 
 #[test]

@@ -16,8 +16,9 @@ use counterfoil_note::HeadError;
 use counterfoil_proto::v1;
 use counterfoil_store::{Store, StoreOptions};
 use counterfoil_tests::{
-    Connection, Data, HttpResponse, Server, TestLog, assert_pushed_back, event, head, http_get, http_over,
-    http_request, submission,
+    Connection, Data, HttpResponse, Server, TestLog, assert_pushed_back, event,
+    frames::{END_HEADERS, END_STREAM, Frames, PREFACE, frame, kind, request},
+    head, http_get, http_over, http_request, submission,
 };
 use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
@@ -538,14 +539,80 @@ async fn a_connection_too_many_is_put_off_at_once() {
     );
     // It waits for nobody: one who leaves makes room.
     watches.pop();
-    loop {
-        match server.submitter().submit(submission(event("one", "one"))).await {
-            Ok(_) => break,
-            Err(status) => assert_pushed_back(&status, "QUEUE_FULL"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    submit_in_the_end(&server).await;
     drop(watches);
+    server.stop();
+}
+
+/// Submits until it is put off no more.
+async fn submit_in_the_end(server: &Server) {
+    let submitted = async {
+        while let Err(status) = server.submitter().submit(submission(event("one", "one"))).await {
+            assert_pushed_back(&status, "QUEUE_FULL");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), submitted)
+        .await
+        .unwrap();
+}
+
+/// Peers who ask after the server's health and have no room for the answer.
+fn without_room(server: &Server, count: usize) -> Vec<Frames> {
+    let no_window = [&4_u16.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    let asked = [
+        PREFACE.to_vec(),
+        frame(kind::SETTINGS, 0, 0, &no_window),
+        frame(
+            kind::HEADERS,
+            END_HEADERS | END_STREAM,
+            1,
+            &request("GET", "/health", &[]),
+        ),
+    ]
+    .concat();
+    let mut peers: Vec<_> = (0..count)
+        .map(|_| {
+            let mut peer = Frames::to(server.address());
+            peer.write(&asked).unwrap();
+            peer
+        })
+        .collect();
+    for peer in &mut peers {
+        assert_eq!(peer.until(kind::HEADERS).last().unwrap().0, kind::HEADERS);
+    }
+    peers
+}
+
+/// Whoever takes nothing of an answer is as silent as who asks nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes_make_room() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let peers = without_room(&server, 1024);
+    submit_in_the_end(&server).await;
+    drop(peers);
+    server.stop();
+}
+
+/// The same where all connections are being served, and those who take nothing are put off: they go in their time, and others are
+/// answered meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_put_off_and_takes_no_answer_keeps_nobody_out() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let watches = take_all_connections(&server).await;
+    for mut peer in without_room(&server, 64) {
+        assert!(peer.is_closed_within(Duration::from_secs(10)));
+    }
+    let peers = without_room(&server, 64);
+    let mut health = HealthClient::new(server.connection());
+    let told = health.check(HealthCheckRequest::default());
+    let told = tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    assert_eq!(told.unwrap().into_inner().status(), ServingStatus::Serving);
+    drop(watches);
+    submit_in_the_end(&server).await;
+    drop(peers);
     server.stop();
 }
 

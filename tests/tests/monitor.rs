@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
@@ -14,7 +15,7 @@ use std::{
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
 use counterfoil_tests::{
-    Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, counterfoild, event, head,
+    Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, counterfoild, event, head, http_get,
 };
 use counterfoil_verify::Evidence;
 use rustix::process::{Pid, Signal, kill_process};
@@ -328,6 +329,46 @@ async fn a_log_that_stops_is_a_finding_that_resolves_when_it_is_back() {
     server.stop();
     let (code, events) = monitored.once();
     assert_eq!((code, events.len()), (Some(3), 1));
+}
+
+/// Whoever takes our alerts is alerted.
+#[test]
+fn the_alerts_go_by_metrics_that_there_are() {
+    let (data, log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let monitored = Monitored::new(&log);
+    monitored.configure(&[by_tiles(&server)], &[]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    let file = monitored.path("monitor.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("metrics_listen = \"{address}\"\n{config}")).unwrap();
+    drop(free);
+    let monitor = Running::start(&monitored);
+    let started = Instant::now();
+    let metrics = loop {
+        assert!(started.elapsed() < PATIENCE, "no round ends");
+        if TcpStream::connect(address).is_ok() {
+            let metrics = String::from_utf8(http_get(address, "/metrics").body).unwrap();
+            if metrics.contains("\ncounterfoil_monitor_last_round_seconds{") {
+                break metrics;
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let alerts = include_str!("../../deploy/monitor-alerts.yaml");
+    let names: Vec<_> = alerts
+        .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
+        .filter(|word| word.starts_with("counterfoil_"))
+        .collect();
+    assert!(names.len() > 5);
+    for name in names {
+        let is_told = ['{', ' ']
+            .iter()
+            .any(|end| metrics.contains(&format!("\n{name}{end}")));
+        assert!(is_told, "no {name} in {metrics}");
+    }
+    assert_eq!(monitor.stop().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,10 @@
 
 use std::process::Output;
 
-use counterfoil_event::{Annotations, Attributes};
+use counterfoil_event::{Annotations, Attributes, EventKey};
+use counterfoil_merkle::{LeafIndex, Suite};
 use counterfoil_proto::v1;
+use counterfoil_store::{Store, StoreOptions};
 use counterfoil_tests::{
     Data, Hook, Refusal, Server, TestLog, counterfoil, counterfoild, entry_at, head, http_post, recorded,
     submission,
@@ -150,6 +152,42 @@ async fn a_delivery_is_found_by_all_that_it_says() {
         .unwrap();
     assert!(rebuilt.status.success(), "{rebuilt:?}");
     data.assert_sound();
+
+    // The check says what mends it, and does not call that a mend which is none.
+    let check = |options: &[&str]| {
+        let mut command = counterfoild();
+        command.arg("fsck").args(options).arg("--data").arg(data.path());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let database = data.path().join("logs/main/db");
+    let open = || Store::open(&database, &StoreOptions::default()).unwrap();
+    let store = open();
+    let rows = store.index_rows().collect::<Result<Vec<_>, _>>().unwrap();
+    assert!(!rows.is_empty());
+    store.remove_index_rows(&rows).unwrap();
+    drop(store);
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("  searches may miss entries, and nothing worse") && !said.contains("evidence"),
+        "{said}"
+    );
+    assert_eq!(check(&["--rebuild-index"]).0, Some(0));
+
+    let store = open();
+    let mut batch = store.batch();
+    let (index, other) = (LeafIndex::new(1).unwrap(), Suite::Blake3.leaf_hash(b""));
+    batch.put_leaf(index, b"changed", b"", &other, &EventKey::new("", ""));
+    batch.write().unwrap();
+    store.remove_index_rows(&rows).unwrap();
+    drop(store);
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("  keep this directory as evidence") && !said.contains("searches may miss entries"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,14 +5,15 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use counterfoil_note::HeadError;
 use counterfoil_proto::v1::{self, leaf_selector::Leaf};
 use counterfoil_tests::{
-    Data, Refusal, Server, counterfoil, counterfoild, event, head, http_get, receipt_of, submission, submit,
+    Data, Hook, Refusal, Server, counterfoil, counterfoild, event, head, http_get, receipt_of, submission,
+    submit,
 };
 use counterfoil_verify::{Receipt, ReceiptError};
 use futures_util::StreamExt as _;
@@ -117,7 +118,7 @@ fn a_directory_without_logs_is_refused() {
 
 #[test]
 fn a_log_is_made_once() {
-    let (data, _log) = Data::with_main_log();
+    let (data, log) = Data::with_main_log();
     let keys = fs::read(data.path().join("logs/main/keys")).unwrap();
     let again = counterfoild()
         .arg("init")
@@ -128,8 +129,39 @@ fn a_log_is_made_once() {
         .unwrap();
     assert_eq!(again.status.code(), Some(3), "{again:?}");
     assert_eq!(again.stdout, b"");
+    // Who took them for those of a new log has them still.
+    let errors = str::from_utf8(&again.stderr).unwrap();
+    assert!(
+        errors.contains(&log.key().to_string()) && errors.contains("exists already"),
+        "{errors}"
+    );
     assert_eq!(fs::read(data.path().join("logs/main/keys")).unwrap(), keys);
     Server::start(&data, &[]).stop();
+}
+
+#[test]
+fn a_copy_beside_its_log_is_refused() {
+    let (data, _log) = Data::with_main_log();
+    data.init("other", "sha256");
+    let logs = data.path().join("logs");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([logs.join("main"), logs.join("main-old")])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    assert_refuses(
+        &data,
+        &[],
+        &[
+            "`main` and `main-old` both sign as",
+            "test.example/main",
+            "out of logs/",
+        ],
+    );
+    fs::rename(logs.join("main-old"), data.beside("main-old")).unwrap();
+    Server::start(&data, &[]).stop();
+    data.assert_sound();
 }
 
 /// What is under way when the server is told to stop is answered; what comes later is not.
@@ -277,6 +309,43 @@ async fn who_can_not_say_where_it_listens_serves_all_the_same() {
     .await;
     assert_eq!(http_get(address, "/health").status, 200);
     server.end_by(Signal::TERM);
+}
+
+#[test]
+fn a_report_that_can_not_be_printed_is_an_error() {
+    let (data, _log) = Data::with_main_log();
+    data.init("other", "blake3");
+    // An export needs a published head.
+    Server::start(&data, &[]).stop();
+    Hook::add(&data, "github", "github", &[]);
+    let to = data.beside("export");
+    for (arguments, says) in [
+        (
+            vec!["fsck"],
+            "the log `main` has 0 findings, and the report can't be printed",
+        ),
+        (vec!["fsck", "--json"], "the report can't be printed"),
+        (
+            vec!["export", "--to", to.to_str().unwrap()],
+            "the log `other` is exported, and the report can't be printed",
+        ),
+        (vec!["source", "list"], "the sources can't be printed"),
+    ] {
+        let output = counterfoild()
+            .args(&arguments)
+            .arg("--data")
+            .arg(data.path())
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {errors}");
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+    }
+    // What was to be reported is done, for all logs.
+    for log in ["main", "other"] {
+        assert!(to.join(log).join("checkpoint").exists(), "{log}");
+    }
 }
 
 /// A directory restored from a backup agrees with itself. What was kept elsewhere shows that it is old.

@@ -1,7 +1,7 @@
 //! Events that come over HTTP as CloudEvents and by Splunk's event collector protocol, and what is on record afterwards.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{io::Write as _, net::SocketAddr};
+use std::{fs, io::Write as _, net::SocketAddr};
 
 use counterfoil_event::Attributes;
 use counterfoil_proto::v1;
@@ -317,10 +317,51 @@ async fn the_collector_answers_with_splunk_s_numbers() {
     let refused = collect(address, "", &[("content-encoding", "gzip")], &bomb);
     assert_eq!(refused, (413, answer("Request entity too large", 27)));
     assert_eq!(collect(address, "", &[("content-encoding", "br")], b"x").0, 400);
+    // What the query says twice, it does not say.
+    let twice = collect(address, "?host=a&host=b", &[], br#"{"event":1}"#);
+    let first = json!({"text": "Invalid data format", "code": 6, "invalid-event-number": 0});
+    assert_eq!(twice, (400, first));
     assert_eq!(http_get(address, "/services/collector/event").status, 405);
     assert_eq!(http_get(address, "/services/collector/other").status, 404);
     // A request is taken as a whole or not at all.
     assert!(entry_at(&mut server.reader(), &log, 1).await.is_err());
+}
+
+/// Who may not submit is told so in the path's own words, and counted, whoever finds it out.
+#[test]
+fn who_is_turned_away_is_told_so_in_the_protocol_s_words() {
+    let (data, _log) = Data::with_main_log();
+    fs::write(data.path().join("access.toml"), "").unwrap();
+    let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
+    let address = server.address();
+    let wrong = format!("Splunk cft_{}_{}", "0".repeat(16), "0".repeat(64));
+    let wrong = [("authorization", wrong.as_str())];
+    let basic = [("authorization", "Basic eDp5")];
+    let invalid = (403, json!({"text": "Invalid token", "code": 4}));
+    for path in ["", "/event", "/raw"] {
+        assert_eq!(
+            collect(address, path, &[], b"x"),
+            (401, json!({"text": "Token is required", "code": 2}))
+        );
+        for header in [&wrong, &basic] {
+            assert_eq!(collect(address, path, header, b"x"), invalid);
+        }
+    }
+    for headers in [&[][..], &wrong, &basic] {
+        let response = http_post(address, EVENTS, headers, cloud_event("1").to_string().as_bytes());
+        assert_eq!(
+            (response.status, response.header("www-authenticate")),
+            (401, "Bearer")
+        );
+        assert_eq!(json_of(&response)["error"]["reason"], "UNAUTHENTICATED");
+    }
+    let metrics = http_get(server.metrics_address(), "/metrics").body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    for (path, count) in [("Hec", 9), ("CloudEvents", 3)] {
+        let line =
+            format!("counterfoil_intake_total{{path=\"{path}\",outcome=\"unauthenticated\"}} {count}\n");
+        assert!(metrics.contains(&line), "no {line}in {metrics}");
+    }
 }
 
 /// A forwarder that is answered with 400 and code 6 drops its batch for good.

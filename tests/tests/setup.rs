@@ -227,6 +227,43 @@ fn a_ping_shows_its_receipt() {
 }
 
 #[test]
+fn a_delivery_that_can_not_be_shown_is_told_all_the_same() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let added = Hook::add(&data, "github", "github", &[]);
+    let mut child = counterfoild()
+        .args(["setup", "github", "--org", "acme", "--url"])
+        .arg(url(&server))
+        .arg("--data")
+        .arg(data.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = child.stdout.take().unwrap();
+    let errors = Growing::default();
+    let readers = vec![errors.follow(child.stderr.take().unwrap())];
+    let mut setup = Setup {
+        child,
+        out: Growing::default(),
+        errors,
+        readers,
+    };
+    // It has printed the form then. Nobody reads on.
+    setup.says("leads to this server");
+    drop(out);
+    let ping = added.deliver(server.address(), "ping", "d1", b"{}");
+    assert_eq!(ping.status, 201, "{ping:?}");
+    let (code, _, errors) = setup.end();
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(
+        errors.contains("the delivery is on record as leaf 1, which can't be printed"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn what_is_wrong_with_a_delivery_is_told() {
     let (data, _log) = Data::with_main_log();
     let server = Server::start(&data, &[]);
@@ -257,6 +294,11 @@ fn what_is_wrong_with_a_delivery_is_told() {
     setup.says("another provider's deliveries");
     hook("gihtub", "github", &secret).deliver(server.address(), "ping", "d4", body);
     setup.says("came to /hooks/gihtub, where there is no source");
+    for path in ["/hooks/github/", "/hooks", "/"] {
+        let answer = Connection::to(server.address()).post(path, &headers(""), body);
+        assert_eq!(answer.status, 404, "{answer:?}");
+        setup.says(&format!("came to {path}, where there is no source"));
+    }
     Connection::to(server.address()).send("GET", "/hooks/other", "");
     setup.says("came to /hooks/other, where there is no source");
     Connection::to(server.address()).send("GET", "/hooks/github", "");
@@ -499,6 +541,13 @@ fn nothing_that_comes_is_told_too() {
     server.stop();
     let (_, _, errors) = run("http://127.0.0.1:1");
     assert!(errors.contains("No server ran on"), "{errors}");
+    // That the server was not there at first is nothing that came.
+    let to = url(&other);
+    let mut late = Setup::start(&data, &["github", "--url", &to, "--org", "acme", "--wait", "15s"]);
+    late.says("no server runs on this data directory yet");
+    let _server = Server::start(&data, &[]);
+    let (_, _, errors) = late.end();
+    assert!(errors.contains("Nothing came meanwhile, good or bad"), "{errors}");
 }
 
 #[test]
@@ -548,6 +597,37 @@ fn other_providers_are_set_up_alike() {
         let (code, out, errors) = setup.end();
         assert_eq!(code, Some(0), "{arguments:?}: {errors}");
         assert!(out.contains("The delivery `Push Hook` is on record"), "{out}");
+    }
+}
+
+/// A GitLab that has no signing tokens gets none when its secret is rotated, whether one says so again or not.
+#[test]
+fn a_rotation_makes_the_kind_of_secret_that_there_was() {
+    let (data, _log) = Data::with_main_log();
+    let of_source = |source: &str, more: &[&str]| {
+        let base = [
+            "gitlab",
+            "--url",
+            "https://log.example.com",
+            "--group",
+            "acme",
+            "--wait",
+            "0s",
+            "--source",
+            source,
+        ];
+        let (code, out, errors) = Setup::start(&data, &[&base[..], more].concat()).end();
+        assert_eq!(code, Some(0), "{errors}");
+        out
+    };
+    for (source, first, rotated, label) in [
+        ("older", vec!["--secret-token"], vec!["--rotate"], "Secret token"),
+        ("newer", vec![], vec!["--rotate"], "Signing token"),
+        ("back", vec![], vec!["--rotate", "--secret-token"], "Secret token"),
+    ] {
+        of_source(source, &first);
+        let out = of_source(source, &rotated);
+        assert!(out.contains(label), "no {label} in {out}");
     }
 }
 

@@ -2,16 +2,36 @@
 //! and what they remember keeps a log shut that lost it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
+    net::{self, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
-use counterfoil_note::{CosignedHead, CosignedHeadError, Policy, SignedHead};
-use counterfoil_proto::v1::{self, leaf_selector::Leaf};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{Method, StatusCode, Uri},
+};
+use counterfoil_note::{CosignedHead, CosignedHeadError, CosignerSigner, Policy, SignedHead};
+use counterfoil_proto::{
+    digests,
+    v1::{
+        self, leaf_selector::Leaf, read_service_client::ReadServiceClient,
+        submit_service_client::SubmitServiceClient,
+    },
+};
 use counterfoil_tests::{
-    Data, Refusal, Replica, Server, TestLog, Witness, WitnessData, event, head, receipt_of, submit,
+    Connection, Data, Refusal, Replica, Server, TestLog, Witness, WitnessData, add_checkpoint, event, head,
+    receipt_of, submit,
 };
 use counterfoil_verify::VerifiedReceipt;
-use tokio::time::sleep;
-use tonic::Code;
+use tokio::{net::TcpListener, sync::Mutex, time::sleep};
+use tonic::{Code, transport::Channel};
 
 const SUITES: [&str; 2] = ["blake3", "sha256"];
 
@@ -298,6 +318,191 @@ async fn a_witness_remembers_what_a_backup_forgot() {
         cast.cosigned(&cast.head(&server, size).await);
         server.stop();
     }
+}
+
+/// Someone who submits, and shows the head of each receipt to a witness before the log's own head gets there.
+struct Overtaker {
+    submitter: SubmitServiceClient<Channel>,
+    reader: ReadServiceClient<Channel>,
+    log: TestLog,
+    /// What the witness cosigned last.
+    size: u64,
+    /// How often it is still done.
+    left: u32,
+}
+
+impl Overtaker {
+    async fn overtake(&mut self, witness: &mut Connection) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let newest = event(format!("overtakes, {} to go", self.left), "");
+        let (receipt, _) = submit(&mut self.submitter, &self.log, newest).await.unwrap();
+        let (note, size) = (receipt.head().note_bytes(), receipt.head().size().get());
+        loop {
+            let request = v1::GetConsistencyProofRequest {
+                log: self.log.name.clone(),
+                first_tree_size: self.size,
+                second_tree_size: size,
+            };
+            let proof = self.reader.get_consistency_proof(request).await.unwrap();
+            let proof = digests("hashes", &proof.into_inner().hashes).unwrap();
+            let body = add_checkpoint(self.size, &proof, str::from_utf8(note).unwrap());
+            let answer = witness.add_checkpoint(body);
+            match answer.status {
+                200 => break self.size = size,
+                409 => self.size = answer.body.trim_end().parse().unwrap(),
+                _ => panic!("{answer:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn heads_that_a_submitter_overtakes_are_followed_by_others_at_once() {
+    let (data, log) = Data::with_main_log();
+    let witness = Post::new("w1", &log);
+    let address = witness.address;
+    let overtaker: Arc<Mutex<Option<Overtaker>>> = Arc::default();
+    let on_the_way = {
+        let overtaker = overtaker.clone();
+        move |method: Method, uri: Uri, body: Bytes| {
+            let overtaker = overtaker.clone();
+            async move {
+                let mut witness = Connection::to(address);
+                if let Some(overtaker) = &mut *overtaker.lock().await
+                    && method == Method::POST
+                {
+                    overtaker.overtake(&mut witness).await;
+                }
+                let answer = witness.send(method.as_str(), uri.path(), body);
+                (StatusCode::from_u16(answer.status).unwrap(), answer.body)
+            }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let between = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(on_the_way)).await });
+
+    let (policy, key) = (data.beside("policy"), witness.data.key());
+    fs::write(
+        &policy,
+        format!("witness w1 {key} http://{between}/\nquorum w1\n"),
+    )
+    .unwrap();
+    let options = [
+        "--witness-policy",
+        policy.to_str().unwrap(),
+        "--without-quorum",
+        "hold",
+    ];
+    let server = Server::start(&data, &options);
+    let (mut submitter, mut reader) = (server.submitter(), server.reader());
+    let before = head(&mut reader, &log, 1).await;
+
+    // More often than a witness that fails is asked in the time that a reader waits for a head.
+    *overtaker.lock().await = Some(Overtaker {
+        submitter: server.submitter(),
+        reader: server.reader(),
+        log: TestLog {
+            name: log.name.clone(),
+            keys: log.keys.clone(),
+        },
+        size: before.size().get(),
+        left: 12,
+    });
+    let (receipt, _) = submit(&mut submitter, &log, event("waits", "")).await.unwrap();
+    let published = head(&mut reader, &log, receipt.index().get() + 1).await;
+    assert!(published.size() > before.size());
+    assert_eq!(overtaker.lock().await.as_ref().unwrap().left, 0);
+    server.stop();
+    data.assert_sound();
+}
+
+/// Just after a boot its name may not resolve yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_is_there_a_moment_later_is_asked_all_the_same() {
+    let mut cast = Cast::new("sha256");
+    let server = cast.serve("hold");
+    cast.submit(&server, "kept").await;
+    server.stop();
+    let backup = cast.data.beside("backup");
+    cast.data.copy_to(&backup);
+    let server = cast.serve("hold");
+    let size = cast.submit(&server, "lost").await;
+    cast.head(&server, size).await;
+    server.stop();
+    cast.data.restore_from(&backup);
+
+    for witness in &mut cast.witnesses {
+        witness.kill();
+    }
+    let options = [
+        "--witness-policy",
+        cast.policy_file.to_str().unwrap(),
+        "--witness-timeout-ms",
+        "60000",
+    ];
+    let first = net::TcpListener::bind(cast.witnesses[0].address).unwrap();
+    let refused = thread::scope(|scope| {
+        let starting = scope.spawn(|| Server::try_start(&cast.data, &options).err());
+        drop(first.accept().unwrap());
+        drop(first);
+        for witness in &mut cast.witnesses {
+            witness.start_again();
+        }
+        starting.join().unwrap()
+    });
+    let refused = refused.expect("it was not asked again");
+    assert!(refused.errors.contains("rolled back"), "{}", refused.errors);
+}
+
+#[test]
+fn a_start_asks_a_witness_about_all_logs_at_once() {
+    let data = Data::temporary();
+    for name in ["one", "two", "three"] {
+        data.init(name, "blake3");
+    }
+    let witness = net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = witness.local_addr().unwrap();
+    let key = CosignerSigner::generate("witness.example/w1".parse().unwrap(), [1; 32]);
+    let (policy, key) = (data.beside("policy"), key.verifier_key());
+    fs::write(
+        &policy,
+        format!("witness w1 {key} http://{address}/\nquorum none\n"),
+    )
+    .unwrap();
+    let options = [
+        "--witness-policy",
+        policy.to_str().unwrap(),
+        "--witness-timeout-ms",
+        "60000",
+    ];
+    thread::scope(|scope| {
+        let starting = scope.spawn(|| Server::start(&data, &options));
+        let mut asked: Vec<_> = (0..3)
+            .map(|_| {
+                let mut stream = BufReader::new(witness.accept().unwrap().0);
+                let mut head = String::new();
+                while stream.read_line(&mut head).unwrap() > 2 {}
+                stream
+            })
+            .collect();
+        // None was given up before the others were asked.
+        for stream in &mut asked {
+            stream.get_ref().set_nonblocking(true).unwrap();
+            let nothing = stream.read(&mut [0]).unwrap_err();
+            assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+            stream.get_ref().set_nonblocking(false).unwrap();
+        }
+        for stream in &mut asked {
+            let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+            stream.get_mut().write_all(answer).unwrap();
+        }
+        drop(witness);
+        starting.join().unwrap().stop();
+    });
 }
 
 #[test]

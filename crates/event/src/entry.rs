@@ -343,7 +343,10 @@ fn commitment(field: &'static str, bytes: &[u8]) -> Result<Digest, EntryError> {
 
 /// An entry complete but for its time, so that hashing and encoding happen before the log puts entries in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnstampedEntry(Vec<u8>);
+pub struct UnstampedEntry {
+    bytes: Vec<u8>,
+    attributes: Vec<u8>,
+}
 
 impl UnstampedEntry {
     /// Commits to `event` and to the encoded `annotations` with `salt`, which no other entry may use.
@@ -375,12 +378,20 @@ impl UnstampedEntry {
             annotations_commitment: commit_to_annotations(suite, salt, annotations)
                 .map_or(Vec::new(), |it| it.as_bytes().to_vec()),
         };
-        Ok(Self(message.encode_to_vec()))
+        Ok(Self {
+            bytes: message.encode_to_vec(),
+            attributes,
+        })
+    }
+
+    /// The encoded [`Attributes`](crate::Attributes) of the event, which it commits to.
+    pub fn attributes(&self) -> &[u8] {
+        &self.attributes
     }
 
     /// The entry with its time, encoded: the leaf.
     pub fn stamp(self, time_unix_ns: NonZeroU64) -> Vec<u8> {
-        let mut bytes = self.0;
+        let mut bytes = self.bytes;
         bytes[TIME_OFFSET..TIME_OFFSET + 8].copy_from_slice(&time_unix_ns.get().to_le_bytes());
         bytes
     }

@@ -94,9 +94,9 @@ impl FromStr for IndexAttribute {
 ///
 /// The attribute's number, then the first 16 bytes of BLAKE3 in derive-key mode with the context
 /// `counterfoil 2026-11-22 index key` over the value, its ASCII letters in lower case: providers take `Acme/Widgets` and
-/// `acme/widgets` for one name, and digests are written in both. A hash, so that rows are short and of one length however
-/// long the value is. Two values under one key cost a reader a look at an entry that is not meant; whoever searches looks
-/// at the entries anyway.
+/// `acme/widgets` for one name, and digests are written in both. What no normal form holds whole is cut first, as it is there.
+/// A hash, so that rows are short and of one length however long the value is. Two values under one key cost a reader a look at
+/// an entry that is not meant; whoever searches looks at the entries anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IndexKey([u8; Self::LEN]);
 
@@ -109,8 +109,11 @@ impl IndexKey {
 
     /// The key of a value.
     pub fn new(attribute: IndexAttribute, value: &str) -> Self {
+        // Whoever searches has the whole value, and the normal form has what it was cut to.
+        let mut value = Text::cut(value).map_or(String::new(), |text| text.to_string());
+        value.make_ascii_lowercase();
         let mut hasher = blake3::Hasher::new_from_context_key(&INDEX_KEY_CONTEXT);
-        hasher.update(value.to_ascii_lowercase().as_bytes());
+        hasher.update(value.as_bytes());
         let mut key = [attribute.number(); Self::LEN];
         key[1..].copy_from_slice(&hasher.finalize().as_bytes()[..Self::LEN - 1]);
         Self(key)
@@ -219,6 +222,18 @@ mod tests {
             key,
             IndexKey::new(IndexAttribute::Environment, "acme/widgets"),
             "the same value of another attribute is filed elsewhere"
+        );
+    }
+
+    #[test]
+    fn a_value_that_a_form_has_to_cut_is_found_by_the_whole_of_it() {
+        let whole = "Production/".repeat(60);
+        let cut = Text::cut(&whole).unwrap();
+        assert!(cut.len() < whole.len());
+        let form = serde_json::json!({ "deployment": { "environment": cut } });
+        assert_eq!(
+            IndexKey::of_normal_form(form.to_string().as_bytes()),
+            [IndexKey::new(IndexAttribute::Environment, &whole)]
         );
     }
 

@@ -225,13 +225,22 @@ pub(crate) fn label(value: &str) -> Result<(), Problem> {
 pub(crate) fn media_type(value: &str) -> Result<(), Problem> {
     length(value.len(), MAX_MEDIA_TYPE_BYTES)?;
     only(value, |c| c.is_ascii_graphic() || c == ' ')?;
-    let essence = value
-        .split_once(';')
-        .map_or(value, |(essence, _)| essence.trim_end_matches(' '));
-    match essence.split_once('/') {
+    match essence(value).split_once('/') {
         Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(()),
         _ => Err(Problem::NotAMediaType),
     }
+}
+
+/// Whether a media type is `known`, which has no parameters: in either case, and whatever its own parameters.
+pub fn is_media_type(value: &str, known: &str) -> bool {
+    essence(value).eq_ignore_ascii_case(known)
+}
+
+/// A media type without its parameters.
+fn essence(value: &str) -> &str {
+    value
+        .split_once(';')
+        .map_or(value, |(essence, _)| essence.trim_end_matches(' '))
 }
 
 fn is_token(value: &str) -> bool {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -57,7 +58,7 @@ fn record(cdevent: &Value) -> Event {
 fn form(cdevent: &Value) -> Option<Value> {
     let event = record(cdevent);
     let (adapter, form) = event.normal_form()?;
-    assert_eq!(adapter, "cdevents/2");
+    assert_eq!(adapter, "cdevents/3");
     Some(serde_json::from_slice(form).unwrap())
 }
 
@@ -127,6 +128,64 @@ fn each_example_has_its_type_and_says_what_it_says() {
                 "{name}"
             );
         }
+    }
+}
+
+/// The rows of the table in `docs/EVENTS.md`: subject and predicate, and the type.
+fn documented() -> Vec<(&'static str, &'static str)> {
+    let text = include_str!("../../../docs/EVENTS.md");
+    let (_, section) = text.split_once("\n### CDEvents\n").unwrap();
+    let (section, _) = section.split_once("\n### ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|row| {
+        let mut words = row.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        let event_type = words.pop().unwrap();
+        words.into_iter().map(move |kind| (kind, event_type))
+    })
+    .collect()
+}
+
+#[test]
+fn each_subject_and_predicate_has_the_documented_type() {
+    let rows = documented();
+    let names = rows.iter().map(|(kind, _)| kind.split_once('.').unwrap());
+    let (subjects, predicates): (BTreeSet<_>, BTreeSet<_>) = names.unzip();
+    for subject in subjects {
+        for predicate in &predicates {
+            let kind = format!("{subject}.{predicate}");
+            let cdevent = json!({
+                "context": { "id": "1", "source": "/s", "type": format!("dev.cdevents.{kind}.0.3.0"), "timestamp": TIME },
+                "subject": { "id": "17", "content": {} },
+            });
+            let derived = format!("cdevents.{kind}");
+            let row = rows.iter().find(|(known, _)| *known == kind);
+            let expected = row.map_or(derived.as_str(), |(_, event_type)| *event_type);
+            assert_eq!(form(&cdevent).unwrap()["type"], expected, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn the_host_is_that_of_a_source_that_has_one() {
+    for (source, host) in [
+        ("https://ci.example/acme/widgets", Some("ci.example")),
+        ("https://ci.example", Some("ci.example")),
+        ("http://me:pw@ci.example:80/acme?a=b", Some("ci.example:80")),
+        ("git+ssh://git@[::1]/acme", Some("[::1]")),
+        ("https:///acme", None),
+        ("/event/source/123", None),
+        ("/proxy/https://ci.example", None),
+        ("urn:acme:ci", None),
+        ("ci.example", None),
+        ("://ci.example", None),
+        ("", None),
+    ] {
+        let cdevent = json!({
+            "context": { "id": "1", "source": source, "type": "dev.cdevents.pipelinerun.finished.0.3.0", "timestamp": TIME },
+            "subject": { "id": "run-42", "content": {} },
+        });
+        let form = form(&cdevent).unwrap();
+        assert_eq!(form["source"]["host"].as_str(), host, "{source}");
     }
 }
 

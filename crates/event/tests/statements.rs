@@ -18,11 +18,15 @@ fn envelope(payload_type: &str, payload: &str) -> String {
 }
 
 fn submitted(event_type: &str, data: String) -> Event {
+    submitted_as(dsse::MEDIA_TYPE, event_type, data)
+}
+
+fn submitted_as(media_type: &str, event_type: &str, data: String) -> Event {
     let event = Event::try_from(EventParts {
         id: "1".into(),
         source: "https://ci.example/acme".into(),
         event_type: event_type.into(),
-        data_content_type: dsse::MEDIA_TYPE.into(),
+        data_content_type: media_type.into(),
         data: data.into(),
         ..EventParts::default()
     });
@@ -153,6 +157,21 @@ fn a_statement_is_found_by_each_of_its_digests_and_by_commit() {
         (IndexAttribute::Run, "run-42".to_owned()),
     ] {
         assert!(keys.contains(&IndexKey::new(attribute, &value)), "{value}");
+    }
+}
+
+#[test]
+fn parameters_and_case_of_the_media_type_do_not_matter() {
+    let envelope = envelope(dsse::STATEMENT_TYPE, &provenance().to_string());
+    for (media_type, has_form) in [
+        ("application/vnd.dsse.envelope.v1+json; charset=utf-8", true),
+        ("application/vnd.dsse.envelope.v1+json ;x", true),
+        ("Application/vnd.DSSE.envelope.v1+JSON", true),
+        ("application/vnd.dsse.envelope.v1+jsonl", false),
+        ("application/json; application/vnd.dsse.envelope.v1+json", false),
+    ] {
+        let event = submitted_as(media_type, "artifact.built", envelope.clone());
+        assert_eq!(event.normal_form().is_some(), has_form, "{media_type}");
     }
 }
 

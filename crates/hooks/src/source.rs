@@ -155,6 +155,17 @@ impl Source {
         &self.secrets
     }
 
+    /// Makes another secret, of the newest one's kind: a GitLab that has no signing tokens takes no other. It is not added.
+    ///
+    /// # Errors
+    /// If the system has no random bytes to give.
+    pub fn generate_secret(&self) -> Result<Secret, getrandom::Error> {
+        if self.secrets.last().is_some_and(Secret::is_signing_key) {
+            return Secret::generate(self.provider);
+        }
+        Secret::generate_token()
+    }
+
     /// Lets another secret sign too.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_event::{EventKey, Salt};
+use counterfoil_event::{Event, EventKey, Salt};
 use counterfoil_merkle::{Frontier, FullTile, LeafIndex, Suite, TileId};
 use counterfoil_store::{Batch, StoreError, TreeState};
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ use crate::{
     Intake, SubmitError, clock,
     event::PreparedEvent,
     open::{OpenError, Recovered, check_signed, recover},
-    queue::{Capacity, Group},
+    queue::{Capacity, Group, Held},
     read::FilledTile,
     shared::{Commit, Shared, sign},
 };
@@ -48,17 +48,21 @@ pub(crate) struct Placed {
 
 pub(crate) enum PlacedEvent {
     New(NewLeaf),
-    /// The source and id were on record already. Whether the bytes are the same is for the caller to find out.
-    Known {
-        index: LeafIndex,
-        event: Box<PreparedEvent>,
-    },
+    Known(KnownEvent),
 }
 
 pub(crate) struct NewLeaf {
     pub(crate) index: LeafIndex,
     pub(crate) entry: Vec<u8>,
     pub(crate) salt: Salt,
+}
+
+/// Its source and id were on record already. Whether the bytes are the same is for the caller to find out.
+pub(crate) struct KnownEvent {
+    pub(crate) index: LeafIndex,
+    pub(crate) event: Box<Event>,
+    /// Until it is found out, the event is in memory.
+    _held: Held,
 }
 
 /// What the sequencer hands to the writer.
@@ -278,10 +282,11 @@ impl<'s> Sequencer<'s> {
             for event in group.events {
                 let stored = known.next().expect("one answer for each event");
                 placed.push(match stored.or_else(|| self.in_flight.get(&event.key).copied()) {
-                    Some(index) => PlacedEvent::Known {
+                    Some(index) => PlacedEvent::Known(KnownEvent {
                         index,
-                        event: Box::new(event),
-                    },
+                        _held: self.shared.queue.hold(event.size_bytes()),
+                        event: Box::new(event.event),
+                    }),
                     None => PlacedEvent::New(self.append(event, time_unix_ns, &mut writes, &mut filled)),
                 });
             }

@@ -19,21 +19,18 @@ pub struct PreparedEvent {
     pub(crate) record: Vec<u8>,
     /// What the search index has it under.
     pub(crate) index_keys: Vec<IndexKey>,
-    /// Length of the encoded attributes, which `event` holds decoded.
-    attributes_bytes: usize,
 }
 
 impl PreparedEvent {
     /// Computes the commitments, encodes the entry but for its time, and compresses the payload if it is long: some
     /// microseconds of work for each KiB.
     pub fn new(suite: Suite, event: Event, salt: Salt, submitter: &Submitter) -> Self {
-        let attributes = event.attributes().encode();
         let annotations = Annotations::new(&event, submitter);
         let index_keys = search::keys_of(&annotations);
         let annotations = annotations.encode();
         let entry = UnstampedEntry::new(suite, &event, &salt, submitter, &annotations, RETENTION_CLASS)
             .expect("the name of the retention class is a valid label");
-        let record = encode_payload(&salt, &attributes, &annotations, event.data());
+        let record = encode_payload(&salt, entry.attributes(), &annotations, event.data());
         Self {
             key: event.key(),
             event,
@@ -41,13 +38,14 @@ impl PreparedEvent {
             entry,
             record,
             index_keys,
-            attributes_bytes: attributes.len(),
         }
     }
 
     /// Memory that it holds on to, about.
     pub(crate) fn size_bytes(&self) -> usize {
         let normalised = self.event.normal_form().map_or(0, |(_, json)| json.len());
-        self.event.data().len() + normalised + self.attributes_bytes + self.record.len() + 1024
+        // Encoded, and decoded in the event.
+        let attributes = 2 * self.entry.attributes().len();
+        self.event.data().len() + normalised + attributes + self.record.len() + 1024
     }
 }

@@ -27,13 +27,14 @@ mod submit;
 mod witnessing;
 
 use std::{
+    borrow::Borrow,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use counterfoil_event::{Event, IndexKey, Submitter};
+use counterfoil_event::{Event, IndexKey, Salt, Submitter};
 use counterfoil_files::sync_directory;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
@@ -200,6 +201,7 @@ impl Log {
             store,
             tiles,
             disk_reads: Arc::new(Semaphore::new(shared::DISK_READS)),
+            comparisons: Semaphore::new(shared::COMPARISONS),
             clock,
             queue: Queue::new(Capacity {
                 events: options.queue_events,
@@ -243,6 +245,25 @@ impl Log {
     /// If the system has no random bytes to give.
     pub fn prepare(&self, event: Event, submitter: &Submitter) -> PreparedEvent {
         self.shared.prepare(event, submitter)
+    }
+
+    /// Prepares events of one call, in order.
+    ///
+    /// # Panics
+    /// If the system has no random bytes to give.
+    pub fn prepare_all<S: Borrow<Submitter>>(
+        &self,
+        events: impl ExactSizeIterator<Item = (Event, S)>,
+    ) -> Vec<PreparedEvent> {
+        // To ask the system for them costs as much as all the hashing of a small event.
+        let mut salts = vec![[0; 32]; events.len()];
+        getrandom::fill(salts.as_flattened_mut()).expect("a running system has random bytes");
+        events
+            .zip(salts)
+            .map(|((event, submitter), salt)| {
+                PreparedEvent::new(self.shared.suite, event, Salt::from(salt), submitter.borrow())
+            })
+            .collect()
     }
 
     /// The head of everything on record, published or not.
@@ -300,6 +321,13 @@ impl Log {
         let _ = self.shared.publisher.send(request);
         // A crash while this waits: the publisher says at each write what it means.
         published.await.unwrap_or(Err(PublishError::Stopping))
+    }
+
+    /// Brings out the newest head before its time, if the tree grew: a witness has seen a larger tree than the candidate's.
+    /// Ten times a second at most.
+    pub fn hasten(&self) {
+        // A publisher that is gone brings out nothing more.
+        let _ = self.shared.publisher.send(publish::Request::Hasten);
     }
 
     /// The index of a leaf.

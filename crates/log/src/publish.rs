@@ -27,6 +27,8 @@ use crate::{
 
 /// How often it is seen whether the disk has room. The commit path looks only when there is something to write.
 const ROOM_POLL: Duration = Duration::from_secs(1);
+/// A head that is asked for before its time comes no sooner than so long after the one before.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the publisher is asked for.
 pub(crate) enum Request {
@@ -36,6 +38,8 @@ pub(crate) enum Request {
         cosignatures: Vec<NoteSignature>,
         reply: oneshot::Sender<Result<(), PublishError>>,
     },
+    /// To bring out the newest head before its time.
+    Hasten,
     /// To publish once more and end.
     Stop,
 }
@@ -87,6 +91,7 @@ impl Publisher {
                     // Who asked may have gone; the head is published all the same.
                     let _ = reply.send(self.publish_cosigned(&candidate, cosignatures));
                 }
+                Ok(Request::Hasten) => next = next.min(self.since + SHORTEST_INTERVAL),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if Instant::now() >= next_look {
                         look_for_room(&self.shared);

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::oneshot;
@@ -43,6 +46,20 @@ pub(crate) struct Queue {
     capacity: Capacity,
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// Bytes of events that were taken and are held on to all the same.
+    held: Arc<AtomicUsize>,
+}
+
+/// Room for bytes in the queue, until this is dropped.
+pub(crate) struct Held {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -79,6 +96,16 @@ impl Queue {
             capacity,
             waiting: Mutex::default(),
             changed: Condvar::new(),
+            held: Arc::default(),
+        }
+    }
+
+    /// Counts bytes of events that were taken as if they still waited.
+    pub(crate) fn hold(&self, bytes: usize) -> Held {
+        self.held.fetch_add(bytes, Relaxed);
+        Held {
+            bytes,
+            all: self.held.clone(),
         }
     }
 
@@ -93,15 +120,25 @@ impl Queue {
             .ok_or(SubmitError::QueueFull)
     }
 
-    /// An empty queue takes anything.
+    /// An empty queue takes anything, unless events that were taken are still held.
     fn fits(&self, waiting: &Waiting, more: Capacity) -> bool {
+        let held = self.held.load(Relaxed);
         let fits = waiting.events + more.events <= self.capacity.events
-            && waiting.bytes + more.bytes <= self.capacity.bytes;
-        fits || waiting.groups.is_empty()
+            && waiting.bytes + held + more.bytes <= self.capacity.bytes;
+        fits || waiting.groups.is_empty() && held == 0
     }
 
     /// Adds a group, or answers it at once when there is no room.
     pub(crate) fn push(&self, group: Group) {
+        self.enter(group, Self::fits);
+    }
+
+    /// Adds a group though there be no room: few, and small ones.
+    pub(crate) fn push_beyond_limits(&self, group: Group) {
+        self.enter(group, |_, _, _| true);
+    }
+
+    fn enter(&self, group: Group, fits: fn(&Self, &Waiting, Capacity) -> bool) {
         let mut waiting = self.lock();
         if let Some(error) = &waiting.closed {
             let error = error.clone();
@@ -112,7 +149,7 @@ impl Queue {
             events: group.events.len(),
             bytes: group.bytes,
         };
-        if !self.fits(&waiting, more) {
+        if !fits(self, &waiting, more) {
             drop(waiting);
             return group.refuse(SubmitError::QueueFull);
         }
@@ -339,6 +376,21 @@ mod tests {
         let event = PreparedEvent::new(Suite::Blake3, event.unwrap(), salt, &Submitter::anonymous());
         assert!(event.record.len() < 4_096);
         assert!(event.size_bytes() > 64 * 1_024);
+    }
+
+    #[test]
+    fn what_is_held_takes_room_as_what_waits_does() {
+        let queue = Queue::new(Capacity {
+            bytes: 10_000,
+            ..UNLIMITED
+        });
+        let held = queue.hold(10_000);
+        assert_eq!(refusal(push(&queue, 0, 1)), Some(SubmitError::QueueFull));
+        let (beyond, _answer) = group(1, 1);
+        queue.push_beyond_limits(beyond);
+        assert_eq!(ids(&queue.take_now().unwrap()), ["1"]);
+        drop(held);
+        assert_eq!(refusal(push(&queue, 2, 1)), None);
     }
 
     /// As a push would be answered, before anything is made ready.

@@ -11,7 +11,7 @@ use counterfoil_note::{LogSigner, UnixMillis};
 use counterfoil_store::{Disk, Store, StoreError};
 use tokio::{
     sync::{Semaphore, watch},
-    task,
+    task::{self, JoinError},
 };
 
 use crate::{
@@ -26,6 +26,9 @@ use crate::{
 /// Reads of a log that are on a thread that may wait for the disk, or next in line for one. Whoever takes a read back does not end it: without
 /// a limit, reads that nobody waits for would stand in line before those of others.
 pub(crate) const DISK_READS: usize = 64;
+
+/// Calls whose events are compared with those on record at a time: others have most of the reads to themselves.
+pub(crate) const COMPARISONS: usize = 8;
 
 /// The log as it stood after one batch: on disk, and signed.
 pub(crate) struct Commit {
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) tiles: TileCache,
     /// A permit for each read of [`DISK_READS`], until it ends.
     pub(crate) disk_reads: Arc<Semaphore>,
+    /// A permit for each call of [`COMPARISONS`].
+    pub(crate) comparisons: Semaphore,
     pub(crate) queue: Queue,
     pub(crate) clock: LogClock,
     /// The newest commit. Everything that reads starts from one.
@@ -92,12 +97,7 @@ impl Shared {
             drop(turn);
             result
         });
-        match ended.await {
-            Ok(result) => result,
-            Err(ended) if ended.is_panic() => panic::resume_unwind(ended.into_panic()),
-            // The runtime is on its way out, and whoever waits with it.
-            Err(_) => future::pending().await,
-        }
+        outcome(ended.await).await
     }
 
     /// Looks up single rows: at once if they are in memory, else on a thread that may wait for the disk, which costs more than
@@ -122,6 +122,16 @@ impl Shared {
     ) -> Result<T, ReadError> {
         self.look_up(move |shared, disk| read(&shared.nodes(&commit, disk)))
             .await
+    }
+}
+
+/// What a task came to, or its panic.
+pub(crate) async fn outcome<T>(ended: Result<T, JoinError>) -> T {
+    match ended {
+        Ok(outcome) => outcome,
+        Err(ended) if ended.is_panic() => panic::resume_unwind(ended.into_panic()),
+        // The runtime is on its way out, and whoever waits with it.
+        Err(_) => future::pending().await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The heads of a round: fetched from everyone at once, each judged by itself.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use bytes::Bytes;
-use counterfoil_note::{Cosignature, SignedHead};
+use counterfoil_note::{Cosignature, Policy, SignedHead};
 use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +24,7 @@ pub(crate) struct Shown {
     /// Its place among the log's sources; none if it is a witness's.
     pub(crate) source: Option<usize>,
     pub(crate) head: SignedHead,
-    /// When it was signed, or cosigned where that is later; none if nobody signed a time.
+    /// When it was signed, or cosigned by as many as count where that is later; none if nobody signed a time.
     pub(crate) time_unix_ms: Option<u64>,
     /// How old the newest head may be here.
     max_age: Duration,
@@ -152,19 +152,32 @@ fn judge(
             Err(problem) => checks.fail_with(FindingKind::NoQuorum, label, format!("{problem}."), &[&head]),
         }
     }
-    let cosigned = cosignatures.iter().map(|by| by.time().get().saturating_mul(1000));
+    let signed = head.time().map(|time| time.get());
+    let time_unix_ms = match source {
+        Some(_) if !log.policy.is_quorum(&[]) => signed.max(cosigned_unix_ms(&log.policy, cosignatures)),
+        // Without a quorum anybody's word would do, so none counts where the log has given its own.
+        Some(_) => signed.or_else(|| cosigned_unix_ms(&log.policy, cosignatures)),
+        // A witness speaks for itself.
+        None => {
+            let cosigned = cosignatures.iter().map(|by| by.time().get().saturating_mul(1000));
+            signed.into_iter().chain(cosigned).max()
+        }
+    };
     Some(Shown {
         label: label.to_owned(),
         max_age: source.map_or(log.max_head_age, |place| log.sources[place].max_head_age),
         source,
-        time_unix_ms: head
-            .time()
-            .map(|time| time.get())
-            .into_iter()
-            .chain(cosigned)
-            .max(),
+        time_unix_ms,
         head,
     })
+}
+
+/// The latest time at which or after which a quorum cosigned a head, and nothing of what fewer say: one witness could keep an old head
+/// young for ever. Without a quorum rule the latest time of all.
+fn cosigned_unix_ms(policy: &Policy, mut cosignatures: Vec<Cosignature>) -> Option<u64> {
+    cosignatures.sort_by_key(|by| Reverse(by.time()));
+    let last = (0..cosignatures.len()).find(|last| policy.is_quorum(&cosignatures[..=*last]))?;
+    Some(cosignatures[last].time().get().saturating_mul(1000))
 }
 
 fn verify(log: &LogConfig, note: &[u8]) -> Result<(SignedHead, Vec<Cosignature>), String> {

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use counterfoil_merkle::{Digest, Suite, TilePath};
 use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor, Timeouts};
-use counterfoil_note::VerifierKey;
+use counterfoil_note::{CosignerSigner, UnixSeconds, VerifierKey};
 use counterfoil_verify::Evidence;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
@@ -663,6 +663,42 @@ async fn a_source_may_have_older_heads_than_the_log() {
         let found = round(&mut monitor).await;
         let sources: Vec<_> = found.open.iter().map(|finding| finding.source.clone()).collect();
         assert_eq!(sources, [Some(mirror.url())][..usize::from(stale)]);
+    }
+}
+
+#[tokio::test]
+async fn one_witness_alone_keeps_no_old_head_young() {
+    let log = FakeLog::with_entries(Suite::Blake3, 300);
+    let server = FakeServer::start(log.clone()).await;
+    let desk = Desk::new(&log, &[&server]);
+    let key = log.signer.keys()[0].verifier_key();
+    let witnesses = [0_u8, 1, 2].map(|number| {
+        let name = format!("witness.example/w{number}").parse().unwrap();
+        CosignerSigner::generate(name, [100 + number; 32])
+    });
+    let mut policy = format!("log {key}\n");
+    for (number, witness) in witnesses.iter().enumerate() {
+        policy += &format!("witness w{number} {}\n", witness.verifier_key());
+    }
+    policy += "group two 2 w0 w1 w2\nquorum two\n";
+    fs::write(desk.path("policy"), policy).unwrap();
+    let mut monitor = desk.monitor();
+
+    let (old, now) = (now_ms() - 300_000, now_ms());
+    let head = key.verify_head(&log.head_at(old)).unwrap();
+    for (cosigned_at, expected) in [
+        ([old, old, now], vec![FindingKind::StaleHead]),
+        ([now, old, now], vec![]),
+    ] {
+        let lines = witnesses.iter().zip(cosigned_at).map(|(witness, time_ms)| {
+            let time = UnixSeconds::new(time_ms / 1000).unwrap();
+            witness.cosign(&head, time)
+        });
+        let note = head.with_signatures(lines).unwrap().note_bytes().to_vec();
+        server.change(|served| served.head = note.into());
+        let found = round(&mut monitor).await;
+        let open: Vec<_> = found.open.iter().map(|finding| finding.kind).collect();
+        assert_eq!(open, expected, "{found:?}");
     }
 }
 

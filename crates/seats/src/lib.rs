@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -12,10 +13,10 @@ use std::{
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::{unconstrained, yield_now},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
-/// Until it is looked again whether a seat can be had.
+/// Until it is looked again whether a seat can be had, or made free.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The seats of a server.
@@ -157,33 +158,53 @@ impl Seat {
     /// Ends when the connection has to make room. For requests to be noticed that have arrived but were not read, the task that
     /// waits for this has to read the connection too, and to do so first.
     pub async fn asked_to_leave(&self) {
+        self.0.leave.notified().await;
         loop {
-            self.0.leave.notified().await;
             // tokio looks at what has arrived.
             yield_now().await;
-            let mut requests = self.0.requests();
-            if requests.open == 0 {
-                return;
+            let another_goes = {
+                let mut requests = self.0.requests();
+                let waits = self.0.seats.waiting().seats.contains_key(&requests.number);
+                if requests.open == 0 && !waits {
+                    return;
+                }
+                // It is not silent any more: somebody else goes, or else it does once it has answered.
+                let another_goes = self.0.seats.make_room();
+                requests.asked = !another_goes;
+                another_goes
+            };
+            let asked = self.0.leave.notified();
+            if another_goes {
+                asked.await;
+            } else {
+                // Its answer may take for ever, and somebody was promised a seat: whoever falls silent meanwhile goes, even if another seat
+                // became free by itself.
+                let _ = timeout(PAUSE, asked).await;
             }
-            // It is not silent any more: somebody else goes, or else it does once it has answered.
-            requests.asked = !self.0.seats.make_room();
         }
     }
 
-    /// A request has arrived, and the client waits for us: until the last guard is dropped nobody asks this connection to
+    /// A request has arrived, and the client waits for us: until the last guard is dropped or paused nobody asks this connection to
     /// leave.
     pub fn serve(&self) -> Serving {
-        let mut requests = self.0.requests();
-        if requests.open == 0 {
-            let waited = self.0.seats.waiting().seats.remove(&requests.number);
-            requests.asked = waited.is_none();
+        self.0.begin();
+        Serving {
+            seat: self.clone(),
+            is_paused: false,
         }
-        requests.open += 1;
-        Serving(self.clone())
     }
 }
 
 impl Inner {
+    fn begin(&self) {
+        let mut requests = self.requests();
+        if requests.open == 0 {
+            let waited = self.seats.waiting().seats.remove(&requests.number);
+            requests.asked |= waited.is_none();
+        }
+        requests.open += 1;
+    }
+
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,11 +218,38 @@ impl Drop for Inner {
 }
 
 /// A request that is being answered.
-pub struct Serving(Seat);
+pub struct Serving {
+    seat: Seat,
+    /// It is the client's turn.
+    is_paused: bool,
+}
+
+impl Serving {
+    /// The client has to take what there is of the answer: until it does, it is silent, unless it waits for another.
+    pub fn pause(&mut self) {
+        if mem::replace(&mut self.is_paused, true) {
+            return;
+        }
+        let seat = &self.seat.0;
+        let mut requests = seat.requests();
+        requests.open -= 1;
+        if requests.open == 0 {
+            requests.number = seat.seats.waiting().add(&seat.leave);
+        }
+    }
+
+    /// The client waits for us again.
+    pub fn resume(&mut self) {
+        if mem::take(&mut self.is_paused) {
+            self.seat.0.begin();
+        }
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let seat = &self.0.0;
+        self.resume();
+        let seat = &self.seat.0;
         let mut requests = seat.requests();
         requests.open -= 1;
         if requests.open == 0 && requests.asked {
@@ -290,8 +338,8 @@ mod tests {
     }
 
     /// A request that arrived before its connection left is answered: another goes, or else this one after the answer.
-    #[test]
-    fn whoever_asks_after_all_is_answered_first() {
+    #[tokio::test]
+    async fn whoever_asks_after_all_is_answered_first() {
         let seats = Seats::new(2, Duration::ZERO);
         let [first, second] = [(); 2].map(|()| taken(&seats));
         let next = seats.take().unwrap();
@@ -311,6 +359,64 @@ mod tests {
         assert!(has_to_leave(&first));
         drop(first);
         assert!(now(last).is_some());
+    }
+
+    /// The one that was asked to leave may be served for ever: whoever waits for its seat has that of the next who falls silent.
+    #[tokio::test]
+    async fn a_promised_seat_does_not_hang_on_one_connection() {
+        let seats = Seats::new(2, Duration::ZERO);
+        let [first, second] = [(); 2].map(|()| taken(&seats));
+        let serving = second.serve();
+        let promised = seats.take().unwrap();
+        let _for_ever = first.serve();
+        let mut stays = pin!(first.asked_to_leave());
+        // It looks once more after it was told, and nobody is silent then.
+        assert!(now(stays.as_mut()).is_none() && now(stays.as_mut()).is_none());
+        let goes = tokio::spawn(async move {
+            drop(serving);
+            second.asked_to_leave().await;
+        });
+        tokio::select! {
+            () = stays => panic!("it is being served"),
+            seat = timeout(Duration::from_secs(30), promised) => drop(seat.unwrap()),
+        }
+        goes.await.unwrap();
+    }
+
+    /// Whoever does not read an answer is as silent as who asks nothing, and is served again as soon as it does.
+    #[tokio::test]
+    async fn who_has_an_answer_to_read_is_silent() {
+        let seats = Seats::new(1, Duration::ZERO);
+        let only = taken(&seats);
+        let mut answer = only.serve();
+        answer.pause();
+        answer.resume();
+        assert!(seats.take().is_none());
+        let another = only.serve();
+        answer.pause();
+        assert!(seats.take().is_none());
+        drop(another);
+
+        // It reads on after all, before it has left, and goes at the end of the answer.
+        let next = pin!(seats.take().unwrap());
+        answer.resume();
+        answer.pause();
+        answer.resume();
+        assert!(!has_to_leave(&only));
+        drop(answer);
+        assert!(has_to_leave(&only));
+        drop(only);
+        assert!(now(next).is_some());
+
+        // Or it does not, and goes at once.
+        let only = taken(&seats);
+        let mut answer = only.serve();
+        answer.pause();
+        assert!(another_waits(&seats));
+        assert!(has_to_leave(&only));
+        drop((answer, only));
+        assert!(seats.waiting().seats.is_empty());
+        assert_eq!(seats.free(), 1);
     }
 
     /// Whoever was promised a seat need not hurry to it.

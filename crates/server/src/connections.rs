@@ -51,11 +51,15 @@ const SILENCE: Duration = Duration::from_secs(1);
 const MAX_PUT_OFF: u32 = 64;
 /// Files that connections may take.
 pub(crate) const MAX_FILES: u64 = (MAX_CONNECTIONS + MAX_PUT_OFF) as u64;
-/// How long such a connection may ask.
+/// How long such a connection lasts, whatever it takes of its answers.
 const PUT_OFF_TIME: Duration = Duration::from_secs(2);
+/// How long it may ask.
+const PUT_OFF_PATIENCE: Duration = Duration::from_millis(1_500);
 /// When there are so many of them too, one that nothing was asked on for so long makes room. It bounds how many come a second,
 /// and so what a flood of connections can take from those that are served.
 const PUT_OFF_SILENCE: Duration = Duration::from_millis(50);
+/// Until it is looked again whether one who is to be put off can be served after all.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// For TLS to be agreed on, or for the first bytes of a connection without it.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
 /// For the head of an HTTP/1.1 request, and so for the pause before it too.
@@ -204,20 +208,24 @@ impl Door {
     /// Shows a connection to its seat.
     async fn show(&self, stream: TcpStream) {
         let server = self.server.clone();
-        if let Some(seat) = self.seats.take() {
-            // Its bytes are waited for where they are read.
-            let Ok(stream) = stream.into_std() else { return };
-            self.inside.spawn(async move {
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    server.seated(stream, seat, Service::All).await;
-                }
-            });
-            return;
+        loop {
+            if let Some(seat) = self.seats.take() {
+                // Its bytes are waited for where they are read.
+                let Ok(stream) = stream.into_std() else { return };
+                self.inside.spawn(async move {
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        server.seated(stream, seat, Service::All).await;
+                    }
+                });
+                return;
+            }
+            // Meanwhile others wait with the system, not in our memory.
+            if let Ok(seat) = timeout(SECOND_LOOK, self.put_off.wait()).await {
+                self.metrics.count_put_off();
+                task::spawn(server.seated(stream, ready(seat), Service::Health));
+                return;
+            }
         }
-        self.metrics.count_put_off();
-        // Meanwhile others wait with the system, not in our memory.
-        let seat = self.put_off.wait().await;
-        task::spawn(server.seated(stream, ready(seat), Service::Health));
     }
 }
 
@@ -296,6 +304,9 @@ impl Server {
             biased;
             () = self.converse(stream, seat.clone(), service) => {}
             () = seat.asked_to_leave() => debug!("a silent connection made room for another"),
+            () = sleep(PUT_OFF_TIME), if service == Service::Health => {
+                debug!("a connection that was put off did not end in time");
+            }
         }
     }
 
@@ -303,7 +314,7 @@ impl Server {
     async fn converse(&self, stream: TcpStream, seat: Seat, service: Service) {
         let mut stopping = self.stopping.clone();
         let mut stop = pin!(async {
-            let put_off = sleep(PUT_OFF_TIME);
+            let put_off = sleep(PUT_OFF_PATIENCE);
             tokio::select! {
                 () = told(&mut stopping) => {}
                 () = put_off, if service == Service::Health => {}
@@ -326,7 +337,8 @@ impl Server {
             }
             Ok((Stream::Tls(stream, authorities), protocol)) => match peer(&stream, authorities) {
                 Ok(peer) => answer(*stream, answers, (peer, seat), protocol, stop).await,
-                Err(error) => debug!(%error, "a connection did not open"),
+                // An authority of ours vouches for it: whoever has it would look for the mistake elsewhere.
+                Err(error) => warn!(%error, "a connection was closed"),
             },
             Err(error) => debug!(%error, "a connection did not open"),
         }
@@ -352,7 +364,7 @@ impl Server {
 }
 
 /// Answers requests until the client leaves, or until those under way are answered after `stop`. They have the client's
-/// certificate with them, and whose request is being answered is not asked to make room.
+/// certificate with them, and whose request is being answered is not asked to make room, unless the client does not take the answer.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     (router, unread): (&Router, &Arc<Unread>),
@@ -369,7 +381,6 @@ async fn answer(
         let unread = unread.clone();
         async move {
             let put_off = || http::refuse(Refusal::no_room_for_answer(), in_grpc);
-            // A request is being served until all of its answer was taken.
             Ok::<_, Infallible>(Answer::new(unread, response.await?, serving, put_off).await)
         }
     });

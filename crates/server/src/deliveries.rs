@@ -16,12 +16,12 @@ use bytes::Bytes;
 use counterfoil_event::SourceId;
 use serde::{Deserialize, Serialize};
 
-/// The path of webhooks, before the source's name.
-const PREFIX: &str = "/hooks/";
 /// More than any answer to a delivery has.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// The longest name of an event, or of what is no source, that is kept.
+/// The longest name of an event that is kept.
 const MAX_NAME_BYTES: usize = 64;
+/// The longest path that is kept of what came to no source.
+const MAX_PATH_BYTES: usize = 128;
 /// Where providers say what happened. Gitea and Forgejo send GitHub's header too, for software that knows no better.
 const EVENT_HEADERS: [&str; 4] = [
     "x-gitea-event",
@@ -50,7 +50,7 @@ pub(crate) struct Report {
     pub(crate) taken: Option<Delivery>,
     /// The newest one that was refused.
     pub(crate) refused: Option<Delivery>,
-    /// The newest one to a source that there is not, with what its path has for a name.
+    /// The newest one to a path where there is no source, with the path.
     pub(crate) stray: Option<(u64, String)>,
 }
 
@@ -128,6 +128,15 @@ impl Deliveries {
         }
     }
 
+    /// Notes a request to a path where there is nothing at all, if it says what happened, as deliveries do: what was entered at the
+    /// provider is nearly right.
+    pub(crate) fn note_misdirected(&self, request: &Request) {
+        let headers = request.headers();
+        if EVENT_HEADERS.iter().any(|header| headers.contains_key(*header)) {
+            self.note_stray(shown(request.uri().path(), MAX_PATH_BYTES));
+        }
+    }
+
     /// Notes a delivery to what is no source.
     fn note_stray(&self, path: String) {
         let mut newest = self.lock();
@@ -143,7 +152,7 @@ impl Deliveries {
 
 /// Lies around the path of webhooks, and notes what is answered there.
 pub(crate) async fn observe(State(deliveries): State<Deliveries>, request: Request, next: Next) -> Response {
-    let path = name(request.uri().path().strip_prefix(PREFIX).unwrap_or_default());
+    let path = shown(request.uri().path(), MAX_PATH_BYTES);
     let event = event(request.headers());
     let (mut head, body) = next.run(request).await.into_parts();
     let Ok(answer) = to_bytes(body, MAX_ANSWER_BYTES).await else {
@@ -159,13 +168,15 @@ pub(crate) async fn observe(State(deliveries): State<Deliveries>, request: Reque
 fn event(headers: &HeaderMap) -> String {
     let mut names = EVENT_HEADERS.iter();
     let value = names.find_map(|name| headers.get(*name)?.to_str().ok());
-    value.map(name).unwrap_or_default()
+    value
+        .map(|value| shown(value, MAX_NAME_BYTES))
+        .unwrap_or_default()
 }
 
-/// A word of a stranger's, fit for a terminal.
-fn name(text: &str) -> String {
+/// What a stranger says, fit for a terminal.
+fn shown(text: &str, max_bytes: usize) -> String {
     let text = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
-    text.take(MAX_NAME_BYTES).collect()
+    text.take(max_bytes).collect()
 }
 
 #[cfg(test)]
@@ -252,12 +263,24 @@ mod tests {
         }
         assert!(deliveries.lock().sources.is_empty());
         let stray = deliveries.report("known").stray;
-        assert_eq!(stray, Some((300, "unknown-99".to_owned())));
+        assert_eq!(stray, Some((300, "/hooks/unknown-99".to_owned())));
 
         let long = format!("/hooks/[2J{}", "x".repeat(10_000));
         ask(&deliveries, &long, StatusCode::METHOD_NOT_ALLOWED).await;
         let (_, stray) = deliveries.report("known").stray.unwrap();
-        assert_eq!(stray, format!("[2J{}", "x".repeat(61)));
-        assert_eq!(name("\u{1b}[2Jé"), "[2J");
+        assert_eq!(stray, format!("/hooks/[2J{}", "x".repeat(118)));
+        assert_eq!(shown("\u{1b}[2Jé", MAX_NAME_BYTES), "[2J");
+    }
+
+    #[test]
+    fn what_comes_to_no_path_is_noted_if_it_looks_like_a_delivery() {
+        let deliveries = Deliveries::default();
+        let note = |header: &str| {
+            let request = Request::post("/hooks/known/").header(header, "push");
+            deliveries.note_misdirected(&request.body(Body::empty()).unwrap());
+            deliveries.report("known").stray
+        };
+        assert_eq!(note("accept"), None);
+        assert_eq!(note("x-github-event"), Some((1, "/hooks/known/".to_owned())));
     }
 }

@@ -136,7 +136,7 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
 
 fn list(arguments: &List) -> anyhow::Result<()> {
     for (name, key) in enrolled(&arguments.data)? {
-        println!("{}", describe(&name, &key));
+        print_line(describe(&name, &key)).context("the keys can't be printed")?;
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! `counterfoild export`.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use anyhow::Context as _;
 use counterfoil_log::{DataDirectory, ExportReport, LogName, export};
 
 use crate::{
-    cli::Export,
+    cli::{EXIT_FAILED, Export},
     fsck::{log_names, progress_bar},
+    print::print_line,
     serve::raise_file_limit,
 };
 
@@ -15,6 +16,7 @@ pub(crate) fn run(arguments: &Export) -> anyhow::Result<ExitCode> {
     // All tables are open, so that a server may take them away.
     raise_file_limit();
     let data = DataDirectory::new(&arguments.data);
+    let mut code = ExitCode::SUCCESS;
     for name in log_names(&arguments.data, arguments.log.as_ref())? {
         let bar = progress_bar(format!("exporting {name}"));
         let report = export(&data, &name, &arguments.to, |progress| {
@@ -23,19 +25,23 @@ pub(crate) fn run(arguments: &Export) -> anyhow::Result<ExitCode> {
         })
         .with_context(|| format!("can't export the log `{name}`"))?;
         bar.finish_and_clear();
-        print_report(&name, &report);
+        // The log is exported all the same, and so are the next.
+        if let Err(problem) = print_report(&name, &report) {
+            eprintln!("the log `{name}` is exported, and the report can't be printed: {problem}");
+            code = ExitCode::from(EXIT_FAILED);
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
-fn print_report(name: &LogName, report: &ExportReport) {
-    println!("log {name}: {} ({})", report.origin, report.suite);
-    println!(
+fn print_report(name: &LogName, report: &ExportReport) -> io::Result<()> {
+    print_line(format_args!("log {name}: {} ({})", report.origin, report.suite))?;
+    print_line(format_args!(
         "  {} entries, root {}, {} of them hashed",
         report.size, report.root, report.hashed
-    );
-    println!(
+    ))?;
+    print_line(format_args!(
         "  {} files written ({} bytes), {} found to be right, {} partial ones removed",
         report.written, report.written_bytes, report.kept, report.removed
-    );
+    ))
 }

@@ -1,6 +1,10 @@
 //! `counterfoild fsck`.
 
-use std::{io::IsTerminal as _, path::Path, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use counterfoil_log::{DataDirectory, FsckDepth, FsckReport, LogName, fsck, rebuild_search_index};
@@ -10,6 +14,7 @@ use serde::Serialize;
 use crate::{
     cli::{EXIT_FINDINGS, Fsck},
     owner::ensure_owner,
+    print::print_line,
     serve::raise_file_limit,
 };
 
@@ -63,7 +68,12 @@ pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("can't check the log `{name}`"))?;
         bar.finish_and_clear();
         if !arguments.json {
-            print_report(&name, depth, &report);
+            print_report(&name, depth, &report).with_context(|| {
+                format!(
+                    "the log `{name}` has {} findings, and the report can't be printed",
+                    report.finding_count
+                )
+            })?;
         }
         reports.push((name, report));
     }
@@ -72,7 +82,7 @@ pub(crate) fn run(arguments: &Fsck) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|(name, report)| to_json(name, report))
             .collect();
-        println!("{}", serde_json::to_string_pretty(&reports)?);
+        print_line(serde_json::to_string_pretty(&reports)?).context("the report can't be printed")?;
     }
     let clean = reports.iter().all(|(_, report)| report.finding_count == 0);
     Ok(if clean {
@@ -122,9 +132,12 @@ pub(crate) fn progress_bar(message: String) -> ProgressBar {
     bar.with_style(style).with_message(message)
 }
 
-fn print_report(name: &LogName, depth: FsckDepth, report: &FsckReport) {
-    println!("log {name}: {} ({})", report.origin, report.suite);
-    println!("  {} entries, root {}", report.tree_size, report.root_hash);
+fn print_report(name: &LogName, depth: FsckDepth, report: &FsckReport) -> io::Result<()> {
+    print_line(format_args!("log {name}: {} ({})", report.origin, report.suite))?;
+    print_line(format_args!(
+        "  {} entries, root {}",
+        report.tree_size, report.root_hash
+    ))?;
     let opened = match depth {
         FsckDepth::Payloads => format!(
             "{} payloads ({} bytes) opened",
@@ -132,29 +145,45 @@ fn print_report(name: &LogName, depth: FsckDepth, report: &FsckReport) {
         ),
         FsckDepth::Tree => "no payload opened".to_owned(),
     };
-    println!(
+    print_line(format_args!(
         "  {opened}, {} full tiles and {} published heads compared",
         report.tiles, report.heads
-    );
+    ))?;
     if !report.has_key_file {
-        println!("  no key file: heads were verified by what entry 0 names. Is this the key that you know?");
+        print_line(
+            "  no key file: heads were verified by what entry 0 names. Is this the key that you know?",
+        )?;
         for key in &report.keys {
-            println!("    {key}");
+            print_line(format_args!("    {key}"))?;
         }
     }
     if report.finding_count == 0 {
-        println!("  ok: everything is what it must be");
-        return;
+        return print_line("  ok: everything is what it must be");
     }
-    println!("  {} findings:", report.finding_count);
+    print_line(format_args!("  {} findings:", report.finding_count))?;
     for finding in &report.findings {
-        println!("    {finding}");
+        print_line(format_args!("    {finding}"))?;
     }
     let unsaid = report.finding_count - report.findings.len() as u64;
     if unsaid > 0 {
-        println!("    and {unsaid} more");
+        print_line(format_args!("    and {unsaid} more"))?;
     }
-    println!("  keep this directory as evidence, and restore the log from a backup that passes");
+    print_line(format_args!("  {}", advice(report)))
+}
+
+/// What to do about what was found.
+fn advice(report: &FsckReport) -> &'static str {
+    // The search index is looked at last: where nothing else was kept, nothing else was counted.
+    if report
+        .findings
+        .iter()
+        .all(|finding| finding.family == "attributes")
+    {
+        "searches may miss entries, and nothing worse: stop the server and run `counterfoild fsck --rebuild-index`"
+    } else {
+        "keep this directory as evidence; restore a copy that passes and has every entry that was acknowledged \
+         (docs/OPERATIONS.md, Backups and restoring)"
+    }
 }
 
 fn to_json<'a>(name: &'a LogName, report: &'a FsckReport) -> ReportJson<'a> {

@@ -160,16 +160,16 @@ impl Group {
         };
         let ready = work(load.work_bytes(), || {
             load.admit_to_queue(log).map_err(Refusal::from)?;
-            let mut prepared = Vec::with_capacity(load.events);
+            let mut taken = Vec::with_capacity(load.events);
             let events = events
                 .map(|event| {
                     let event = adapter::submitted(event?)?;
                     let submitter = submitter.of(log.name(), &event)?;
-                    prepared.push(log.prepare(event, &submitter));
+                    taken.push((event, submitter));
                     Ok(())
                 })
                 .collect();
-            Ok((events, prepared))
+            Ok((events, log.prepare_all(taken.into_iter())))
         })
         .await;
         let (events, prepared) = match ready {

@@ -13,6 +13,8 @@ use crate::{access::Denied, turns::Unfinished};
 
 /// The domain of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "counterfoil";
+/// Problems of one event that are told. An event of nothing but mistakes is small, and an answer that named them all would not be.
+const MAX_PROBLEMS: usize = 16;
 /// When to come back to a full queue: some batches later.
 const QUEUE_RETRY_MS: u64 = 100;
 /// When to come back where there were too many connections.
@@ -136,12 +138,17 @@ impl Refusal {
         }
     }
 
-    fn invalid(reason: v1::Reason, fields: Vec<(String, String)>) -> Self {
-        let message = fields
+    fn invalid(reason: v1::Reason, mut fields: Vec<(String, String)>) -> Self {
+        let unsaid = fields.len().saturating_sub(MAX_PROBLEMS);
+        fields.truncate(MAX_PROBLEMS);
+        let mut message = fields
             .iter()
             .map(|(field, problem)| format!("{field}: {problem}"))
             .collect::<Vec<_>>()
             .join("; ");
+        if unsaid > 0 {
+            message.push_str(&format!("; and {unsaid} more"));
+        }
         Self {
             fields,
             ..Self::new(Code::InvalidArgument, reason, message)
@@ -330,5 +337,13 @@ mod tests {
         let lost = Refusal::from(ReadError::DataLoss("a row".to_owned()));
         assert_eq!((lost.code, lost.retry_after_ms), (Code::DataLoss, None));
         assert!(!lost.message.contains("a row"), "it is the operator's business");
+    }
+
+    #[test]
+    fn of_endless_mistakes_some_are_told() {
+        let fields = (0..128).map(|place| (format!("extensions[{place}].name"), "is missing".to_owned()));
+        let refusal = Refusal::invalid(v1::Reason::InvalidEvent, fields.collect());
+        assert_eq!(refusal.fields.len(), MAX_PROBLEMS);
+        assert!(refusal.message.ends_with("; and 112 more"), "{}", refusal.message);
     }
 }

@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::Context as _;
 use axum::{Router, extract::Request, middleware};
-use counterfoil_log::{DataDirectory, Log, LogOptions, verifier_keys};
+use counterfoil_log::{DataDirectory, Log, LogName, LogOptions, verifier_keys};
+use counterfoil_note::VerifierKey;
 use counterfoil_proto::{
     DESCRIPTORS,
     v1::{read_service_server::ReadServiceServer, submit_service_server::SubmitServiceServer},
 };
 use counterfoil_tls::{Tls, TlsFiles};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Handle, Runtime},
@@ -29,7 +30,7 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapRequestLayer;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -193,19 +194,19 @@ fn open_logs(
         anchor: arguments.anchor.clone(),
         ..LogOptions::default()
     };
+    let keys = keys_of(&data, names)?;
+    // For all logs at once, or a witness that hangs would keep the server shut for each in turn; and before any is opened: an open
+    // log has signed.
+    let asked = keys.iter().map(async |(name, keys)| match witnesses {
+        Some(witnesses) => witnesses.witnessing(name, keys).await.map(Some),
+        None => Ok(None),
+    });
+    let witnessing = runtime.block_on(join_all(asked));
     let mut logs = BTreeMap::new();
-    for name in names {
+    for (name, witnessing) in keys.into_keys().zip(witnessing) {
         let shut = || format!("the log `{name}` stays shut");
-        let witnessing = witnesses
-            .map(|witnesses| {
-                let keys = verifier_keys(&data, &name)?;
-                // Before it is opened: an open log has signed.
-                runtime.block_on(witnesses.witnessing(&name, &keys))
-            })
-            .transpose()
-            .with_context(shut)?;
         let options = LogOptions {
-            witnessing,
+            witnessing: witnessing.with_context(shut)?,
             ..options.clone()
         };
         let log = Log::open(&data, &name, options).with_context(shut)?;
@@ -214,6 +215,23 @@ fn open_logs(
         logs.insert(name, Arc::new(log));
     }
     Ok(Arc::new(logs))
+}
+
+/// What verifies the heads of each log. Two that sign as one would make two histories of it, each sound in itself.
+fn keys_of(data: &DataDirectory, names: Vec<LogName>) -> anyhow::Result<BTreeMap<LogName, Vec<VerifierKey>>> {
+    let (mut keys, mut origins) = (BTreeMap::new(), BTreeMap::<String, LogName>::new());
+    for name in names {
+        let own = verifier_keys(data, &name).with_context(|| format!("the log `{name}` stays shut"))?;
+        let origin = own[0].name().to_string();
+        if let Some(other) = origins.get(&origin) {
+            anyhow::bail!(
+                "`{other}` and `{name}` both sign as {origin}, and only one log may: is one a copy? Move it out of logs/"
+            );
+        }
+        origins.insert(origin, name.clone());
+        keys.insert(name, own);
+    }
+    Ok(keys)
 }
 
 fn mebibytes(count: u32) -> usize {
@@ -276,7 +294,7 @@ async fn serve(
         metrics.clone(),
         deliveries.clone(),
     )?;
-    let router = access.guard(router);
+    let router = access.guard(router, deliveries.clone());
     // Nothing refuses the start any more: until here no head goes to a witness.
     for (log, witnesses) in logs.values().zip(witnesses.iter().cycle()) {
         task::spawn(gather(log.clone(), witnesses.clone()));
@@ -358,14 +376,12 @@ async fn serve_metrics(
         connections::listen(address).with_context(|| format!("can't serve metrics at {address}"))?;
     info!(address = %listener.local_addr()?, "serving metrics");
     let router = metrics.router(logs.clone(), tls);
-    task::spawn(connections::serve(
-        listener,
-        None,
-        router,
-        metrics.clone(),
-        stopping.clone(),
-        None,
-    ));
+    let serving = connections::serve(listener, None, router, metrics.clone(), stopping.clone(), None);
+    task::spawn(async {
+        if let Err(problem) = serving.await {
+            error!(%problem, "metrics are not served any more");
+        }
+    });
     Ok(())
 }
 

@@ -150,7 +150,9 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
         data.display(),
         arguments.log
     );
-    let secret = arguments.secret.read_or_make(arguments.provider)?;
+    let secret = arguments
+        .secret
+        .read_or_make(|| Secret::generate(arguments.provider))?;
     let source = Source::new(
         arguments.provider,
         arguments.log.to_string(),
@@ -177,10 +179,11 @@ fn list(data: &Path) -> anyhow::Result<()> {
     let directory = SourcesDirectory::of(data);
     for id in directory.list()? {
         // One that is broken should not hide the others.
-        match directory.read(&id) {
-            Ok(source) => println!("{id}\t{}", describe(&source)),
-            Err(problem) => println!("{id}\tbroken: {problem}"),
-        }
+        let said = match directory.read(&id) {
+            Ok(source) => describe(&source),
+            Err(problem) => format!("broken: {problem}"),
+        };
+        print_line(format_args!("{id}\t{said}")).context("the sources can't be printed")?;
     }
     Ok(())
 }
@@ -205,7 +208,7 @@ fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
     ensure_owner(data)?;
     let directory = SourcesDirectory::of(data);
     let mut source = directory.read(id)?;
-    let secret = arguments.secret.read_or_make(source.provider)?;
+    let secret = arguments.secret.read_or_make(|| source.generate_secret())?;
     source.add_secret(secret.clone())?;
     directory.replace(id, &source)?;
     if let Err(problem) = arguments.secret.show_new(&secret) {
@@ -242,9 +245,12 @@ fn remove(arguments: &Remove) -> anyhow::Result<()> {
 }
 
 impl SecretFile {
-    fn read_or_make(&self, provider: Provider) -> anyhow::Result<Secret> {
+    fn read_or_make(
+        &self,
+        make: impl FnOnce() -> Result<Secret, getrandom::Error>,
+    ) -> anyhow::Result<Secret> {
         let Some(path) = &self.secret_file else {
-            return Secret::generate(provider).context("the system gives no random numbers");
+            return make().context("the system gives no random numbers");
         };
         let text = read(path).with_context(|| format!("can't read {}", path.display()))?;
         // An editor ends it with a line break.

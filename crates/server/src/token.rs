@@ -11,7 +11,7 @@ use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
     access::{Grant, MAX_NOTE_BYTES, Token, TokenId, TokenRecord, config_path, tokens_directory},
-    cli::{self, TokenCommand, TokenCreate},
+    cli::{self, EXIT_FAILED, TokenCommand, TokenCreate},
     owner::ensure_owner,
     print::print_line,
     watched::{self, MAX_FILES},
@@ -73,7 +73,7 @@ impl Expiry {
 pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         TokenCommand::Create(arguments) => create(arguments)?,
-        TokenCommand::List(arguments) => list(&arguments.data)?,
+        TokenCommand::List(arguments) => return list(&arguments.data),
         TokenCommand::Revoke(arguments) => revoke(&arguments.data, &arguments.id)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -146,29 +146,38 @@ fn check_logs(data: &Path, wanted: &[LogName]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(data: &Path) -> anyhow::Result<()> {
+fn list(data: &Path) -> anyhow::Result<ExitCode> {
     ensure!(data.is_dir(), "there is no directory {}", data.display());
     let directory = tokens_directory(data);
     let files = match fs::read_dir(&directory) {
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(ExitCode::SUCCESS),
         files => files.with_context(|| format!("can't list {}", directory.display()))?,
     };
-    let mut tokens = Vec::new();
+    let (mut tokens, mut broken) = (Vec::new(), Vec::new());
     for file in files {
         let path = file?.path();
         let id = path
             .file_stem()
             .and_then(|name| name.to_str()?.parse::<TokenId>().ok());
         if let (Some(id), Some("toml")) = (id, path.extension().and_then(|extension| extension.to_str())) {
-            tokens.push((read(&path)?, id));
+            match read(&path) {
+                Ok(record) => tokens.push((record, id)),
+                Err(problem) => broken.push(problem),
+            }
         }
     }
     tokens.sort_by(|one, other| (one.0.created, &one.1).cmp(&(other.0.created, &other.1)));
     let now = Timestamp::now();
     for (record, id) in tokens {
-        println!("{id}  {}", describe(&record, now));
+        print_line(format_args!("{id}  {}", describe(&record, now)))?;
     }
-    Ok(())
+    if broken.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in broken {
+        eprintln!("counterfoild: {problem:#}");
+    }
+    Ok(ExitCode::from(EXIT_FAILED))
 }
 
 fn describe(record: &TokenRecord, now: Timestamp) -> String {
@@ -251,7 +260,7 @@ fn file(directory: &Path, id: &TokenId) -> std::path::PathBuf {
 }
 
 fn read(path: &Path) -> anyhow::Result<TokenRecord> {
-    let text = read_secret(path, MAX_FILE_BYTES)?;
+    let text = read_secret(path, MAX_FILE_BYTES).with_context(|| path.display().to_string())?;
     TokenRecord::from_toml(&text).with_context(|| format!("{} is no token's file", path.display()))
 }
 

@@ -18,6 +18,7 @@ use axum::{
     http::Response,
 };
 use bytes::Buf as _;
+use counterfoil_seats::Serving;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -170,11 +171,12 @@ enum Taken {
     GivenUp,
 }
 
-/// The body of an answer, of which what is made but not read is counted. It holds something until all of it was taken.
-pub(crate) struct Answer<T> {
+/// The body of an answer, of which what is made but not read is counted.
+pub(crate) struct Answer {
     unread: Arc<Unread>,
     state: State,
-    _held: T,
+    /// Its connection is served while it is asked for more, and silent else: who reads nothing would keep others out.
+    serving: Option<Serving>,
 }
 
 /// What is there of a body.
@@ -193,12 +195,12 @@ enum State {
     Over,
 }
 
-impl<T> Answer<T> {
+impl Answer {
     /// Counts what a response has ready. Where there is no room for it, the response is another, which is short.
     pub(crate) async fn new(
         unread: Arc<Unread>,
         response: Response<Body>,
-        held: T,
+        serving: Option<Serving>,
         put_off: impl FnOnce() -> Response<Body>,
     ) -> Response<Self> {
         let (mut head, mut body) = response.into_parts();
@@ -207,6 +209,7 @@ impl<T> Answer<T> {
         } else {
             poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context))).await
         };
+        let is_ready = first.is_ready();
         let state = match first {
             Poll::Pending => State::Waiting(body),
             Poll::Ready(None) => State::Over,
@@ -216,39 +219,25 @@ impl<T> Answer<T> {
                 State::Waiting(body)
             }),
         };
-        let answer = Self {
+        let mut answer = Self {
             unread,
             state,
-            _held: held,
+            serving,
         };
+        if is_ready {
+            answer.pause();
+        }
         Response::from_parts(head, answer)
     }
-}
 
-impl State {
-    fn of(unread: &Unread, next: Next, body: Body) -> Result<Self, Crowded> {
-        let next = match next.map(Frame::into_data) {
-            Ok(Ok(bytes)) if bytes.len() > CHUNK_BYTES => {
-                return Ok(Self::Long {
-                    bytes: bytes.len(),
-                    after: body.size_hint(),
-                    ends: body.is_end_stream(),
-                    place: unread.keep(bytes, body)?,
-                });
-            }
-            Ok(Ok(bytes)) => Ok(Frame::data(bytes)),
-            Ok(Err(trailers)) => Ok(trailers),
-            Err(error) => Err(error),
-        };
-        Ok(Self::Short(next, body))
+    /// Something is there to be taken.
+    fn pause(&mut self) {
+        if let Some(serving) = &mut self.serving {
+            serving.pause();
+        }
     }
-}
 
-impl<T: Unpin> HttpBody for Answer<T> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Next>> {
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Next>> {
         loop {
             match mem::replace(&mut self.state, State::Over) {
                 State::Over => return Poll::Ready(None),
@@ -291,6 +280,41 @@ impl<T: Unpin> HttpBody for Answer<T> {
             }
         }
     }
+}
+
+impl State {
+    fn of(unread: &Unread, next: Next, body: Body) -> Result<Self, Crowded> {
+        let next = match next.map(Frame::into_data) {
+            Ok(Ok(bytes)) if bytes.len() > CHUNK_BYTES => {
+                return Ok(Self::Long {
+                    bytes: bytes.len(),
+                    after: body.size_hint(),
+                    ends: body.is_end_stream(),
+                    place: unread.keep(bytes, body)?,
+                });
+            }
+            Ok(Ok(bytes)) => Ok(Frame::data(bytes)),
+            Ok(Err(trailers)) => Ok(trailers),
+            Err(error) => Err(error),
+        };
+        Ok(Self::Short(next, body))
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Next>> {
+        if let Some(serving) = &mut self.serving {
+            serving.resume();
+        }
+        let next = self.next(context);
+        if next.is_ready() {
+            self.pause();
+        }
+        next
+    }
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
@@ -320,7 +344,7 @@ impl<T: Unpin> HttpBody for Answer<T> {
     }
 }
 
-impl<T> Drop for Answer<T> {
+impl Drop for Answer {
     fn drop(&mut self) {
         if let State::Long { place, .. } = self.state {
             let rest = self.unread.lock().remove(place);
@@ -345,17 +369,17 @@ mod tests {
     }
 
     /// `None` if there was no room.
-    async fn try_answer(unread: &Arc<Unread>, body: Body) -> Option<Answer<()>> {
+    async fn try_answer(unread: &Arc<Unread>, body: Body) -> Option<Answer> {
         let put_off = || {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response
         };
-        let response = Answer::new(unread.clone(), Response::new(body), (), put_off).await;
+        let response = Answer::new(unread.clone(), Response::new(body), None, put_off).await;
         (response.status() == StatusCode::OK).then(|| response.into_body())
     }
 
-    async fn answer(unread: &Arc<Unread>, bytes: usize) -> Answer<()> {
+    async fn answer(unread: &Arc<Unread>, bytes: usize) -> Answer {
         try_answer(unread, Body::from(vec![7; bytes])).await.unwrap()
     }
 

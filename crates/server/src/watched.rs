@@ -1,11 +1,11 @@
 //! Configuration in small files that an operator may change while the server runs: a directory of `*.toml`, or one file.
 //!
 //! The files are looked at once a second, and read again where one appeared, changed or went away. A file that is broken
-//! keeps the meaning that it had before, if it had one, and no other file waits for it: a mistake in one neither lets
-//! anybody in nor keeps what was taken away elsewhere. One that can't be read now is tried again each time.
+//! keeps the meaning that it had before, and counts for nothing if it had none; no other file waits for it: a mistake in one
+//! neither lets anybody in nor keeps what was taken away elsewhere. One that can't be read now is tried again each time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
     io::{self, ErrorKind, Read as _},
     os::unix::fs::MetadataExt as _,
@@ -49,7 +49,15 @@ pub(crate) type Set<T> = Arc<BTreeMap<String, Arc<T>>>;
 
 /// Files as they are understood now.
 #[derive(Debug)]
-pub(crate) struct Watched<T>(watch::Receiver<Set<T>>);
+pub(crate) struct Watched<T>(watch::Receiver<Found<T>>);
+
+/// What there is.
+#[derive(Debug)]
+struct Found<T> {
+    understood: Set<T>,
+    /// The names of files that are there and were never understood.
+    meaningless: BTreeSet<String>,
+}
 
 impl<T> Clone for Watched<T> {
     fn clone(&self) -> Self {
@@ -74,7 +82,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         if let Some((path, problem)) = broken.pop() {
             return Err(problem.context(format!("{} can't be used", path.display())));
         }
-        let (sender, receiver) = watch::channel(files.set());
+        let (sender, receiver) = watch::channel(files.found());
         task::spawn(follow(files, sender));
         Ok(Self(receiver))
     }
@@ -83,22 +91,27 @@ impl<T: Send + Sync + 'static> Watched<T> {
 impl<T> Watched<T> {
     /// What is understood now.
     pub(crate) fn current(&self) -> Set<T> {
-        self.0.borrow().clone()
+        self.0.borrow().understood.clone()
     }
 
-    /// Waits until something else is understood. False if nothing ever will be.
+    /// Waits until something else is understood, or another file can't be. False if nothing ever will be.
     pub(crate) async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
 
     /// What is understood now of the file of that name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<T>> {
-        self.0.borrow().get(name).cloned()
+        self.0.borrow().understood.get(name).cloned()
+    }
+
+    /// Whether there is a file of that name that was never understood.
+    pub(crate) fn is_meaningless(&self, name: &str) -> bool {
+        self.0.borrow().meaningless.contains(name)
     }
 }
 
 /// Looks again and again, until nobody wants to know.
-async fn follow<T, P>(mut files: Files<T, P>, sender: watch::Sender<Set<T>>)
+async fn follow<T, P>(mut files: Files<T, P>, sender: watch::Sender<Found<T>>)
 where
     T: Send + Sync + 'static,
     P: Fn(File<'_>) -> anyhow::Result<T> + Send + Sync + 'static,
@@ -132,7 +145,12 @@ where
             Ok(broken) => {
                 listing_failed = false;
                 for (path, problem) in broken {
-                    error!(path = %path.display(), problem = %format!("{problem:#}"), "a changed file is broken: what it said before stays in force");
+                    let problem = format!("{problem:#}");
+                    if files.is_understood(&path) {
+                        error!(path = %path.display(), %problem, "a changed file is broken: what it said before stays in force");
+                    } else {
+                        error!(path = %path.display(), %problem, "a new file is broken and counts for nothing");
+                    }
                 }
             }
             Err(problem) if !listing_failed => {
@@ -141,12 +159,15 @@ where
             }
             Err(_) => {}
         }
-        let set = files.set();
+        let found = files.found();
         sender.send_if_modified(|current| {
-            let changed = !same(current, &set);
+            let read = !same(&current.understood, &found.understood);
+            if read {
+                info!(path = %path.display(), files = found.understood.len(), "read changed files");
+            }
+            let changed = read || current.meaningless != found.meaningless;
             if changed {
-                info!(path = %path.display(), files = set.len(), "read changed files");
-                *current = set;
+                *current = found;
             }
             changed
         });
@@ -265,13 +286,26 @@ impl<T, P: Fn(File<'_>) -> anyhow::Result<T>> Files<T, P> {
         }
     }
 
-    fn set(&self) -> Set<T> {
-        let understood = self.known.iter();
-        Arc::new(
-            understood
-                .filter_map(|(name, known)| Some((name.clone(), known.meaning.clone()?)))
-                .collect(),
-        )
+    fn found(&self) -> Found<T> {
+        let mut understood = BTreeMap::new();
+        let mut meaningless = BTreeSet::new();
+        for (name, known) in &self.known {
+            if let Some(meaning) = &known.meaning {
+                understood.insert(name.clone(), meaning.clone());
+            } else {
+                meaningless.insert(name.clone());
+            }
+        }
+        Found {
+            understood: Arc::new(understood),
+            meaningless,
+        }
+    }
+
+    /// Whether a file was understood once.
+    fn is_understood(&self, path: &Path) -> bool {
+        let known = name(path).and_then(|name| self.known.get(name));
+        known.is_some_and(|known| known.meaning.is_some())
     }
 
     /// Reads what changed. Returns the files that changed and are broken, or newly can't be read.
@@ -290,6 +324,12 @@ impl<T, P: Fn(File<'_>) -> anyhow::Result<T>> Files<T, P> {
 
     fn read(&self, name: &str, path: &Path, stamp: Stamp) -> Result<T, Failure> {
         let text = read(path)?;
+        // Half of what is being written may mean something else than all of it.
+        let after = fs::metadata(path).map_err(Failure::Unreadable)?;
+        if Stamp::from(after) != stamp {
+            let changed = io::Error::other("it changed while it was read");
+            return Err(Failure::Unreadable(changed));
+        }
         let file = File {
             name,
             text: &text,
@@ -383,8 +423,9 @@ mod tests {
     }
 
     fn meanings(files: &Files<u32, impl Fn(File<'_>) -> anyhow::Result<u32>>) -> Vec<(String, u32)> {
-        let set = files.set();
-        set.iter()
+        let understood = files.found().understood;
+        understood
+            .iter()
             .map(|(name, number)| (name.clone(), **number))
             .collect()
     }
@@ -459,6 +500,10 @@ mod tests {
         let broken: Vec<_> = broken.iter().map(|(path, _)| path.file_name().unwrap()).collect();
         assert_eq!(broken, ["kept.toml", "new.toml"]);
         assert_eq!(meanings(&files), pairs(&[("changed", 22), ("kept", 1)]));
+        // One that never meant anything is told from one that is not there.
+        assert_eq!(files.found().meaningless, BTreeSet::from(["new".to_owned()]));
+        assert!(files.is_understood(&path.join("kept.toml")));
+        assert!(!files.is_understood(&path.join("new.toml")));
 
         // Said once, not each second.
         assert!(files.refresh().unwrap().is_empty());
@@ -532,6 +577,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_written_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        let mut files = Files::new(&path, number);
+        fs::write(&path, "1").unwrap();
+        let before = Stamp::from(fs::metadata(&path).unwrap());
+        fs::write(&path, "12").unwrap();
+        let read = files.read("a", &path, before);
+        assert!(matches!(read, Err(Failure::Unreadable(_))), "{read:?}");
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("a", 12)]));
+    }
+
+    #[test]
     fn files_without_end_are_broken() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("long.toml");
@@ -555,7 +614,7 @@ mod tests {
         assert_eq!(count(&path).unwrap(), MAX_FILES);
         let mut files = Files::new(&path, number);
         assert!(files.refresh().unwrap().is_empty());
-        assert_eq!(files.set().len(), MAX_FILES);
+        assert_eq!(files.found().understood.len(), MAX_FILES);
 
         fs::write(path.join("one-more.toml"), "1").unwrap();
         assert_eq!(count(&path).unwrap(), MAX_FILES + 1);
@@ -564,7 +623,7 @@ mod tests {
             format!("{refused:#}").contains("more than 10000 files"),
             "{refused:#}"
         );
-        assert_eq!(files.set().len(), MAX_FILES);
+        assert_eq!(files.found().understood.len(), MAX_FILES);
     }
 
     #[tokio::test]

@@ -5,17 +5,27 @@
 mod gather;
 mod round;
 
-use std::{fs::File, io::Read as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use counterfoil_log::{LogName, RememberedHead, WithoutQuorum, Witnessing};
-use counterfoil_note::{MAX_POLICY_BYTES, Policy, VerifierKey};
-use counterfoil_witness::client::{HttpClient, WitnessClient};
+use counterfoil_note::{MAX_POLICY_BYTES, Origin, Policy, VerifierKey};
+use counterfoil_witness::client::{ClientError, HttpClient, WitnessClient};
 use futures_util::future::join_all;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::cli::Serve;
 pub(crate) use gather::gather;
+
+/// How often a start asks a witness that can't be reached.
+const START_PAUSE: Duration = Duration::from_millis(200);
 
 /// The witnesses of a policy, ready to be asked.
 #[derive(Debug)]
@@ -63,7 +73,7 @@ impl Witnesses {
             keys[0]
         );
         let asked = self.clients.iter().map(async |(witness, client)| {
-            let note = match client.newest(keys[0].name()).await {
+            let note = match self.newest(client, keys[0].name()).await {
                 Ok(note) => note?,
                 Err(problem) => {
                     warn!(log = %name, witness, %problem, "can't compare the log with what this witness remembers");
@@ -78,6 +88,19 @@ impl Witnesses {
             without_quorum: self.without_quorum,
             remembered: join_all(asked).await.into_iter().flatten().collect(),
         })
+    }
+
+    /// The newest head that a witness serves of a log. One that can't be reached is asked again for as long as it has for an answer:
+    /// just after a boot its name may not resolve yet.
+    async fn newest(&self, client: &WitnessClient, origin: &Origin) -> Result<Option<Vec<u8>>, ClientError> {
+        let give_up_at = Instant::now() + self.timeout;
+        loop {
+            let newest = client.newest(origin).await;
+            if !matches!(newest, Err(ClientError::Unreachable(_))) || Instant::now() >= give_up_at {
+                return newest;
+            }
+            sleep(START_PAUSE).await;
+        }
     }
 }
 

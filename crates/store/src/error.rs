@@ -62,10 +62,19 @@ impl From<rocksdb::Error> for StoreError {
     }
 }
 
+/// Whether what RocksDB says of its lock means that somebody has it. Else there may be none to be had, as on some network file
+/// systems.
+fn is_held(text: &str) -> bool {
+    // What POSIX lets `fcntl` say then.
+    let by_another = ["Resource temporarily unavailable", "Permission denied"];
+    text.contains("lock hold by current process")
+        || (text.contains("While lock file") && by_another.iter().any(|reason| text.ends_with(reason)))
+}
+
 impl StoreError {
     pub(crate) fn from_open(error: rocksdb::Error, path: &Path) -> Self {
         let text = error.as_ref();
-        if text.contains("lock hold by current process") || text.contains("While lock file") {
+        if is_held(text) {
             return Self::Locked {
                 path: path.to_owned(),
             };
@@ -86,6 +95,29 @@ impl StoreError {
         match self {
             Self::Io(text) if text.contains("No such file or directory") => Self::Corrupt(text),
             other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_nobody_can_have_is_not_held() {
+        for (said, held) in [
+            (
+                "IO error: lock hold by current process, acquire time 1 acquiring thread 2: db/LOCK: No locks available",
+                true,
+            ),
+            (
+                "IO error: While lock file: db/LOCK: Resource temporarily unavailable",
+                true,
+            ),
+            ("IO error: While lock file: db/LOCK: Permission denied", true),
+            ("IO error: While lock file: db/LOCK: No locks available", false),
+        ] {
+            assert_eq!(is_held(said), held, "{said}");
         }
     }
 }

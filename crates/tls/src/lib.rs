@@ -238,12 +238,21 @@ impl Contents {
     }
 
     fn digest(&self) -> blake3::Hash {
-        let authorities = self.authorities.as_ref().map(|(_, pem)| pem);
+        // Those who ask which file vouches for a client tell it by its path.
+        let (path, authorities) = match &self.authorities {
+            Some((path, pem)) => (Some(path.as_os_str().as_encoded_bytes()), Some(pem.as_slice())),
+            None => (None, None),
+        };
         let mut hasher = blake3::Hasher::new();
-        for part in [Some(&self.certificate), Some(&self.key), authorities] {
+        for part in [
+            Some(self.certificate.as_slice()),
+            Some(self.key.as_slice()),
+            path,
+            authorities,
+        ] {
             // Each with its length, and one that is not there with none.
             hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
-            hasher.update(part.map_or(&[][..], |part| part));
+            hasher.update(part.unwrap_or_default());
         }
         hasher.finalize()
     }
@@ -330,7 +339,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{cell::RefCell, fs};
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use tempfile::TempDir;
@@ -418,6 +427,29 @@ mod tests {
         assert!(matches!(followed.look(), Some(Err(TlsError::Pem { .. }))));
         fs::remove_file(path).unwrap();
         assert!(matches!(followed.look(), Some(Ok(_))));
+    }
+
+    /// Who asks compares paths: the one before would vouch for nobody.
+    #[test]
+    fn authorities_in_another_file_are_taken_though_they_are_the_same() {
+        let server = Server::new();
+        let (certificate, key) = certificate(2031);
+        server.write("certificate", &certificate);
+        server.write("key", &key);
+        let chosen = RefCell::new(server.write("authorities", &certificate));
+        let Followed { files, protocols, .. } = server.followed();
+        let mut followed = Followed {
+            files,
+            protocols,
+            authorities: || Some(chosen.borrow().clone()),
+            seen: None,
+        };
+        followed.look().unwrap().unwrap();
+        assert!(followed.look().is_none());
+        let other = server.write("other-authorities", &certificate);
+        *chosen.borrow_mut() = other.clone();
+        let current = followed.look().unwrap().unwrap();
+        assert_eq!(current.authorities.as_deref(), Some(other.as_path()));
     }
 
     #[test]

@@ -229,6 +229,8 @@ impl WitnessClient {
                 StatusCode::CONFLICT => {
                     let witness = parse_size(&explanation(response).await?).ok_or(ClientError::NoSize)?;
                     if witness > head.size() {
+                        // The head after this one may be as large, and then needs no second request.
+                        self.cosigned = witness;
                         let head = head.size();
                         return Err(ClientError::Ahead { witness, head });
                     }

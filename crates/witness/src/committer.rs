@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use counterfoil_merkle::TreeSize;
-use counterfoil_note::Note;
+use counterfoil_note::{Note, NoteSignature};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -20,6 +20,8 @@ pub(crate) struct Update {
     pub(crate) log: OriginHash,
     /// The size that it was proved consistent with.
     pub(crate) old: TreeSize,
+    /// The cosignature of that size. Where it was given anew since, the time of this one may be the earlier.
+    pub(crate) over: Option<NoteSignature>,
     /// Cosigned already, so that it can be stored; its cosignature leaves only when it is.
     pub(crate) note: Note,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
@@ -63,8 +65,9 @@ fn apply(state: &State, updates: &[Update]) -> Result<Vec<Result<(), Refusal>>, 
     let batch = state.batch()?;
     let outcomes = updates
         .iter()
-        .map(
-            |update| match batch.replace(update.log, update.old, &update.note) {
+        .map(|update| {
+            let over = update.over.as_ref();
+            match batch.replace(update.log, update.old, over, &update.note) {
                 Ok(outcome) => Ok(outcome.map_err(|newest| Refusal::Conflict { newest })),
                 // One log's record. Those of the others are none the worse.
                 Err(error @ StateError::Damaged(_)) => {
@@ -72,8 +75,8 @@ fn apply(state: &State, updates: &[Update]) -> Result<Vec<Result<(), Refusal>>, 
                     Ok(Err(Refusal::State))
                 }
                 Err(error) => Err(error),
-            },
-        )
+            }
+        })
         .collect::<Result<Vec<_>, _>>()?;
     // Sizes in refusals are of this batch too, so they too wait for it.
     batch.commit()?;

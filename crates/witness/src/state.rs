@@ -4,7 +4,7 @@
 use std::{fmt, io, path::Path};
 
 use counterfoil_merkle::{Digest, TreeSize};
-use counterfoil_note::{Checkpoint, CosignerKey, Note};
+use counterfoil_note::{Checkpoint, CosignerKey, Note, NoteSignature};
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
     TableDefinition,
@@ -135,6 +135,20 @@ impl Cosigned {
             note,
         })
     }
+
+    /// The witness's own signature.
+    pub(crate) fn own_line(&self) -> Option<&NoteSignature> {
+        own_line(&self.note)
+    }
+}
+
+fn own_line(note: &Note) -> Option<&NoteSignature> {
+    note.signatures().last()
+}
+
+/// The payload of a cosignature begins with its time, big-endian.
+fn is_earlier(one: Option<&NoteSignature>, other: Option<&NoteSignature>) -> bool {
+    one.map(NoteSignature::payload) < other.map(NoteSignature::payload)
 }
 
 pub(crate) struct State {
@@ -228,11 +242,12 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Puts `note` in the place of the newest checkpoint if that still has the size `old`, zero standing for none.
-    /// Otherwise changes nothing and returns the size that it has. A note of the same text keeps the log's lines.
+    /// Puts `note` in the place of the newest checkpoint if that still has the size `old`, zero standing for none, and the
+    /// cosignature `over`. Otherwise changes nothing and returns the size that it has. A note of the same text keeps the log's
+    /// lines, and may come over an earlier cosignature too.
     ///
-    /// The size is enough to compare: at one size the root never changes, because nothing is stored that was not proved
-    /// consistent with what was there.
+    /// Of the tree the size is enough to compare: at one size the root never changes, because nothing is stored that was not proved
+    /// consistent with what was there. The cosignature may have been given anew meanwhile, later than the one in `note`.
     ///
     /// # Errors
     /// With [`StateError::Damaged`] the log's record can't be read, nothing was changed, and the batch can go on.
@@ -240,6 +255,7 @@ impl Batch {
         &self,
         log: OriginHash,
         old: TreeSize,
+        over: Option<&NoteSignature>,
         note: &Note,
     ) -> Result<Result<(), TreeSize>, StateError> {
         let mut table = self.transaction.open_table(CHECKPOINTS)?;
@@ -249,6 +265,12 @@ impl Batch {
         };
         let size = newest.as_ref().map_or(TreeSize::ZERO, |newest| newest.size);
         if size != old {
+            return Ok(Err(size));
+        }
+        if let Some(newest) = &newest
+            && newest.own_line() != over
+            && (newest.note.text() != note.text() || is_earlier(own_line(note), newest.own_line()))
+        {
             return Ok(Err(size));
         }
         let note = match newest {

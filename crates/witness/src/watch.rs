@@ -40,14 +40,17 @@ pub(crate) struct LogsFile {
     path: PathBuf,
     /// What the file was when it was last read.
     seen: Option<Stamp>,
+    /// Why it can't be read now, which was said.
+    unreadable: Option<String>,
 }
 
-/// What changes when a file is written or replaced.
+/// What changes when a file is written or replaced, or who may read it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -57,13 +60,18 @@ impl Stamp {
             inode: metadata.ino(),
             bytes: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }
 
 impl LogsFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, seen: None }
+        Self {
+            path,
+            seen: None,
+            unreadable: None,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -72,16 +80,35 @@ impl LogsFile {
 
     pub(crate) fn read(&mut self, witness: &CosignerKey) -> Result<LogList, LogsFileError> {
         // Before the file is read: what is written meanwhile then shows at the next look.
-        self.seen = Stamp::of(&self.path);
+        let stamp = Stamp::of(&self.path);
         let mut bytes = Vec::new();
+        // Where that fails the stamp stays the old one, so that it is tried again.
         File::open(&self.path)?
             .take(MAX_LOGS_FILE_BYTES as u64 + 1)
             .read_to_end(&mut bytes)?;
+        self.seen = stamp;
+        self.unreadable = None;
         Ok(LogList::parse(&bytes, witness)?)
     }
 
-    fn has_changed(&self) -> bool {
-        self.seen != Stamp::of(&self.path)
+    /// Whether it is another file than the one that was read last.
+    fn has_changed(&mut self) -> bool {
+        let has_changed = self.seen != Stamp::of(&self.path);
+        if !has_changed {
+            self.unreadable = None;
+        }
+        has_changed
+    }
+
+    /// Whether this is another reason than the one that was said.
+    fn is_news(&mut self, problem: &LogsFileError) -> bool {
+        match problem {
+            LogsFileError::List(_) => true,
+            LogsFileError::Io(problem) => {
+                let text = problem.to_string();
+                self.unreadable.replace(text.clone()) != Some(text)
+            }
+        }
     }
 }
 
@@ -97,7 +124,8 @@ pub(crate) async fn follow(mut file: LogsFile, witness: Arc<Witness>, mut reload
                     continue;
                 }
             }
-            _ = reload.recv() => {}
+            // Whoever asks is told again.
+            _ = reload.recv() => file.unreadable = None,
         }
         let path = file.path().display().to_string();
         match file.read(witness.key()) {
@@ -105,7 +133,53 @@ pub(crate) async fn follow(mut file: LogsFile, witness: Arc<Witness>, mut reload
                 info!(file = path, logs = logs.len(), "the logs file was read again");
                 witness.set_logs(logs);
             }
-            Err(error) => error!(file = path, %error, "the logs file is wrong; the logs known so far stay"),
+            Err(error) => {
+                if file.is_news(&error) {
+                    error!(file = path, %error, "the logs file is wrong; the logs known so far stay");
+                }
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt as _, thread};
+
+    use counterfoil_note::CosignerSigner;
+
+    use super::*;
+
+    fn witness() -> CosignerSigner {
+        CosignerSigner::generate("witness.example/w".parse().unwrap(), [200; 32])
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_tried_again_and_said_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = LogsFile::new(directory.path().to_owned());
+        for is_news in [true, false] {
+            let problem = file.read(witness().verifier_key()).err().unwrap();
+            assert!(matches!(problem, LogsFileError::Io(_)), "{problem}");
+            assert_eq!(file.is_news(&problem), is_news);
+            assert!(file.has_changed());
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_now_has_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logs");
+        fs::write(&path, "").unwrap();
+        let mut file = LogsFile::new(path.clone());
+        file.read(witness().verifier_key()).unwrap();
+        assert!(!file.has_changed());
+        // The file system's clock may tick but a few hundred times a second.
+        let seen = (0..1_000).any(|_| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            thread::sleep(Duration::from_millis(5));
+            file.has_changed()
+        });
+        assert!(seen);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) const MAX_WAITING: usize = 512;
 
 /// Whoever brings again what is on record gets the cosignature on record while that is younger, in seconds: without a key
 /// of the log nobody can keep the disk busy.
-const REPEAT_SECONDS: u64 = 10;
+pub(crate) const REPEAT_SECONDS: u64 = 10;
 
 /// A witness: verifies that checkpoints continue what it cosigned before, and cosigns them.
 pub(crate) struct Witness {
@@ -43,6 +43,8 @@ pub(crate) struct Witness {
 pub(crate) struct Examined {
     log: OriginHash,
     old: TreeSize,
+    /// The cosignature of that size.
+    over: Option<NoteSignature>,
     /// The note for the reading endpoint; none if it has nothing that is not on record.
     note: Option<Note>,
     cosignature: NoteSignature,
@@ -119,26 +121,26 @@ impl Witness {
             .cloned()
             .collect();
 
+        let log = OriginHash::of(checkpoint.origin().as_str());
+        let newest = self.state.newest(log);
+        // Whatever else is wrong with the request.
+        if let (Ok(Some(newest)), Some(head)) = (&newest, &verified.head)
+            && newest.size == head.size()
+            && newest.root != head.root()
+        {
+            self.report_fork(log, newest, head, &note_of(note.text(), &lines));
+        }
         if request.old > checkpoint.size() {
             let (old, size) = (request.old, checkpoint.size());
             return Err(Refusal::OldSizeTooLarge { old, size });
         }
-        let log = OriginHash::of(checkpoint.origin().as_str());
-        let newest = self
-            .state
-            .newest(log)
-            .map_err(|error| refuse_state(log, &error))?;
+        let newest = newest.map_err(|error| refuse_state(log, &error))?;
         let newest_size = newest.as_ref().map_or(TreeSize::ZERO, |newest| newest.size);
         if request.old != newest_size {
             return Err(Refusal::Conflict { newest: newest_size });
         }
         let head = verified.head.ok_or(Refusal::EmptyTreeRoot)?;
-        if let Err(refusal) = check_consistency(&request, newest.as_ref(), &head) {
-            if let (Refusal::Fork, Some(newest)) = (&refusal, newest) {
-                self.report_fork(log, &newest, &head, &note_of(note.text(), &lines));
-            }
-            return Err(refusal);
-        }
+        check_consistency(&request, newest.as_ref(), &head)?;
 
         // A cosignature says that no larger tree was seen at its time. Read before the state was, the clock could show a time
         // at which a smaller one was cosigned meanwhile.
@@ -146,9 +148,11 @@ impl Witness {
             error!("the clock was never set: no cosignature");
             Refusal::ClockNotSet
         })?;
+        let over = newest.as_ref().and_then(|newest| newest.own_line().cloned());
         let examined = |note, cosignature| Examined {
             log,
             old: request.old,
+            over,
             note,
             cosignature,
         };
@@ -194,6 +198,7 @@ impl Witness {
         let update = Update {
             log: examined.log,
             old: examined.old,
+            over: examined.over,
             note,
             reply,
         };

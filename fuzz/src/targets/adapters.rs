@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use counterfoil_event::{
     Annotations, Event, EventParts, IndexAttribute, IndexKey, Submitter,
     adapter::{Adapter, Native, differences, named_by, submitted},
-    dsse,
+    dsse, is_media_type,
     limits::MAX_NORMALISED_BYTES,
     normal::{self, EventType, MAX_LIST_ITEMS, NormalEvent, Text, Word},
 };
@@ -675,7 +675,7 @@ fn git(input: &[u8]) {
             continue;
         };
         assert_eq!(form.event_type.as_str(), event.event_type());
-        if event.data_content_type() == "text/plain" {
+        if is_media_type(event.data_content_type(), "text/plain") {
             assert!(
                 text(body)
                     .unwrap()

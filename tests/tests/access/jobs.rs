@@ -325,7 +325,7 @@ async fn tokens_that_are_not_what_they_claim_are_refused() {
             &headers,
             br#"{"event": "x"}"#,
         );
-        assert_eq!(answer.status, 401, "{what}: {answer:?}");
+        assert_eq!(answer.status, 403, "{what}: {answer:?}");
     }
     assert_eq!(guarded.size().await, 1, "something was recorded");
     assert_eq!(elsewhere.asked(), [""; 0]);
@@ -427,6 +427,8 @@ async fn a_key_that_was_replaced_signs_no_more() {
         .submit(&old.token(&issuer.claims(AUDIENCE)), "a")
         .await
         .unwrap();
+    let token = old.token(&issuer.claims(AUDIENCE));
+    let (mut stream, _) = SubmitStream::start(submitter(&guarded.server, Some(&token)), "stream").await;
     issuer.set_keys(&[&new]);
     // Known keys are believed for an hour, so that a job does not wait for its issuer.
     guarded
@@ -443,12 +445,17 @@ async fn a_key_that_was_replaced_signs_no_more() {
         Code::Unauthenticated,
         "has no key \"2026-10\"",
     );
+    assert_denied(
+        stream.submit().await,
+        Code::Unauthenticated,
+        "has no key \"2026-10\"",
+    );
     // Nothing is lost of what was checked with the old one.
     let (_, evidence) = on_record(&guarded.server, &guarded.log, &guarded.auditor, leaf).await;
     let (_, payload) = guarded.own(evidence["keys"].as_str().unwrap()).await;
     assert_eq!(payload.data, json!({ "keys": [old.jwk()] }).to_string());
-    // Genesis, three events, two sets of keys.
-    assert_eq!(guarded.size().await, 6);
+    // Genesis, four events, two sets of keys.
+    assert_eq!(guarded.size().await, 7);
 }
 
 /// Names can be had by others once a repository is renamed or deleted, and look like each other.
@@ -515,6 +522,45 @@ async fn an_audience_binds_a_token_to_a_log() {
     super::eventually(async || submit("https://log.example", "main").await.ok()).await;
     assert_eq!(submit("https://log.example", "other").await, Ok(()));
     assert_eq!(submit(AUDIENCE, "main").await, Err(Code::Unauthenticated));
+}
+
+/// Entries of one log show it whole to whoever may audit that log alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_has_submitted_reads_nothing() {
+    let key = JwtKey::p256("k1");
+    let issuer = Issuer::start(&[&key]);
+    let (data, main) = Data::with_main_log();
+    let other = data.init("other", "blake3");
+    let agreed = "https://log.example";
+    let audits = access(&issuer, &format!("audience = \"{agreed}\"")).replace("\"read\"", "\"audit\"");
+    set_access(&data, &audits);
+    let auditor = make_token(&data, &["--role", "audit", "--log", "main"]);
+    let server = Server::start(&data, &[]);
+    let read = async |token: &str, with_payload: bool| {
+        let request = v1::GetEntryRequest {
+            log: other.name.clone(),
+            leaf: Some(v1::LeafSelector {
+                leaf: Some(Leaf::LeafIndex(0)),
+            }),
+            with_payload,
+        };
+        reader(&server, Some(token)).get_entry(request).await
+    };
+    let token = key.token(&issuer.claims(agreed));
+    read(&token, true).await.unwrap();
+    let leaf = submit_as(&server, Some(&token), "a").await.unwrap();
+    let (_, evidence) = on_record(&server, &main, &auditor, leaf).await;
+    let shown = evidence["jwt"].as_str().unwrap();
+    for with_payload in [false, true] {
+        assert_denied(
+            read(shown, with_payload).await,
+            Code::Unauthenticated,
+            "has submitted before",
+        );
+    }
+    // Its job verifies the receipt.
+    let head = v1::GetTreeHeadRequest::default();
+    reader(&server, Some(&token)).get_tree_head(head).await.unwrap();
 }
 
 /// GitLab gives a job one token for all its life.

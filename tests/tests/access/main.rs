@@ -200,3 +200,48 @@ async fn the_file_is_followed_and_its_loss_opens_nothing() {
         refused.errors
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_file_that_is_broken_shuts_everyone_out_until_it_is_mended() {
+    let (data, _log) = Data::with_main_log();
+    let token = make_token(&data, &["--role", "submit", "--source", "farm"]);
+    let server = Server::start(&data, &[]);
+    submit_as(&server, None, "a").await.unwrap();
+    set_access(&data, "anonymous = [\"everything\"]");
+    let denied = eventually(async || submit_as(&server, None, "b").await.err()).await;
+    assert_denied::<u64>(Err(denied), Code::Unauthenticated, "no credential was sent");
+    let errors = server.errors();
+    assert!(
+        errors.contains("a new file is broken and counts for nothing"),
+        "{errors}"
+    );
+    submit_as(&server, Some(&token), "c").await.unwrap();
+
+    // What nobody understood decides nothing, and opens nothing when it goes.
+    fs::remove_file(data.path().join("access.toml")).unwrap();
+    eventually(async || server.errors().contains("the file is gone").then_some(())).await;
+    assert!(submit_as(&server, None, "d").await.is_err());
+    set_access(&data, "anonymous = [\"submit\"]");
+    eventually(async || submit_as(&server, None, "e").await.ok()).await;
+    // From now on a broken one keeps what it said.
+    set_access(&data, "anonymous = [\"everything\"]");
+    eventually(async || {
+        server
+            .errors()
+            .contains("what it said before stays in force")
+            .then_some(())
+    })
+    .await;
+    submit_as(&server, None, "f").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_file_that_can_t_be_read_shuts_everyone_out() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    submit_as(&server, None, "a").await.unwrap();
+    // Not even root can read it: nothing of the server's is at its first address.
+    std::os::unix::fs::symlink("/proc/self/mem", data.path().join("access.toml")).unwrap();
+    let denied = eventually(async || submit_as(&server, None, "b").await.err()).await;
+    assert_denied::<u64>(Err(denied), Code::Unauthenticated, "no credential was sent");
+}

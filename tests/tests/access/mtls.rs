@@ -1,6 +1,6 @@
 //! Client certificates.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
 use counterfoil_event::Authentication;
 use counterfoil_proto::v1::{
@@ -372,7 +372,7 @@ async fn another_authority_takes_the_place_of_the_one_before() {
     assert!(guarded.submit(Some(&coming), "b").await.is_err());
     // What can't be used changes nothing.
     fs::write(guarded.data.path().join("client-ca.pem"), "no certificate").unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     guarded.submit(Some(&leaving), "c").await.unwrap();
 
     fs::write(guarded.data.path().join("client-ca.pem"), new.pem()).unwrap();
@@ -392,6 +392,46 @@ async fn another_authority_takes_the_place_of_the_one_before() {
     assert!(guarded.submit(Some(&coming), "g").await.is_err());
     fs::write(guarded.data.path().join(other), old.pem()).unwrap();
     super::eventually(async || guarded.submit(Some(&leaving), "h").await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_authority_in_another_file_goes_on_vouching() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let runner = authority.issue(&[uri(RUNNER)], |_| {});
+    let source = "runners-of-the-other-file";
+    fs::write(guarded.data.path().join("other-ca.pem"), authority.pem()).unwrap();
+    let moved = rules().replace("client-ca.pem", "other-ca.pem");
+    set_access(
+        &guarded.data,
+        &moved.replace("\"runners\"", &format!("\"{source}\"")),
+    );
+    super::eventually(async || {
+        let channel = guarded.connect(Some(&runner)).await.unwrap();
+        // Each try submits another event: one that is on record keeps its source.
+        let id = format!("probe-{}", fastrand::u64(..));
+        let answer = SubmitServiceClient::new(channel.clone())
+            .submit(submission(event(id, "")))
+            .await;
+        let leaf = answer.ok()?.into_inner().receipt.unwrap().leaf_index;
+        let answer = entry_at(&mut ReadServiceClient::new(channel), &guarded.log, leaf)
+            .await
+            .ok()?;
+        let entry = counterfoil_event::Entry::decode(&answer.entry).unwrap();
+        (entry.source_id() == source).then_some(())
+    })
+    .await;
+}
+
+/// 9999-12-31T23:59:59 says that there is no end (RFC 5280, section 4.1.2.5).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_without_an_end_is_one() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let endless = authority.issue(&[uri(RUNNER)], |params| {
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31) + Duration::from_secs(86_399);
+    });
+    guarded.submit(Some(&endless), "a").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

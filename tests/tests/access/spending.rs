@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use counterfoil_tests::{
-    Data, Issuer, JwtKey, Server, SmallDisk, assert_pushed_back, event, http_get, submission,
+    Data, Issuer, JwtKey, Server, SmallDisk, assert_pushed_back, event, http_get, http_post, submission,
 };
 use fastrand::Rng;
 use tokio::{sync::watch, task::JoinSet};
@@ -88,6 +88,21 @@ async fn a_token_whose_use_can_not_be_recorded_is_not_used_up() {
         );
     }
     fs::remove_dir(&in_the_way).unwrap();
+    job.assert_unspent(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_batch_that_no_events_can_be_made_of_is_not_used_up() {
+    let job = Job::new();
+    let server = Server::start(&job.data, &[]);
+    let bearer = format!("Bearer {}", job.token);
+    let headers = [("authorization", bearer.as_str())];
+    // The batch reads, and no attribute has a line break.
+    let body = br#"{"event": "x"}{"event": "x", "host": "two\nlines"}"#;
+    for _ in 0..2 {
+        let answer = http_post(server.address(), "/services/collector", &headers, body);
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
     job.assert_unspent(&server).await;
 }
 

@@ -205,8 +205,15 @@ async fn a_job_begins_anew_when_its_token_is_to_be_used_in_another_way() {
         &data,
         &access(&issuer, "reuse = \"until-expiry\"", "482139077", "jobs"),
     );
-    eventually(async || submit_as(&server, Some(&token), "a").await.ok()).await;
-    assert_denied(stream.submit().await, Code::Unavailable, "has changed; try again");
+    let ended = eventually(async || stream.submit().await.err()).await;
+    assert_denied::<u64>(Err(ended), Code::Unavailable, "has changed; try again");
+    // What the evidence shows whole stays spent.
+    assert_denied(
+        submit_as(&server, Some(&token), "a").await,
+        Code::Unauthenticated,
+        "has submitted before",
+    );
+    let token = key.token(&issuer.claims(AUDIENCE));
     let (mut stream, leaf) = SubmitStream::start(submitter(&server, Some(&token)), "again").await;
     let (_, evidence) = on_record(&server, &log, &auditor, leaf).await;
     assert!(evidence["jwt_without_signature"].is_string(), "{evidence}");

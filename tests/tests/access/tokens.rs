@@ -214,6 +214,26 @@ fn a_file_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn a_broken_file_hides_no_other_token() {
+    let (data, _log) = Data::with_main_log();
+    let [good, exposed, broken] = [0; 3].map(|_| make_token(&data, &["--role", "read"]));
+    let file = |token: &str| data.path().join(format!("tokens/{}.toml", id(token)));
+    fs::set_permissions(file(&exposed), Permissions::from_mode(0o644)).unwrap();
+    fs::write(file(&broken), "nonsense").unwrap();
+    let listed = token_command(&data, &["list"]);
+    assert_eq!(listed.status.code(), Some(3), "{listed:?}");
+    let (tokens, errors) = (
+        String::from_utf8(listed.stdout).unwrap(),
+        String::from_utf8(listed.stderr).unwrap(),
+    );
+    assert_eq!(tokens.lines().count(), 1, "{tokens}");
+    assert!(tokens.starts_with(id(&good)), "{tokens}");
+    for token in [&exposed, &broken] {
+        assert!(errors.contains(file(token).to_str().unwrap()), "{errors}");
+    }
+}
+
+#[test]
 fn mistakes_are_told() {
     let (data, _log) = Data::with_main_log();
     for (arguments, code, told) in [

@@ -74,6 +74,24 @@ async fn only_the_body_that_was_signed_with_the_secret_is_taken() {
     );
 }
 
+/// Gitea and Forgejo send the header, empty, where the webhook has no secret.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_signature_is_none() {
+    let (data, _log) = Data::with_main_log();
+    let hook = Hook::add(&data, "forge", "forgejo", &[]);
+    let server = Server::start(&data, &[]);
+    let headers = without(&hook.headers("push", "d1", BODY), "x-gitea-signature");
+    for signature in ["x-gitea-signature", "x-forgejo-signature"] {
+        let unsigned = with(&headers, signature, "");
+        let answer = post(&server, &hook.path(), &unsigned, BODY);
+        let refused = assert_refused(&answer, 401, "MISSING_SIGNATURE");
+        assert!(
+            refused["message"].as_str().unwrap().contains(signature),
+            "{refused}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_takes_what_is_meant_for_it_alone() {
     let (data, _log) = Data::with_main_log();

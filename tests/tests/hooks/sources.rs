@@ -78,6 +78,27 @@ fn secrets_rotate_without_a_restart_or_a_gap() {
     assert_eq!(source(&data, &["list"]).stdout, b"");
 }
 
+/// A GitLab that has no signing tokens could do nothing with one.
+#[test]
+fn a_rotation_makes_the_kind_of_secret_that_there_was() {
+    let (data, _log) = Data::with_main_log();
+    let token = data.beside("token");
+    fs::write(&token, "a-token-of-some-length\n").unwrap();
+    Hook::add(
+        &data,
+        "older",
+        "gitlab",
+        &["--secret-file", token.to_str().unwrap()],
+    );
+    Hook::add(&data, "newer", "gitlab", &[]);
+    for (id, is_signing_token) in [("older", false), ("newer", true)] {
+        let rotated = source(&data, &["rotate", id]);
+        assert!(rotated.status.success(), "{rotated:?}");
+        let secret = text(&rotated.stdout);
+        assert_eq!(secret.starts_with("whsec_"), is_signing_token, "{id}: {secret}");
+    }
+}
+
 #[test]
 fn a_broken_file_keeps_the_source_that_it_was() {
     let (data, _log) = Data::with_main_log();

@@ -201,6 +201,23 @@ fn each_wrong_request_gets_its_status_and_changes_nothing() {
 }
 
 #[test]
+fn a_fork_is_reported_whatever_comes_with_it() {
+    let log = log(Suite::Blake3);
+    let fork = MemoryLog::forked(log.origin(), Suite::Blake3, 1, 2);
+    let junk = vec![Digest::from([0; 32])];
+    for (status, old, proof) in [(422, 4, junk), (409, 0, vec![]), (400, 9, vec![])] {
+        let (_data, witness) = witness(&[&log]);
+        let mut connection = connect(&witness);
+        assert_eq!(connection.add_checkpoint(log.request(0, 4)).status, 200);
+        let answer = connection.add_checkpoint(add_checkpoint(old, &proof, &fork.head(4)));
+        assert_eq!(answer.status, status, "{answer:?}");
+        let errors = witness.errors();
+        assert!(errors.contains("two trees of one size"), "{old}: {errors}");
+        assert!(errors.contains(&signature_line(&fork.head(4), 4)), "{errors}");
+    }
+}
+
+#[test]
 fn from_nothing_the_proof_must_be_empty_and_the_empty_root_true() {
     for suite in Suite::ALL {
         let log = log(suite);

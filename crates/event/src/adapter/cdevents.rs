@@ -1,4 +1,4 @@
-//! `cdevents/2`: CDEvents, as the data of CloudEvents. <https://github.com/cdevents/spec>, versions 0.3 to 0.6.
+//! `cdevents/3`: CDEvents, as the data of CloudEvents. <https://github.com/cdevents/spec>, versions 0.3 to 0.6.
 
 use percent_encoding::percent_decode_str;
 
@@ -49,12 +49,27 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
     let (subject, predicate) = (names.next()?, names.next()?);
     let mut form = native.form("cdevents", event_type(subject, predicate));
     form.source.native_event = Text::cut(&declared);
-    form.source.host = form.source.host.take().or_else(|| event.context.source.text());
+    let stated = host(&event.context.source.str());
+    form.source.host = form.source.host.take().or(stated);
     form.source.native_action = Text::cut(predicate);
     form.occurred_at = event.context.timestamp.time();
     form.outcome = outcome(subject, predicate, event.subject.content.outcome);
     describe(subject, &event.subject, &mut form);
     Some(form)
+}
+
+/// The host, and its port if there is one, of an absolute URI. A source may also be a path, or a name.
+fn host(uri: &str) -> Option<Text> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    if !is_scheme {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    Text::cut(authority.rsplit('@').next().unwrap_or_default())
 }
 
 fn event_type(subject: &str, predicate: &str) -> EventType {

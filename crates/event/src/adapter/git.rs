@@ -9,17 +9,21 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::{Native, json::commit_id};
-use crate::normal::{NormalEvent, Outcome, Text, Time, Word};
+use crate::{
+    is_media_type,
+    normal::{NormalEvent, Outcome, Text, Time, Word},
+};
 
 /// The media type of a git object.
 pub(super) const OBJECT_MEDIA_TYPE: &str = "application/x-git-object";
 
 /// None if it is no commit and no tag, is of another type than its event says, or its hash is not the event's id.
 pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
-    let form = match native.media_type {
-        OBJECT_MEDIA_TYPE => object(native),
-        _ => lightweight_tag(native),
-    }?;
+    let form = if is_media_type(native.media_type, OBJECT_MEDIA_TYPE) {
+        object(native)?
+    } else {
+        lightweight_tag(native)?
+    };
     (form.event_type.as_str() == native.event_type).then_some(form)
 }
 

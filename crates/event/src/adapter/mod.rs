@@ -30,7 +30,7 @@ pub use compare::{Difference, differences};
 pub use in_toto::event_type as statement_type;
 
 use crate::{
-    Attributes, Event, dsse,
+    Attributes, Event, dsse, is_media_type,
     normal::{self, EventType, InvalidNormalEvent, NormalEvent, Text, Word},
     protocol,
 };
@@ -103,7 +103,7 @@ impl Adapter {
             Self::GitHubAudit => "github-audit/2",
             Self::Event => "event/1",
             Self::Git => "git/1",
-            Self::CdEvents => "cdevents/2",
+            Self::CdEvents => "cdevents/3",
             Self::InToto => "in-toto/3",
         }
     }
@@ -141,28 +141,24 @@ impl Adapter {
 /// If the payload says that it is a normalised event and is none.
 pub fn submitted(event: Event) -> Result<Event, InvalidNormalEvent> {
     let native = Native::stored(event.attributes(), event.data());
-    let (adapter, form) = match native.media_type {
-        normal::MEDIA_TYPE => (Adapter::Event, Some(own::read(&native)?)),
-        git::OBJECT_MEDIA_TYPE => (Adapter::Git, git::read(&native)),
-        "text/plain" if native.event_type == Word::ScmTag.as_str() => (Adapter::Git, git::read(&native)),
-        dsse::MEDIA_TYPE => (Adapter::InToto, in_toto::read(&native)),
-        media_type if native.event_type.starts_with(cdevents::TYPE_PREFIX) && is_of_cdevents(media_type) => {
-            (Adapter::CdEvents, cdevents::read(&native))
-        }
-        _ => return Ok(event),
+    let is = |known| is_media_type(native.media_type, known);
+    let is_cdevent = native.event_type.starts_with(cdevents::TYPE_PREFIX);
+    let is_tag = native.event_type == Word::ScmTag.as_str();
+    let (adapter, form) = if is(normal::MEDIA_TYPE) {
+        (Adapter::Event, Some(own::read(&native)?))
+    } else if is(git::OBJECT_MEDIA_TYPE) || (is_tag && is("text/plain")) {
+        (Adapter::Git, git::read(&native))
+    } else if is(dsse::MEDIA_TYPE) {
+        (Adapter::InToto, in_toto::read(&native))
+    } else if is_cdevent && cdevents::MEDIA_TYPES.into_iter().any(is) {
+        (Adapter::CdEvents, cdevents::read(&native))
+    } else {
+        return Ok(event);
     };
     Ok(match form {
         Some(form) => event.with_form(adapter, form),
         None => event,
     })
-}
-
-/// Whether CDEvents come under a media type, whatever its parameters.
-fn is_of_cdevents(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    cdevents::MEDIA_TYPES
-        .into_iter()
-        .any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// The event that a provider sent, with the type, subject and time that its normal form gives it. Without a form it stays as

@@ -97,16 +97,51 @@ fn a_payload_that_says_that_it_is_one_has_to_be_one() {
     for media_type in [
         "application/json",
         "text/plain",
-        "application/vnd.counterfoil.event+json; v=2",
+        "application/vnd.counterfoil.event+jsonl",
+        "application/json; application/vnd.counterfoil.event+json",
     ] {
         let plain = submitted(event("ci.run.finished", media_type, r#"{"actor":{"login":7}}"#)).unwrap();
         assert_eq!(plain.normal_form(), None, "{media_type}");
     }
 }
 
+#[test]
+fn parameters_and_case_of_the_media_type_do_not_matter() {
+    for media_type in [
+        "application/vnd.counterfoil.event+json; charset=utf-8",
+        "application/vnd.counterfoil.event+json ;v=2",
+        "Application/VND.counterfoil.event+JSON",
+    ] {
+        let good = submitted(event("ci.run.finished", media_type, r#"{"commit":"c0ffee"}"#)).unwrap();
+        assert_eq!(form_of(&good).1["commit"], "c0ffee", "{media_type}");
+        let bad = event("ci.run.finished", media_type, r#"{"actor":{"login":7}}"#);
+        assert!(submitted(bad).is_err(), "{media_type}");
+    }
+
+    let git = |media_type: &str, id: &str, event_type: &str, data: &str| {
+        let parts = EventParts {
+            id: id.into(),
+            source: "git:x".into(),
+            event_type: event_type.into(),
+            data_content_type: media_type.into(),
+            data: data.to_owned().into(),
+            ..EventParts::default()
+        };
+        submitted(Event::try_from(parts).unwrap()).unwrap()
+    };
+    for media_type in ["application/x-git-object; v=1", "Application/X-Git-Object"] {
+        let commit = git(media_type, COMMIT_ID, "scm.commit", COMMIT);
+        assert_eq!(form_of(&commit).1["actor"]["login"], "Ann", "{media_type}");
+    }
+    let line = format!("{COMMIT_ID} refs/tags/light\n");
+    let tag = git("Text/Plain; charset=utf-8", "tag-1", "scm.tag", &line);
+    assert_eq!(form_of(&tag).1["ref"]["name"], "refs/tags/light");
+}
+
 /// Made with `git`, whose object ids these are.
 const COMMIT: &str = "commit 196\0tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor Ann <ann@acme.example> 1700000000 +0130\n\
     committer Bob <bob@acme.example> 1700000001 -0800\n\nMake widgets\n\nauthor Eve <eve@acme.example> 1 +0000\n";
+const COMMIT_ID: &str = "809ff3fb0c6269567ce1933023253919b780fe5e";
 
 fn git_event(id: &str, event_type: &str, data: &str) -> Event {
     let mut parts = EventParts {
@@ -125,7 +160,7 @@ fn git_event(id: &str, event_type: &str, data: &str) -> Event {
 
 #[test]
 fn a_git_object_is_known_by_its_hash() {
-    let id = "809ff3fb0c6269567ce1933023253919b780fe5e";
+    let id = COMMIT_ID;
     let event = git_event(id, "scm.commit", COMMIT);
     let (adapter, form) = form_of(&event);
     assert_eq!(adapter, "git/1");

@@ -318,10 +318,63 @@ async fn a_type_is_another_version_s_to_change_only_where_the_adapter_gave_it() 
     }
 }
 
+/// The operator says it, and may say another when a delivery comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_provider_runs_is_no_part_of_a_delivery() {
+    let on = |host: &str, native_event: &str, data: &str, adapter: &str| {
+        let mut extensions = vec![("nativeevent".to_owned(), native_event.to_owned())];
+        if !host.is_empty() {
+            extensions.push(("host".to_owned(), host.to_owned()));
+        }
+        let parts = EventParts {
+            id: "7/72d3162e".to_owned(),
+            event_type: "scm.push".to_owned(),
+            data_content_type: "application/json".to_owned(),
+            data: data.to_owned().into(),
+            extensions,
+            ..EventParts::default()
+        };
+        let event = Event::received(Protocol::Webhook, &"forge".parse().unwrap(), parts).unwrap();
+        let form = br#"{"type":"scm.push"}"#.to_vec();
+        event.with_normal_form(adapter, form).unwrap()
+    };
+    let first = on("git.example.com", "push", "{}", "gitea/3");
+    let none = on("", "push", "{}", "gitea/3");
+    for then in [
+        on("git.example.net", "push", "{}", "gitea/3"),
+        on("git.example.net", "push", "{}", "gitea/4"),
+        none.clone(),
+    ] {
+        assert!(
+            matches!(second(&first, &then).await, Outcome::Duplicate(_)),
+            "{then:?}"
+        );
+    }
+    assert!(matches!(second(&none, &first).await, Outcome::Duplicate(_)));
+    for then in [
+        on("git.example.net", "push", "[]", "gitea/3"),
+        on("git.example.net", "create", "{}", "gitea/3"),
+    ] {
+        assert_eq!(conflict(&second(&first, &then).await), 1, "{then:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submitter_who_takes_the_name_of_a_delivery_does_not_stand_for_it() {
     let (taken, signed) = (unread("scm.push", "{}"), delivery("github/1", "scm.push", "{}"));
     assert_eq!(conflict(&second(&taken, &signed).await), 1);
     // What the provider signed is on record, and a submitter's receipt for it holds.
     assert!(matches!(second(&signed, &taken).await, Outcome::Duplicate(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_a_later_version_reads_makes_no_other_event_of_what_was_submitted() {
+    for adapter in ["event/1", "git/1", "cdevents/3", "in-toto/3"] {
+        let recorded = unread("artifact.built", "{}");
+        let again = delivery(adapter, "artifact.built", "{}");
+        assert!(
+            matches!(second(&recorded, &again).await, Outcome::Duplicate(_)),
+            "{adapter}"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::Extensions;
-use counterfoil_event::{Authentication, Submitter};
+use counterfoil_event::{Authentication, SourceId, Submitter};
 use counterfoil_log::{Log, LogName};
 use jiff::Timestamp;
 
@@ -34,6 +34,8 @@ pub(super) enum Credential {
     Token(TokenHolder),
     Certificate(Certified),
     Job(JobIdentity),
+    /// One was sent that is not good, or not now.
+    Wrong(Denied),
 }
 
 impl Caller {
@@ -85,6 +87,9 @@ impl Caller {
             .right(self.private)
             .ok_or_else(|| Denied::Forbidden("nobody may make this call".to_owned()))?;
         let grant = self.credential.grant(Timestamp::now())?;
+        if let Credential::Job(identity) = &*self.credential {
+            identity.require_unspent(right)?;
+        }
         match lacks(&grant, right) {
             None => Ok(grant),
             // A credential may help, which is what this answer says.
@@ -112,6 +117,12 @@ impl Caller {
         self.signers.search_bytes(log, media_type, data)
     }
 
+    /// The source that events bear which the caller hands to `log`. Nothing is spent by this.
+    pub(crate) fn source(&self, log: &LogName) -> Result<SourceId, Denied> {
+        let grant = self.allowed(log)?;
+        source(&grant)
+    }
+
     /// Lets the caller hand events to `log` in this one call, and says in whose name they are recorded.
     ///
     /// A job's token is spent by this, and the log has its issuer's keys on record by then: whoever has all events of a call asks
@@ -123,6 +134,7 @@ impl Caller {
             Credential::Token(holder) => (Authentication::Token, holder.evidence()),
             Credential::Certificate(certified) => (Authentication::Mtls, certified.evidence()),
             Credential::Job(identity) => (Authentication::Oidc, identity.spend(log).await?),
+            Credential::Wrong(denied) => return Err(denied.clone()),
         };
         // Spending may have taken a while.
         let grant = self.allowed(log.name())?;
@@ -149,12 +161,17 @@ impl Credential {
             Self::Token(holder) => holder.grant(now),
             Self::Certificate(certified) => certified.grant(now),
             Self::Job(identity) => identity.grant(now),
+            Self::Wrong(denied) => Err(denied.clone()),
         }
     }
 }
 
-fn submitter(grant: &Grant, authentication: Authentication, evidence: String) -> Result<Submitter, Denied> {
+fn source(grant: &Grant) -> Result<SourceId, Denied> {
     let source = grant.source().cloned();
-    let source = source.ok_or_else(|| Denied::Forbidden("this credential names no source".to_owned()))?;
-    Submitter::new(source, authentication, evidence).map_err(|error| Denied::Forbidden(error.to_string()))
+    source.ok_or_else(|| Denied::Forbidden("this credential names no source".to_owned()))
+}
+
+fn submitter(grant: &Grant, authentication: Authentication, evidence: String) -> Result<Submitter, Denied> {
+    Submitter::new(source(grant)?, authentication, evidence)
+        .map_err(|error| Denied::Forbidden(error.to_string()))
 }

@@ -142,6 +142,15 @@ impl Config {
         }
     }
 
+    /// As an empty file has it: nobody may do anything without an API token.
+    pub(super) fn closed() -> Self {
+        Self {
+            anonymous: Arc::new(Grant::anonymous([])),
+            issuers: BTreeMap::new(),
+            mtls: None,
+        }
+    }
+
     /// Reads the file of a data directory. The error says which part is wrong.
     pub(super) fn parse(text: &str, data: &Path) -> anyhow::Result<Self> {
         let file: ConfigToml = toml::from_str(text)?;
@@ -342,6 +351,7 @@ mod tests {
         let main = LogName::default();
         for right in [Right::Submit, Right::Check, Right::Read, Right::Audit] {
             assert!(parse("").unwrap().anonymous.lacks(right, &main).is_some());
+            assert!(Config::closed().anonymous.lacks(right, &main).is_some());
             assert!(Config::open().anonymous.lacks(right, &main).is_none());
         }
     }

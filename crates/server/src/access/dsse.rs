@@ -16,7 +16,7 @@ use counterfoil_dsse::{Fingerprint, PublicKey, Signed};
 use counterfoil_event::{
     Authentication, Event, SourceId, Submitter, dsse,
     dsse::{Envelope, EnvelopeError},
-    dsse_key_event,
+    dsse_key_event, is_media_type,
 };
 use counterfoil_log::{Log, LogName};
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ impl Signers {
 
     /// Bytes that take about as long to make ready as the search for who signed an event.
     pub(super) fn search_bytes(&self, log: &LogName, media_type: &str, data: &[u8]) -> usize {
-        if media_type != dsse::MEDIA_TYPE || data.len() > dsse::MAX_ENVELOPE_BYTES {
+        if !is_media_type(media_type, dsse::MEDIA_TYPE) || data.len() > dsse::MAX_ENVELOPE_BYTES {
             return 0;
         }
         let keys = self
@@ -150,7 +150,7 @@ impl Signers {
         sender: &'s Submitter,
         event: &Event,
     ) -> Result<Cow<'s, Submitter>, EnvelopeError> {
-        if event.data_content_type() != dsse::MEDIA_TYPE {
+        if !is_media_type(event.data_content_type(), dsse::MEDIA_TYPE) {
             return Ok(Cow::Borrowed(sender));
         }
         let envelope = Envelope::parse(event.data())?;
@@ -331,6 +331,8 @@ async fn follow(
 
 #[cfg(test)]
 mod tests {
+    use counterfoil_event::EventParts;
+
     use super::*;
 
     /// The key of RFC 8410, section 10.1.
@@ -348,6 +350,34 @@ mod tests {
     fn envelope(signatures: usize) -> String {
         let signatures = vec![r#"{"sig":"AA=="}"#; signatures].join(",");
         format!(r#"{{"payloadType":"x","payload":"e30=","signatures":[{signatures}]}}"#)
+    }
+
+    #[test]
+    fn parameters_and_case_of_the_media_type_do_not_matter() {
+        let log = LogName::default();
+        let signers = signers(&[&log]);
+        for media_type in [
+            "application/vnd.dsse.envelope.v1+json; charset=utf-8",
+            "Application/vnd.DSSE.envelope.v1+JSON",
+        ] {
+            let is_taken = |data: &str| {
+                let event = Event::try_from(EventParts {
+                    id: "1".to_owned(),
+                    source: "https://ci.example/acme".to_owned(),
+                    event_type: "artifact.built".to_owned(),
+                    data_content_type: media_type.to_owned(),
+                    data: data.to_owned().into(),
+                    ..EventParts::default()
+                });
+                let sender = Submitter::anonymous();
+                signers.submitter(&log, &sender, &event.unwrap()).is_ok()
+            };
+            assert!(is_taken(&envelope(1)), "{media_type}");
+            assert!(!is_taken("no envelope"), "{media_type}");
+            let data = envelope(1);
+            let bytes = |media_type| signers.search_bytes(&log, media_type, data.as_bytes());
+            assert_eq!(bytes(media_type), bytes(dsse::MEDIA_TYPE));
+        }
     }
 
     #[test]

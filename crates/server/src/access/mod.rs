@@ -1,8 +1,9 @@
 //! Who may do what: API tokens, job tokens (OpenID Connect), client certificates. `docs/ACCESS.md` is for those who set it up.
 //!
 //! One layer lies around all that the port serves. It finds out what the path needs ([`table`]) and who calls, refuses
-//! credentials that are wrong, and hands a [`Caller`] on; each call then has it checked on the log that it is about, and over
-//! gRPC before its message comes, whether that can be any. A credential that is wrong is never taken for none.
+//! credentials that are wrong (or lets paths do that whose answers have a shape of their own), and hands a [`Caller`] on; each call
+//! then has it checked on the log that it is about, and over gRPC before its message comes, whether that can be any. A credential that
+//! is wrong is never taken for none.
 
 mod caller;
 mod config;
@@ -49,7 +50,7 @@ use self::{
     caller::Credential, config::Config, dsse::Signers, granted::Granted, mtls::Certified, oidc::Oidc,
     rights::Right, table::Needs, tokens::Tokens,
 };
-use crate::{http, logs::Logs, watched::Watched};
+use crate::{deliveries::Deliveries, http, logs::Logs, watched::Watched};
 
 /// The file in a data directory that says what [`Config`] holds.
 const CONFIG_FILE: &str = "access.toml";
@@ -71,7 +72,7 @@ pub(crate) fn config_path(data: &Path) -> PathBuf {
 /// `access.toml`, as it is now.
 pub(crate) struct Settings {
     watched: Watched<Config>,
-    /// As it was last. A file that goes away must not open the port to everyone.
+    /// As it was last. A file that goes away, or that nobody understands, must not open the port to everyone.
     current: watch::Receiver<Arc<Config>>,
 }
 
@@ -85,11 +86,10 @@ impl Settings {
         let watched = Watched::start(&config_path(data), move |file| {
             Config::parse(file.text, &directory)
         })?;
-        let now = watched
-            .get(CONFIG_NAME)
-            .unwrap_or_else(|| Arc::new(Config::open()));
-        let (sender, current) = watch::channel(now);
-        task::spawn(follow(watched.clone(), sender, config_path(data)));
+        let given = watched.get(CONFIG_NAME);
+        let decided = given.is_some();
+        let (sender, current) = watch::channel(given.unwrap_or_else(|| Arc::new(Config::open())));
+        task::spawn(follow(watched.clone(), sender, decided, config_path(data)));
         Ok(Self { watched, current })
     }
 
@@ -109,15 +109,29 @@ impl Settings {
     }
 }
 
-/// Hands on what the file says, and nothing when it is gone.
-async fn follow(mut watched: Watched<Config>, sender: watch::Sender<Arc<Config>>, path: PathBuf) {
+/// Hands on what the file says, and nothing when it is gone. Until it was understood once, which is `decided`, one that is there
+/// shuts everyone out.
+async fn follow(
+    mut watched: Watched<Config>,
+    sender: watch::Sender<Arc<Config>>,
+    mut decided: bool,
+    path: PathBuf,
+) {
     while watched.changed().await {
         match watched.get(CONFIG_NAME) {
-            Some(config) => drop(sender.send_replace(config)),
-            None => warn!(
+            Some(config) => {
+                decided = true;
+                sender.send_replace(config);
+            }
+            None if !watched.is_meaningless(CONFIG_NAME) => warn!(
                 path = %path.display(),
                 "the file is gone: what it said stays in force until the server stops. One that is started without it lets everyone do everything"
             ),
+            None if decided => {}
+            None => {
+                sender.send_replace(Arc::new(Config::closed()));
+                warn!(path = %path.display(), "until the file is understood, only API tokens let anybody in");
+            }
         }
     }
 }
@@ -148,9 +162,11 @@ impl Access {
         })
     }
 
-    /// Puts the layer around everything that `router` has.
-    pub(crate) fn guard(self, router: Router) -> Router {
-        router.layer(middleware::from_fn_with_state(Arc::new(self), identify))
+    /// Puts the layer around everything that `router` has. What looks like a delivery of a webhook and comes to no path is noted in
+    /// `deliveries`.
+    pub(crate) fn guard(self, router: Router, deliveries: Deliveries) -> Router {
+        let state = (Arc::new(self), deliveries);
+        router.layer(middleware::from_fn_with_state(state, identify))
     }
 
     async fn credential(&self, request: &mut Request) -> Result<Credential, Denied> {
@@ -171,23 +187,33 @@ impl Access {
 }
 
 /// Puts the [`Caller`] into the request's extensions, or turns it away.
-async fn identify(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+async fn identify(
+    State((access, deliveries)): State<(Arc<Access>, Deliveries)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let needs = match table::needs(request.uri().path()) {
         // Whatever the router has there, nobody thought about who may have it.
-        None => return http::nothing_here(request.headers()),
+        None => {
+            deliveries.note_misdirected(&request);
+            return http::nothing_here(request.headers());
+        }
         // The senders of webhooks sign what they send, and an `authorization` of theirs would be none of ours. And whether the
         // server is well can be asked with a credential that is not.
         Some(Needs::Nothing | Needs::Signature) => return next.run(request).await,
         Some(needs @ (Needs::Right(_) | Needs::RightOrPrivate(..))) => needs,
     };
-    match access.credential(&mut request).await {
-        Ok(credential) => {
-            let caller = Caller::new(credential, needs, access.signers.clone());
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+    let credential = match access.credential(&mut request).await {
+        Ok(credential) => credential,
+        // Whatever takes events in over HTTP refuses in a shape of its own, and counts it: it finds that this caller may do nothing.
+        Err(denied) if needs == Needs::Right(Right::Submit) && !http::is_grpc(request.headers()) => {
+            Credential::Wrong(denied)
         }
-        Err(denied) => denied.answer(request.headers()),
-    }
+        Err(denied) => return denied.answer(request.headers()),
+    };
+    let caller = Caller::new(credential, needs, access.signers.clone());
+    request.extensions_mut().insert(caller);
+    next.run(request).await
 }
 
 /// Turns away whoever may make such a call on no log at all, before anything of it is read. Services over gRPC have a call's message

@@ -68,7 +68,9 @@ impl Certificate {
             "subject": subject,
         });
         Ok(Self {
-            expires: Timestamp::from_second(expires).map_err(|_| malformed())?,
+            // One without an end says the year 9999 (RFC 5280, section 4.1.2.5), beyond what a timestamp has.
+            expires: Timestamp::from_second(expires.min(Timestamp::MAX.as_second()))
+                .map_err(|_| malformed())?,
             evidence: evidence.to_string(),
             names,
             authorities,

@@ -182,6 +182,8 @@ impl SubmitStream {
                     }
                 }
                 Some(answered) = under_way.next(), if unread.is_none() && !under_way.is_empty() => {
+                    // It panicked, or the runtime is on its way out.
+                    let Ok(answered) = answered else { return };
                     let response = unread.insert(answered);
                     deadline = Instant::now() + UNREAD_PATIENCE;
                     if responses.try_send(Ok(response.clone())).is_err() {
@@ -190,7 +192,8 @@ impl SubmitStream {
                 }
                 (messages, end) = next_messages(&mut requests, most), if most > 0 && ended.is_none() => {
                     match self.group(messages).await {
-                        Ok(Some(group)) => under_way.push_back(group.answered()),
+                        // In a task of its own: known events take room in the queue until they are compared.
+                        Ok(Some(group)) => under_way.push_back(task::spawn(group.answered())),
                         Ok(None) => {}
                         Err(refusal) => ended = Some(Err(refusal.into())),
                     }

@@ -19,7 +19,13 @@ use super::{
     body::{Accepts, MAX_BODY_BYTES},
     load, media_type, not_allowed,
 };
-use crate::{access::Caller, intake::Load, logs::find_log, metrics::IntakePath, refusal::Refusal};
+use crate::{
+    access::Caller,
+    intake::{Load, work},
+    logs::find_log,
+    metrics::IntakePath,
+    refusal::Refusal,
+};
 
 /// A payload of the largest size in base64, or a batch.
 const ACCEPTS: Accepts = Accepts {
@@ -67,7 +73,7 @@ impl Intake {
         let caller = Caller::of(&head.extensions);
         let log = find_log(&self.logs, name, &caller)?;
         let received = self.bodies.read(&head.headers, body, ACCEPTS).await?;
-        let events = read(&head.headers, &received.bytes)?;
+        let events = work(received.bytes.len(), || read(&head.headers, &received.bytes)).await?;
         let load =
             events.load(|event| caller.search_bytes(log.name(), event.data_content_type(), event.data()));
         load.admit(&log)?;

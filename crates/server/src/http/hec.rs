@@ -5,7 +5,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Query, Request, State},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{
         HeaderValue, StatusCode,
         header::{CACHE_CONTROL, RETRY_AFTER},
@@ -13,7 +13,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use counterfoil_event::hec::{HecError, HecEvent, Metadata, parse_events, parse_raw};
+use counterfoil_event::{
+    Event,
+    hec::{HecError, HecEvent, Metadata, parse_events, parse_raw},
+};
 use serde::Serialize;
 
 use super::{
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     access::Caller,
-    intake::{self, Load},
+    intake::{self, Load, work},
     logs::find_log,
     metrics::{IntakeOutcome, IntakePath},
     refusal::Refusal,
@@ -167,6 +170,16 @@ struct Refused {
     answer: Answer,
 }
 
+impl Refused {
+    /// No event can be made of what stands in this place.
+    fn invalid(event: usize) -> Self {
+        Self {
+            reason: INVALID_EVENT,
+            answer: Answer::InvalidFormat { event },
+        }
+    }
+}
+
 impl From<HecError> for Refused {
     fn from(error: HecError) -> Self {
         let (reason, answer) = match error {
@@ -219,21 +232,15 @@ impl From<BodyError> for Refused {
 }
 
 type Parse = fn(&[u8], &Metadata) -> Result<Vec<HecEvent>, HecError>;
+/// What a path's query says, if it can be read.
+type Asked = Result<Query<Metadata>, QueryRejection>;
 
-async fn submit_events(
-    State(intake): State<Intake>,
-    Query(metadata): Query<Metadata>,
-    request: Request,
-) -> Answer {
-    intake.collect(parse_events, metadata, request).await
+async fn submit_events(State(intake): State<Intake>, asked: Asked, request: Request) -> Answer {
+    intake.collect(parse_events, asked, request).await
 }
 
-async fn submit_raw(
-    State(intake): State<Intake>,
-    Query(metadata): Query<Metadata>,
-    request: Request,
-) -> Answer {
-    intake.collect(parse_raw, metadata, request).await
+async fn submit_raw(State(intake): State<Intake>, asked: Asked, request: Request) -> Answer {
+    intake.collect(parse_raw, asked, request).await
 }
 
 async fn ack() -> Answer {
@@ -254,38 +261,56 @@ async fn health(State(intake): State<Intake>) -> Answer {
 }
 
 impl Intake {
-    async fn collect(&self, parse: Parse, metadata: Metadata, request: Request) -> Answer {
-        let Err(Refused { reason, answer }) = self.collected(parse, metadata, request).await else {
+    async fn collect(&self, parse: Parse, asked: Asked, request: Request) -> Answer {
+        let is_anonymous = Caller::of(request.extensions()).is_anonymous();
+        let Err(Refused { reason, answer }) = self.collected(parse, asked, request).await else {
             return Answer::Success;
         };
         self.metrics
             .count_intake(IntakePath::Hec, IntakeOutcome::Refused(reason));
-        answer
+        match answer {
+            // One was sent.
+            Answer::TokenRequired if !is_anonymous => Answer::InvalidToken,
+            answer => answer,
+        }
     }
 
-    async fn collected(&self, parse: Parse, metadata: Metadata, request: Request) -> Result<(), Refused> {
+    async fn collected(&self, parse: Parse, asked: Asked, request: Request) -> Result<(), Refused> {
         let (head, body) = request.into_parts();
         let caller = Caller::of(&head.extensions);
         // The protocol has no place for a log's name.
         let name = caller.only_log().unwrap_or_default();
         let log = find_log(&self.logs, name.as_str(), &caller)?;
+        let Query(metadata) = asked.map_err(|_| Refused::invalid(0))?;
         let received = self.bodies.read(&head.headers, body, ACCEPTS).await?;
-        let sent = parse(&received.bytes, &metadata)?;
+        let source = caller.source(log.name()).map_err(Refusal::from)?;
+        // What finds no room now is not worth reading.
+        let least = Load {
+            events: 1,
+            bytes: received.bytes.len(),
+            search_bytes: 0,
+        };
+        least.admit(&log)?;
+        let events = work(received.bytes.len(), || {
+            let sent = parse(&received.bytes, &metadata)?;
+            let events = sent.into_iter().enumerate().map(|(event, sent)| {
+                let read = sent.into_event(&source, intake::random_id);
+                read.map(Ok).map_err(|_| Refused::invalid(event))
+            });
+            events.collect::<Result<Vec<Result<Event, Refusal>>, Refused>>()
+        })
+        .await?;
         // None of them is an envelope that somebody else could have signed.
         let load = Load {
-            events: sent.len(),
+            events: events.len(),
             bytes: received.bytes.len(),
             search_bytes: 0,
         };
         load.admit(&log)?;
         let submitter = caller.submitter(&log).await.map_err(Refusal::from)?;
-        let mut events = Vec::with_capacity(sent.len());
-        for (event, sent) in sent.into_iter().enumerate() {
-            let read = sent.into_event(submitter.source_id(), intake::random_id);
-            events.push(Ok(read.map_err(|_| Refused {
-                reason: INVALID_EVENT,
-                answer: Answer::InvalidFormat { event },
-            })?));
+        if *submitter.source_id() != source {
+            // The rules changed meanwhile. Sent again, they bear the source that is the sender's now.
+            return Err(BodyError::Busy.into());
         }
         // A conflict is on record as such. To the sender it is a success: nothing that it could send again would differ.
         self.record_all(IntakePath::Hec, &log, &submitter, events).await?;

@@ -262,7 +262,7 @@ impl<'a> Request<'a> {
                     !self.common.rotate,
                     "there is no source `{id}` whose secret could be rotated"
                 );
-                let secret = self.new_secret()?;
+                let secret = self.new_secret(None)?;
                 let host = Some(host.to_owned());
                 let source = Source::new(self.provider, log.to_string(), host, secret.clone())?;
                 sources.create(id, &source)?;
@@ -289,17 +289,18 @@ impl<'a> Request<'a> {
                 signs: newest.is_signing_key(),
             });
         }
-        let secret = self.new_secret()?;
+        let secret = self.new_secret(Some(&there))?;
         there.add_secret(secret.clone())?;
         sources.replace(id, &there)?;
         Ok(Key::New { secret, before })
     }
 
-    fn new_secret(&self) -> anyhow::Result<Secret> {
-        let secret = if self.secret_token {
-            Secret::generate_token()
-        } else {
-            Secret::generate(self.provider)
+    /// Another secret for the source that is there, or one for a new source.
+    fn new_secret(&self, there: Option<&Source>) -> anyhow::Result<Secret> {
+        let secret = match there {
+            _ if self.secret_token => Secret::generate_token(),
+            Some(source) => source.generate_secret(),
+            None => Secret::generate(self.provider),
         };
         secret.context("the system gives no random numbers")
     }

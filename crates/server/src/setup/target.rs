@@ -82,7 +82,7 @@ impl FromStr for PublicUrl {
         let problem = "it is written like https://log.example.com, with a port or a path if there is one, and nothing else";
         let url: Url = text.parse().map_err(|_| problem)?;
         let is_plain = matches!(url.scheme(), "http" | "https")
-            && url.host_str().is_some_and(|host| !host.is_empty())
+            && url.host_str().is_some_and(is_plain_host)
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
@@ -125,6 +125,15 @@ impl PublicUrl {
         }
         warnings
     }
+}
+
+/// A URL's parser lets much through that means something to a shell.
+fn is_plain_host(host: &str) -> bool {
+    let is_name = !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    is_name || address(host).is_some()
 }
 
 fn address(host: &str) -> Option<IpAddr> {
@@ -197,6 +206,7 @@ mod tests {
             ("https://log.example.com", "https://log.example.com/hooks/github"),
             ("https://log.example.com/", "https://log.example.com/hooks/github"),
             ("http://127.0.0.1:7480", "http://127.0.0.1:7480/hooks/github"),
+            ("http://[::1]:7480", "http://[::1]:7480/hooks/github"),
             (
                 "https://example.com/counter/foil/",
                 "https://example.com/counter/foil/hooks/github",
@@ -215,6 +225,12 @@ mod tests {
             "https://log.example.com#x",
             "https://log.example.com/'; touch pwned",
             "https://log.example.com/$(x)",
+            "https://$(x).example.com",
+            "https://`x`.example.com",
+            "https://log.example.com;x",
+            "https://log.example.com&x",
+            "https://log.example.com'x",
+            "https://log.example.com!x",
         ] {
             assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
         }

@@ -16,6 +16,7 @@ use crate::{
     cli::EXIT_FAILED,
     deliveries::{Delivery, Report},
     local::{Local, NotRunning},
+    print::print_line,
 };
 
 /// How often the server is asked.
@@ -34,6 +35,7 @@ pub(super) fn for_delivery(form: &Form, data: &Path, patience: SignedDuration) -
         local: Local::new(data)?,
         seen: None,
         last: None,
+        came: false,
         told: Vec::new(),
     };
     runtime
@@ -49,6 +51,8 @@ struct Waiting<'a> {
     seen: Option<Seen>,
     /// The last delivery that was on record when the server was reached, in words.
     last: Option<String>,
+    /// Whether a delivery came that was not recorded.
+    came: bool,
     /// What was said already.
     told: Vec<String>,
 }
@@ -142,22 +146,26 @@ impl Waiting<'_> {
             serde_json::from_str(&taken.answer).context("the server's answer to the delivery")?;
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
         let (leaf, log) = (&answer["leaf_index"], text("log"));
-        println!("The delivery `{}` is on record:\n", taken.event);
-        println!("  log        {} ({log})", text("origin"));
-        println!("  leaf       {leaf}");
-        println!("  leaf hash  {}", text("leaf_hash"));
-        println!(
-            "  head       size {}, root {}",
-            answer["tree_size"],
-            text("root_hash")
-        );
         let Form {
             id, server, log_key, ..
         } = self.form;
-        println!("\nThis fetches its receipt, and checks it:\n");
-        println!(
-            "  counterfoil receipt {leaf} --server {server} --log {log} --log-key {log_key} --output {id}-{leaf}.tlog-proof"
-        );
+        let lines = [
+            format!("The delivery `{}` is on record:\n", taken.event),
+            format!("  log        {} ({log})", text("origin")),
+            format!("  leaf       {leaf}"),
+            format!("  leaf hash  {}", text("leaf_hash")),
+            format!(
+                "  head       size {}, root {}",
+                answer["tree_size"],
+                text("root_hash")
+            ),
+            "\nThis fetches its receipt, and checks it:\n".to_owned(),
+            format!(
+                "  counterfoil receipt {leaf} --server {server} --log {log} --log-key {log_key} --output {id}-{leaf}.tlog-proof"
+            ),
+        ];
+        print_line(lines.join("\n"))
+            .with_context(|| format!("the delivery is on record as leaf {leaf}, which can't be printed"))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -168,12 +176,14 @@ impl Waiting<'_> {
             .as_ref()
             .filter(|refused| refused.number > seen.refused)
         {
+            self.came = true;
             let advice = self.advice(refused);
             self.tell(format!("a delivery came and was refused: {advice}"));
         }
         if let Some((_, path)) = report.stray.as_ref().filter(|(number, _)| *number > seen.stray) {
+            self.came = true;
             let advice = format!(
-                "a delivery came to /hooks/{path}, where there is no source: the URL has to be {}",
+                "a delivery came to {path}, where there is no source: the URL has to be {}",
                 self.form.url
             );
             self.tell(advice);
@@ -219,7 +229,7 @@ impl Waiting<'_> {
         }
         if self.seen.is_none() {
             eprintln!("- No server ran on {} all the time.", self.data.display());
-        } else if self.told.is_empty() {
+        } else if !self.came {
             eprintln!(
                 "- Nothing came meanwhile, good or bad: {title} does not reach {url}, or has not sent anything."
             );

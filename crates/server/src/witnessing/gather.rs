@@ -52,8 +52,16 @@ struct Answer {
     witness: usize,
     /// Of which round.
     round: u64,
-    /// `None`: it failed, and is not to be waited for until it answers again.
-    cosigned: Option<Cosigned>,
+    said: Result<Cosigned, NotCosigned>,
+}
+
+/// Why a witness did not cosign a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotCosigned {
+    /// It has seen a larger tree of this log: it will cosign a later head, and never this one.
+    Overtaken,
+    /// It failed, and is not to be waited for until it answers again.
+    Failed,
 }
 
 /// Collects cosignatures for the heads of `log` for as long as the runtime lives, which needs time and network.
@@ -83,6 +91,7 @@ pub(crate) async fn gather(log: Arc<Log>, witnesses: Arc<Witnesses>) {
         candidates,
         key: log.verifier_keys().into_iter().next().expect("a log has a key"),
         is_up: vec![true; witnesses.clients.len()],
+        lacking_since: None,
         lacks_quorum: false,
         log,
         witnesses,
@@ -102,6 +111,8 @@ struct Counter {
     answers: mpsc::Receiver<Answer>,
     /// Which witnesses answered when last asked.
     is_up: Vec<bool>,
+    /// When a candidate first got no quorum, after those that did.
+    lacking_since: Option<Instant>,
     /// Whether that is what was said last.
     lacks_quorum: bool,
 }
@@ -154,11 +165,15 @@ impl Counter {
     }
 
     fn take(&mut self, answer: Answer, current: Option<&mut Current>) {
-        self.is_up[answer.witness] = answer.cosigned.is_some();
-        if let (Some(cosigned), Some(Current { round, tally, .. })) = (answer.cosigned, current)
-            && answer.round == round.number
-        {
-            tally.count(answer.witness, cosigned, &self.witnesses.policy, Instant::now());
+        let Answer { witness, round, said } = answer;
+        self.is_up[witness] = !matches!(said, Err(NotCosigned::Failed));
+        let Some(Current { tally, .. }) = current.filter(|current| current.round.number == round) else {
+            return;
+        };
+        match said {
+            Ok(cosigned) => tally.count(witness, cosigned, &self.witnesses.policy, Instant::now()),
+            Err(NotCosigned::Overtaken) => tally.pass_over(witness),
+            Err(NotCosigned::Failed) => {}
         }
     }
 
@@ -191,7 +206,18 @@ impl Counter {
     /// Says when a quorum comes and goes, not how each round ended.
     fn tell_of_quorum(&mut self, Current { round, tally, .. }: &Current, now: Instant) {
         let is_lacking = !tally.has_quorum();
-        if is_lacking == self.lacks_quorum || (is_lacking && !tally.is_settled(&self.is_up, now)) {
+        if !is_lacking {
+            self.lacking_since = None;
+        } else if !tally.is_settled(&self.is_up, now) {
+            return;
+        } else {
+            let since = *self.lacking_since.get_or_insert(now);
+            // Anybody can overtake a head. The next ones have a quorum, or it is worth a word.
+            if tally.is_overtaken() && now < since + self.witnesses.timeout {
+                return;
+            }
+        }
+        if is_lacking == self.lacks_quorum {
             return;
         }
         self.lacks_quorum = is_lacking;
@@ -238,18 +264,32 @@ impl Asker {
                     async move { log.consistency_proof(old, size).await }
                 };
                 let outcome = self.client.cosign(&round.head, prove).await;
-                self.health.note(&outcome, &self.log);
-                let cosigned = outcome.ok();
-                let has_cosigned = cosigned.is_some();
+                // Whoever submits has the head of the commit in a receipt, and may be at the witness with it before the candidate. The
+                // witness is well then, and what it lacks is a newer candidate.
+                let is_overtaken = matches!(
+                    &outcome,
+                    Err(ClientError::Ahead { witness, .. }) if *witness <= self.log.commit_head().size
+                );
+                if !is_overtaken {
+                    self.health.note(&outcome, &self.log);
+                }
+                let said = outcome.map_err(|_| match is_overtaken {
+                    true => NotCosigned::Overtaken,
+                    false => NotCosigned::Failed,
+                });
+                let has_failed = matches!(said, Err(NotCosigned::Failed));
                 let answer = Answer {
                     witness: self.place,
                     round: round.number,
-                    cosigned,
+                    said,
                 };
                 if answers.send(answer).await.is_err() {
                     return;
                 }
-                if has_cosigned {
+                if is_overtaken {
+                    self.log.hasten();
+                }
+                if !has_failed {
                     pauses = self::pauses();
                     break;
                 }

@@ -22,6 +22,8 @@ pub(super) enum Shown {
 pub(super) struct Tally {
     /// By place of the witness in the policy.
     cosigned: Vec<Option<Cosigned>>,
+    /// Likewise: whether it has seen a larger tree, and so never cosigns this one.
+    passed_over: Vec<bool>,
     /// When no more is waited for, quorum or not.
     deadline: Instant,
     /// When a quorum was first there.
@@ -33,6 +35,7 @@ impl Tally {
     pub(super) fn new(witnesses: usize, policy: &Policy, now: Instant, timeout: Duration) -> Self {
         let mut tally = Self {
             cosigned: vec![None; witnesses],
+            passed_over: vec![false; witnesses],
             deadline: now + timeout,
             quorum_since: None,
             shown: Shown::No,
@@ -46,6 +49,16 @@ impl Tally {
     pub(super) fn count(&mut self, witness: usize, cosigned: Cosigned, policy: &Policy, now: Instant) {
         self.cosigned[witness] = Some(cosigned);
         self.look_for_quorum(policy, now);
+    }
+
+    /// Waits no more for a witness that has seen a larger tree.
+    pub(super) fn pass_over(&mut self, witness: usize) {
+        self.passed_over[witness] = true;
+    }
+
+    /// Whether a witness has seen a larger tree.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.passed_over.contains(&true)
     }
 
     fn look_for_quorum(&mut self, policy: &Policy, now: Instant) {
@@ -110,10 +123,8 @@ impl Tally {
     }
 
     fn all_answered(&self, is_up: &[bool]) -> bool {
-        self.cosigned
-            .iter()
-            .zip(is_up)
-            .all(|(cosigned, is_up)| cosigned.is_some() || !is_up)
+        let mut answers = self.cosigned.iter().zip(&self.passed_over).zip(is_up);
+        answers.all(|((cosigned, passed_over), is_up)| cosigned.is_some() || *passed_over || !is_up)
     }
 }
 
@@ -245,6 +256,31 @@ mod tests {
                 Some(Shown::WithQuorum)
             );
         }
+    }
+
+    #[test]
+    fn a_witness_that_saw_a_larger_tree_is_waited_for_no_more() {
+        let soon = Duration::from_millis(10);
+        let mut case = Case::new("two");
+        case.tally.pass_over(0);
+        assert!(case.tally.is_overtaken());
+        case.count(1, soon);
+        assert!(
+            !case.tally.may_go(&ALL_UP, case.start + soon),
+            "the third may answer"
+        );
+        case.tally.pass_over(2);
+        assert!(case.tally.may_go(&ALL_UP, case.start + soon));
+        assert_eq!(case.due(ALL_UP, WithoutQuorum::Hold, soon), None);
+
+        let mut case = Case::new("two");
+        case.tally.pass_over(0);
+        case.count(1, soon);
+        case.count(2, soon);
+        assert_eq!(
+            case.due(ALL_UP, WithoutQuorum::Hold, soon),
+            Some(Shown::WithQuorum)
+        );
     }
 
     #[test]

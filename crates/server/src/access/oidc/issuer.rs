@@ -139,6 +139,14 @@ impl IssuerKeys {
         }
     }
 
+    /// Refuses a key that is not among those that were fetched last. Fetches nothing.
+    pub(super) fn require(&self, key_id: &str) -> Result<(), Denied> {
+        match &self.cache().keys {
+            Some((keys, _)) if keys.get(key_id).is_none() => Err(unknown_key(key_id)),
+            _ => Ok(()),
+        }
+    }
+
     fn find(&self, key_id: &str) -> Found {
         self.cache().find(key_id, Instant::now())
     }
@@ -150,13 +158,9 @@ impl IssuerKeys {
 
     /// Asks the issuer, if it was not asked too often. Whether its keys are now known as they are.
     async fn refresh(&self) -> bool {
+        // It may have a new key since it was asked last.
         if !self.cache().attempt(Instant::now()) {
-            // What was fetched within the period is as good as what would be now.
-            let cache = self.cache();
-            return cache
-                .keys
-                .as_ref()
-                .is_some_and(|(_, fetched)| fetched.elapsed() <= ATTEMPTS_PERIOD);
+            return false;
         }
         match self.fetch().await {
             Ok(keys) => {

@@ -26,7 +26,7 @@ use self::{
     replay::{Spent, TokenName, token_name},
 };
 use super::{
-    Denied, Grant, Settings,
+    Denied, Grant, Right, Settings,
     config::{Config, Issuer, Reuse},
     granted::Granted,
 };
@@ -75,19 +75,17 @@ impl Oidc {
         let token = UnverifiedToken::parse(text)?;
         let config = settings.current();
         let issuer = believed(&config, &token.issuer)?;
-        let keys = self.keys_of(&issuer.url)?.keys(&token.key_id).await?;
+        let known = self.keys_of(&issuer.url)?;
+        let keys = known.keys(&token.key_id).await?;
         let key = keys
             .get(&token.key_id)
             .expect("it was asked for keys with this one");
         let claims = token.verify(key)?;
         claims.check_times(issuer.reuse, now.as_second())?;
-        let name = match issuer.reuse {
-            Reuse::Never => {
-                let id = claims.id.as_deref().ok_or(BadToken::Claim("jti"))?;
-                Some(token_name(&issuer.url, id))
-            }
-            Reuse::UntilExpiry => None,
-        };
+        if issuer.reuse == Reuse::Never && claims.id.is_none() {
+            return Err(BadToken::Claim("jti").into());
+        }
+        let name = claims.id.as_deref().map(|id| token_name(&issuer.url, id));
         let job = JobIdentity {
             oidc: self.clone(),
             granted: Granted::new(settings),
@@ -96,6 +94,8 @@ impl Oidc {
             reuse: issuer.reuse,
             keys: keys.clone(),
             evidence: evidence(text, &token.key_id, &keys.event, issuer.reuse),
+            key_id: token.key_id,
+            known,
             name,
             spent: OnceLock::new(),
         };
@@ -178,8 +178,11 @@ pub(super) struct JobIdentity {
     /// What the issuer's tokens were held to when the call began.
     reuse: Reuse,
     keys: Arc<KeySet>,
+    key_id: String,
+    /// The issuer's keys as they are known now, which may be others.
+    known: Arc<IssuerKeys>,
     evidence: String,
-    /// For a token that submits in one call only.
+    /// A token that submits in one call only has one.
     name: Option<TokenName>,
     /// What came of spending it in this call.
     spent: OnceLock<Result<(), Denied>>,
@@ -191,11 +194,13 @@ impl JobIdentity {
         self.claims.expires + LEEWAY_S
     }
 
-    /// What the token is good for by the rules that hold now, unless it has expired since.
+    /// What the token is good for by the rules that hold now, unless it has expired since, or its issuer was found to have withdrawn
+    /// the key.
     pub(super) fn grant(&self, now: Timestamp) -> Result<Arc<Grant>, Denied> {
         if now.as_second() > self.until() {
             return Err(BadToken::Expired.into());
         }
+        self.known.require(&self.key_id)?;
         self.granted.now(|config| {
             let issuer = believed(config, &self.issuer)?;
             // What the token has to have, what is shown of it in entries and whether it is spent all depend on it.
@@ -208,11 +213,33 @@ impl JobIdentity {
         })
     }
 
+    /// Refuses what a token that was spent is no longer good for. Entries show such a token whole, to whoever may audit: with it they
+    /// may check heads, as its job does to verify a receipt, and no more.
+    pub(super) fn require_unspent(&self, right: Right) -> Result<(), Denied> {
+        let concerned = match right {
+            Right::Check => false,
+            // One that submits once is spent as it does, and may be in a stream since.
+            Right::Submit => self.reuse == Reuse::UntilExpiry,
+            Right::Read | Right::Audit => true,
+        };
+        let Some(name) = self.name.filter(|_| concerned) else {
+            return Ok(());
+        };
+        // Whoever spends one waits for the disk meanwhile.
+        if task::block_in_place(|| lock(&self.oidc.spent).contains(&name)) {
+            return Err(Denied::Unauthenticated(
+                "this token has submitted before, and is good for this no more: ask the job's platform for another"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     /// Uses the token to submit to `log`, which has the keys that vouch for it on record by then. Returns the evidence.
     pub(super) async fn spend(&self, log: &Log) -> Result<String, Denied> {
         // While the token is as good as new: where the log takes nothing, its job may try again.
         self.record_keys(log).await?;
-        if let Some(name) = self.name {
+        if let (Some(name), Reuse::Never) = (self.name, self.reuse) {
             let now = Timestamp::now().as_second();
             // Whoever is next waits for the disk too.
             let spend = || task::block_in_place(|| lock(&self.oidc.spent).spend(name, self.until(), now));

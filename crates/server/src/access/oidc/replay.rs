@@ -81,6 +81,11 @@ impl Spent {
         })
     }
 
+    /// Whether a token was spent and has not been forgotten.
+    pub(super) fn contains(&self, name: &TokenName) -> bool {
+        self.names.contains(name)
+    }
+
     /// Spends a token that nobody can use from `until` on. When this returns, that is on disk. It may wait for the disk.
     pub(super) fn spend(&mut self, name: TokenName, until: i64, now: i64) -> Result<(), Denied> {
         while let Some((_, past)) = self.by_time.first().copied().filter(|(until, _)| *until < now) {

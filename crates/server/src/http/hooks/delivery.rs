@@ -30,12 +30,18 @@ pub(super) struct Delivery {
 }
 
 /// The value of a header that is there once, in plain ASCII. It may be empty.
-fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, InvalidDelivery> {
+pub(super) fn once<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+    limit: usize,
+) -> Result<&'a str, InvalidDelivery> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(InvalidDelivery::BadHeader(name));
     };
-    value.to_str().map_err(|_| InvalidDelivery::BadHeader(name))
+    let value = value.to_str().map_err(|_| InvalidDelivery::BadHeader(name))?;
+    let fits = value.len() <= limit && !value.contains('\t');
+    fits.then_some(value).ok_or(InvalidDelivery::BadHeader(name))
 }
 
 /// The value of a header that is there once and says something, in plain ASCII.
@@ -44,9 +50,9 @@ pub(super) fn text<'a>(
     name: &'static str,
     limit: usize,
 ) -> Result<&'a str, InvalidDelivery> {
-    let value = once(headers, name)?;
-    let fits = (1..=limit).contains(&value.len()) && !value.contains('\t');
-    fits.then_some(value).ok_or(InvalidDelivery::BadHeader(name))
+    let value = once(headers, name, limit)?;
+    let says = !value.is_empty();
+    says.then_some(value).ok_or(InvalidDelivery::BadHeader(name))
 }
 
 /// The value of the first of the headers that is there. If none is, the first is said to be missing.
@@ -68,11 +74,12 @@ fn present(headers: &HeaderMap, names: &[&'static str]) -> &'static str {
 /// another has the type that the webhook was set up for.
 fn gitea_event(headers: &HeaderMap) -> Result<&str, InvalidDelivery> {
     let name = present(headers, &["x-gitea-event", "x-forgejo-event"]);
-    if once(headers, name)?.is_empty() {
+    let event = once(headers, name, MAX_NAME_BYTES)?;
+    if event.is_empty() {
         let types = ["x-gitea-event-type", "x-forgejo-event-type"];
         return first(headers, &types, MAX_NAME_BYTES);
     }
-    text(headers, name, MAX_NAME_BYTES)
+    Ok(event)
 }
 
 fn optional<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, InvalidDelivery> {
@@ -119,14 +126,13 @@ pub(super) fn read(
     })
 }
 
-/// The JSON that entries keep. All that it takes to check the signature again but the secret and the body.
+/// The JSON that entries keep. Not the signature: most are over the body alone, which readers of the entry have, and who has both can
+/// send them under another id. Who has the secret makes it again from the body, and from what else was signed.
 #[derive(Serialize)]
 struct Evidence<'a> {
     provider: &'static str,
     scheme: &'static str,
     header: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    signature: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     signed_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +151,6 @@ pub(super) fn evidence(source: &Source, delivery: &Delivery, proof: &Proof) -> S
         provider: source.provider.as_str(),
         scheme: proof.scheme,
         header: proof.header,
-        signature: &proof.signature,
         signed_id: signed.map(|(id, _)| id.as_str()),
         signed_timestamp: signed.map(|(_, timestamp)| timestamp.as_str()),
         secret_fingerprint: proof.secret.to_string(),

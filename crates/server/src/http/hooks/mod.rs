@@ -14,7 +14,7 @@ use std::{
     path::Path,
     str::FromStr as _,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -30,7 +30,11 @@ use bytes::Bytes;
 use counterfoil_event::{Authentication, Event, SourceId, Submitter, limits::MAX_DATA_BYTES};
 use counterfoil_hooks::{Source, SourcesDirectory};
 use counterfoil_log::{Log, LogName};
-use tokio::task;
+use counterfoil_proto::v1::Reason;
+use tokio::{
+    task,
+    time::{self, Instant},
+};
 use tracing::debug;
 
 use super::{
@@ -45,6 +49,7 @@ use crate::{
     intake::work,
     logs::Logs,
     metrics::{IntakePath, Metrics},
+    refusal::Refusal,
     watched::{File, Watched},
 };
 use invalid::InvalidDelivery;
@@ -55,6 +60,12 @@ const ACCEPTS: Accepts = Accepts {
     max_bytes: MAX_DATA_BYTES,
     gzip: false,
 };
+
+/// How long a delivery waits for room in a full queue. GitHub and Gitea never send again by themselves, and GitHub waits 10 s for an
+/// answer, some of which the body may have taken.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(3);
+/// How often it tries meanwhile.
+const QUEUE_PERIOD: Duration = Duration::from_millis(100);
 
 /// A source that the server knows.
 struct KnownSource {
@@ -175,14 +186,25 @@ impl Intake {
             )
         })
         .await?;
-        Ok(self
-            .record_one(
-                IntakePath::Hooks,
-                &source.log,
-                &Submitting::sender(submitter),
-                event,
-            )
-            .await?)
+        let submitter = Submitting::sender(submitter);
+        let record = || self.record_one(IntakePath::Hooks, &source.log, &submitter, event.clone());
+        Ok(while_full(record).await?)
+    }
+}
+
+/// Tries again, for a while, where the log's queue is full: the next batch makes room.
+async fn while_full<T, F>(record: impl Fn() -> F) -> Result<T, Refusal>
+where
+    F: Future<Output = Result<T, Refusal>>,
+{
+    let deadline = Instant::now() + QUEUE_PATIENCE;
+    loop {
+        match record().await {
+            Err(refusal) if refusal.reason == Reason::QueueFull && Instant::now() < deadline => {
+                time::sleep(QUEUE_PERIOD).await;
+            }
+            result => return result,
+        }
     }
 }
 
@@ -213,4 +235,36 @@ fn read(
 fn now_unix_s() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future};
+
+    use counterfoil_log::SubmitError;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_is_waited_for_and_nothing_else_is() {
+        // What comes of a delivery that meets so many refusals.
+        let record = async |refusals: u32, error: SubmitError| {
+            let left = Cell::new(refusals);
+            let attempt = || {
+                let result = match left.get() {
+                    0 => Ok(()),
+                    _ => Err(Refusal::from(error.clone())),
+                };
+                left.set(left.get().saturating_sub(1));
+                future::ready(result)
+            };
+            while_full(attempt).await.map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(record(20, SubmitError::QueueFull).await, Ok(()));
+        assert_eq!(
+            record(1_000, SubmitError::QueueFull).await,
+            Err(Reason::QueueFull)
+        );
+        assert_eq!(record(1, SubmitError::OutOfSpace).await, Err(Reason::OutOfSpace));
+    }
 }
