@@ -181,6 +181,45 @@ fn a_denied_credential_holds_up_what_waits_and_fails_no_build() {
     assert_eq!(flushed["recorded"], 2);
 }
 
+#[test]
+fn an_empty_variable_is_not_set() {
+    let guarded = Guarded::new();
+    let submitted = guarded
+        .submit("a")
+        .env("COUNTERFOIL_TOKEN", &guarded.token)
+        .envs(["COUNTERFOIL_POLICY", "COUNTERFOIL_LOG", "COUNTERFOIL_OUTBOX"].map(|name| (name, "")))
+        .output()
+        .unwrap();
+    assert_eq!(json(&submitted, 0)["leaf_index"], 1);
+    let listed = guarded
+        .counterfoil(&["outbox", "list"])
+        .envs(["COUNTERFOIL_SERVER", "COUNTERFOIL_LOG_KEY"].map(|name| (name, "")))
+        .output()
+        .unwrap();
+    json(&listed, 0);
+}
+
+#[test]
+fn another_key_for_a_known_log_is_told_before_its_file_is_blamed() {
+    let guarded = Guarded::new();
+    let submitted = guarded
+        .submit("a")
+        .env("COUNTERFOIL_TOKEN", &guarded.token)
+        .output();
+    json(&submitted.unwrap(), 0);
+    // It has the same origin.
+    let (_data, other) = Data::with_main_log();
+    let refused = guarded
+        .counterfoil(&["head"])
+        .env("COUNTERFOIL_LOG_KEY", other.key().to_string())
+        .output()
+        .unwrap();
+    let refused = json(&refused, 2);
+    assert_eq!(refused["error"]["kind"], "state");
+    let hint = refused["error"]["hints"][0].as_str().unwrap();
+    assert!(hint.contains("--log-key or --policy"), "{hint}");
+}
+
 /// A runner of GitHub Actions, as far as ID tokens go: one answer for each request. Returns the requests.
 fn runner(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

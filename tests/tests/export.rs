@@ -109,6 +109,23 @@ fn audit(server: &Server, log: &TestLog, to: &Path) -> Option<SignedHead> {
     Some(head)
 }
 
+#[test]
+fn a_log_that_is_not_there_is_named() {
+    let (data, _log) = Data::with_main_log();
+    let to = data.beside("export");
+    for command in [&["fsck"][..], &["export", "--to", to.to_str().unwrap()]] {
+        let mut refused = counterfoild();
+        refused
+            .args(command)
+            .args(["--log", "nope", "--data"])
+            .arg(data.path());
+        let refused = refused.output().unwrap();
+        let errors = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(3), "{errors}");
+        assert!(errors.contains("there is no log `nope` in "), "{errors}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_is_what_the_server_serves() {
     let (data, log) = Data::with_main_log();

@@ -144,6 +144,32 @@ fn changed<M: Message + Default>(body: &[u8], change: impl FnOnce(&mut M)) -> By
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_looks_cut_short_gets_a_hint() {
+    let setting = Setting::new().await;
+    for (term, value, hint) in [
+        ("--artifact", "5a".repeat(32), Some("--artifact sha256:…")),
+        ("--artifact", format!("sha256:{}", "5a".repeat(32)), None),
+        ("--commit", COMMIT[..7].to_owned(), Some("whole hash")),
+        ("--commit", "e".repeat(40), None),
+    ] {
+        let output = counterfoil()
+            .args(["find", term, &value, "--json", "--server"])
+            .arg(format!("http://{}", setting.server.address()))
+            .args(["--log-key", &setting.log.key().to_string(), "--state-dir"])
+            .arg(setting.data.beside("state"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let errors: Value = serde_json::from_slice(&output.stderr).unwrap();
+        let hints = errors["error"]["hints"].as_array().unwrap();
+        assert_eq!(hints.len(), 1 + usize::from(hint.is_some()), "{hints:?}");
+        if let Some(hint) = hint {
+            assert!(hints[0].as_str().unwrap().contains(hint), "{hints:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_whose_payload_is_not_served_is_not_among_the_found() {
     let setting = Setting::new().await;
     let (withholding, address) = Withholding::start(&setting.server).await;

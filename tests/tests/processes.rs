@@ -140,6 +140,18 @@ fn a_log_is_made_once() {
 }
 
 #[test]
+fn a_log_that_can_t_be_made_says_why_once() {
+    let refused = counterfoild()
+        .args(["init", "--origin", "test.example/main", "--data", "/proc/x"])
+        .output()
+        .unwrap();
+    let errors = str::from_utf8(&refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("can't make a log in /proc/x"), "{errors}");
+    assert_eq!(errors.matches("os error").count(), 1, "{errors}");
+}
+
+#[test]
 fn a_copy_beside_its_log_is_refused() {
     let (data, _log) = Data::with_main_log();
     data.init("other", "sha256");

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, process::ExitCode};
 
-use counterfoil_client::{Action, Denied, Error, Misbehaviour, NotCosigned, Reason, Refusal};
+use counterfoil_client::{Action, Denied, Error, Misbehaviour, NotCosigned, Reason, Refusal, StateError};
 use counterfoil_event::Event;
 use counterfoil_note::{NoQuorum, PolicyName, SignedHead};
 use counterfoil_verify::Fact;
@@ -319,7 +319,15 @@ impl From<Error> for Failure {
                 .detail("kind", "unknown_entry")
                 .hint(LATER_VERSION),
             Error::NotCosigned(error) => Self::not_cosigned(error),
-            Error::State(_) => Self::usage(error.to_string()).detail("kind", "state"),
+            Error::State(problem) => {
+                let failure = Self::usage(error.to_string()).detail("kind", "state");
+                match problem {
+                    StateError::Foreign { .. } => failure.hint(
+                        "if --log-key or --policy is not the one that this machine used before, correct that first",
+                    ),
+                    StateError::Io(_) | StateError::Evidence(_) => failure,
+                }
+            }
             Error::Options(_) => Self::usage(error.to_string()).detail("kind", "options"),
         }
     }

@@ -25,7 +25,7 @@ use std::{
 };
 
 use clap::{
-    Parser,
+    CommandFactory as _, FromArgMatches as _, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -54,7 +54,9 @@ const SERVER_COMMANDS: [&str; 8] = [
 impl Cli {
     /// The command line, or the end of the process.
     fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|error| {
+        let matches = without_empty_variables(Self::command()).try_get_matches();
+        let parsed = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.unwrap_or_else(|error| {
             let error = in_the_right_program(error);
             // Help and versions are no failures, and what stands behind `--` is another program's.
             let mut options = env::args_os().take_while(|argument| argument != "--");
@@ -71,6 +73,20 @@ impl Cli {
             error.exit()
         })
     }
+}
+
+/// Takes an empty variable for one that is not set. CI systems set one to nothing where its value is absent.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let value = argument.get_env().and_then(env::var_os);
+            if value.is_some_and(|value| value.is_empty()) {
+                argument.env(None::<&'static str>)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Names `counterfoild` to whoever typed one of its commands.

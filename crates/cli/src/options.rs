@@ -113,7 +113,8 @@ impl Common {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }
-        let text = env::var(SERVER_VARIABLE).unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
+        let text = env::var(SERVER_VARIABLE).ok().filter(|text| !text.is_empty());
+        let text = text.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
         text.parse()
             .map_err(|error| Failure::usage(format!("{SERVER_VARIABLE}: {error}")))
     }

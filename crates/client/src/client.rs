@@ -21,7 +21,7 @@ use crate::{
     Error, InvalidAnswer, Leaf, Misbehaviour, Options, StateDir, Timeouts, Unavailable, Unverified,
     channel::connect,
     credential::{Authorization, Connection},
-    error::with_causes,
+    error::{certificate_refused, with_causes},
     heads::Heads,
     limits,
     misbehaviour::UnprovenConsistency,
@@ -58,13 +58,17 @@ impl Client {
         let endpoint = options.endpoint()?;
         let mut connections = Vec::with_capacity(options.connections.get());
         for _ in 0..options.connections.get() {
-            let channel = connect(&endpoint).await.map_err(|error| {
-                Unavailable::new(format!(
-                    "can't connect to {}: {}",
-                    options.server,
-                    with_causes(&error)
-                ))
-            })?;
+            let channel = connect(&endpoint)
+                .await
+                .map_err(|error| match certificate_refused(&error) {
+                    Some(denied) => Error::from(denied),
+                    None => Unavailable::new(format!(
+                        "can't connect to {}: {}",
+                        options.server,
+                        with_causes(&error)
+                    ))
+                    .into(),
+                })?;
             connections.push(Authorization::connection(channel, options.token.clone()));
         }
         let (policy, origin) =
@@ -195,6 +199,11 @@ impl Client {
         let (older, newer) = (older.clone(), newer.clone());
         Err(match Box::pin(self.inconsistency(&older, &newer, &proof)).await {
             Some(proof) => Misbehaviour::Inconsistency { older, newer, proof },
+            // Their times alone convict the log, which need not prove anything to that end.
+            None if newer.time().is_some() && older.time() > newer.time() => Misbehaviour::Rollback {
+                known: newer,
+                presented: older,
+            },
             None => Misbehaviour::UnprovenConsistency {
                 older,
                 newer,

@@ -13,6 +13,19 @@ use crate::{Misbehaviour, StateError};
 
 /// The domain of the reasons that a log gives (google.rpc.ErrorInfo).
 const ERROR_DOMAIN: &str = "counterfoil";
+/// How rustls begins what it says of an alert that the other end sent.
+const ALERT: &str = "received fatal alert: ";
+/// The alerts by which a server refuses a client's certificate, or the lack of one. It has no other to speak of.
+const CERTIFICATE_ALERTS: [&str; 8] = [
+    "AccessDenied",
+    "BadCertificate",
+    "CertificateExpired",
+    "CertificateRequired",
+    "CertificateRevoked",
+    "CertificateUnknown",
+    "UnknownCA",
+    "UnsupportedCertificate",
+];
 /// The member of ErrorInfo's metadata that names the entry in conflict.
 const EXISTING_LEAF_INDEX: &str = "existing_leaf_index";
 
@@ -336,10 +349,26 @@ fn without_reason(status: &Status, retry_after: Option<Duration>) -> Result<Reas
 
 fn unavailable(status: &Status, retry_after: Option<Duration>) -> Error {
     let message = match status.source() {
-        Some(cause) => with_causes(cause),
+        Some(cause) => {
+            if let Some(denied) = certificate_refused(cause) {
+                return denied.into();
+            }
+            with_causes(cause)
+        }
         None => status.message().to_owned(),
     };
     Unavailable { message, retry_after }.into()
+}
+
+/// Whether the server ended the TLS handshake over the client's certificate. With TLS 1.3 that may come out at the first call
+/// only, and as text: no type of rustls gets through HTTP/2.
+pub(crate) fn certificate_refused(error: &dyn StdError) -> Option<Denied> {
+    let text = with_causes(error);
+    let (_, alert) = text.split_once(ALERT)?;
+    let name = CERTIFICATE_ALERTS.iter().find(|name| alert.starts_with(**name))?;
+    Some(Denied::Unauthenticated(format!(
+        "the server refused the client certificate: {ALERT}{name}"
+    )))
 }
 
 /// An error's message with those of its causes that it does not repeat.
@@ -355,4 +384,34 @@ pub(crate) fn with_causes(error: &dyn StdError) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use super::*;
+
+    fn of_transport(text: &str) -> Error {
+        let mut status = Status::unknown("transport error");
+        status.set_source(Arc::new(io::Error::other(text.to_owned())));
+        status.into()
+    }
+
+    #[test]
+    fn a_certificate_that_the_server_refuses_is_denied() {
+        for alert in CERTIFICATE_ALERTS {
+            let error = of_transport(&format!("connection error: {ALERT}{alert}"));
+            assert!(
+                matches!(&error, Error::Denied(Denied::Unauthenticated(message)) if message.contains(alert)),
+                "{error:?}"
+            );
+        }
+        for other in ["received fatal alert: InternalError", "connection reset"] {
+            assert!(matches!(of_transport(other), Error::Unavailable(_)), "{other}");
+        }
+        // What a server says is no alert.
+        let said = Status::unavailable("received fatal alert: CertificateExpired");
+        assert!(matches!(Error::from(said), Error::Unavailable(_)));
+    }
 }

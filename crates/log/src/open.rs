@@ -79,8 +79,9 @@ pub enum OpenError {
     /// A head was signed for a larger tree than the one recovered.
     #[error(
         "the log was rolled back: a tree of size {signed} was signed ({witness}), and the database holds {recovered} entries. \
-         Starting would sign a second history. Restore the newest copy of the directory; if entries {recovered} to {signed} are lost \
-         for good, keep this directory as evidence and begin a new log under a new origin"
+         Starting would sign a second history. Restore the newest copy of the directory; if {lost} lost \
+         for good, keep this directory as evidence and begin a new log under a new origin",
+        lost = entries_between(*recovered, *signed)
     )]
     RolledBack {
         /// The size that was signed.
@@ -113,6 +114,15 @@ pub enum OpenError {
         /// What is wrong.
         problem: HeadError,
     },
+}
+
+/// The entries that the larger tree has alone, with their verb.
+fn entries_between(recovered: TreeSize, signed: TreeSize) -> String {
+    let first = recovered.get();
+    match signed.last() {
+        Some(last) if last.get() > first => format!("entries {first} to {last} are"),
+        _ => format!("entry {first} is"),
+    }
 }
 
 impl From<ReadError> for OpenError {

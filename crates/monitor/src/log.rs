@@ -152,7 +152,7 @@ impl FollowedLog {
             heads::check_rollback(one, &shown, &self.state, &mut checks);
             heads::check_age(one, &mut self.state, now, &mut checks);
         }
-        self.remember(&shown);
+        self.remember(&shown, &mut checks);
         // Entries may take minutes, and a source that drips them must not put off what its heads gave away.
         self.record_proved(&mut checks, now, events).await?;
         self.follow(&shown, &mut checks, now, events).await?;
@@ -177,8 +177,8 @@ impl FollowedLog {
         Ok(())
     }
 
-    /// Keeps the largest head of each that showed one.
-    fn remember(&mut self, shown: &[Shown]) {
+    /// Keeps the largest head of each that showed one. Who is configured no longer is forgotten, and its troubles are over.
+    fn remember(&mut self, shown: &[Shown], checks: &mut Checks) {
         for one in shown {
             let known = self.state.shown.get(&one.label);
             let is_newer =
@@ -197,6 +197,15 @@ impl FollowedLog {
         };
         self.state.shown.retain(|label, _| configured(label));
         self.state.behind.retain(|label, _| configured(label));
+        for finding in self.state.ledger.open() {
+            let Some(label) = &finding.source else { continue };
+            // Its heads that wait for a proof are compared all the same.
+            let waits = finding.kind == FindingKind::UnprovenConsistency
+                && self.state.unlinked.iter().any(|(waiting, _)| waiting == label);
+            if !configured(label) && !waits {
+                checks.pass(finding.kind, label);
+            }
+        }
     }
 
     /// Follows the entries, from the first source on; where one fails the next goes on.

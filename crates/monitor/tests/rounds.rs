@@ -767,6 +767,53 @@ async fn a_witness_that_answers_as_it_should_again_is_in_order() {
 }
 
 #[tokio::test]
+async fn trouble_with_who_is_configured_no_longer_is_over_and_misbehaviour_stays() {
+    let common = FakeLog::with_entries(Suite::Blake3, 300);
+    let (mut one, mut other) = (common.clone(), common.clone());
+    one.grow_as("one", 10);
+    other.grow_as("other", 10);
+    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let desk = Desk::new(&common, &[&a, &b]);
+    let mut monitor = desk.monitor();
+    assert_eq!(opened(&round(&mut monitor).await), [FindingKind::Fork]);
+    b.hook(|_, _| Err(403));
+    assert_eq!(opened(&round(&mut monitor).await), [FindingKind::InvalidAnswer]);
+    drop(monitor);
+
+    desk.configure(&[&a], &[]);
+    let over = round(&mut desk.monitor()).await;
+    assert_eq!(resolved(&over), [FindingKind::InvalidAnswer]);
+    let open: Vec<FindingKind> = over.open.iter().map(|finding| finding.kind).collect();
+    assert_eq!(open, [FindingKind::Fork]);
+}
+
+#[tokio::test]
+async fn a_head_without_a_proof_stays_found_when_its_source_is_configured_no_longer() {
+    let common = FakeLog::with_entries(Suite::Blake3, 100);
+    let mut fork = common.clone();
+    fork.grow_as("other", 20);
+    let (a, b) = (
+        FakeServer::start(common.clone()).await,
+        FakeServer::start(fork).await,
+    );
+    b.hook(|path, answer| match path.starts_with("tile/") {
+        true => Err(404),
+        false => answer,
+    });
+    let kind = FindingKind::UnprovenConsistency;
+    let desk = Desk::new(&common, &[&a, &b]);
+    let mut monitor = desk.monitor();
+    assert!(opened(&round(&mut monitor).await).contains(&kind));
+    drop(monitor);
+
+    // Nobody is left to ask for a proof, and nothing new is said of the head.
+    desk.configure(&[&a], &[]);
+    let later = round(&mut desk.monitor()).await;
+    assert_eq!(resolved(&later), []);
+    assert!(later.open.iter().any(|finding| finding.kind == kind));
+}
+
+#[tokio::test]
 async fn a_witness_that_falls_behind_is_found_also_where_nobody_signs_a_time() {
     let log = FakeLog::with_entries(Suite::Sha256, 300);
     let (server, witness) = (

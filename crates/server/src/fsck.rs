@@ -1,6 +1,7 @@
 //! `counterfoild fsck`.
 
 use std::{
+    fs,
     io::{self, IsTerminal as _},
     path::Path,
     process::ExitCode,
@@ -109,12 +110,16 @@ fn rebuild_index(data: &DataDirectory, name: &LogName) -> anyhow::Result<()> {
 
 /// The log named, or all logs of a data directory.
 pub(crate) fn log_names(data: &Path, log: Option<&LogName>) -> anyhow::Result<Vec<LogName>> {
-    let names = match log {
-        Some(name) => vec![name.clone()],
-        None => DataDirectory::new(data)
-            .logs()
-            .with_context(|| format!("can't list the logs of {}", data.display()))?,
-    };
+    let directory = DataDirectory::new(data);
+    if let Some(name) = log {
+        // Where it can't be seen, opening it says why.
+        let exists = fs::exists(directory.log(name).path()).unwrap_or(true);
+        anyhow::ensure!(exists, "there is no log `{name}` in {}", data.display());
+        return Ok(vec![name.clone()]);
+    }
+    let names = directory
+        .logs()
+        .with_context(|| format!("can't list the logs of {}", data.display()))?;
     anyhow::ensure!(!names.is_empty(), "{} holds no logs", data.display());
     Ok(names)
 }

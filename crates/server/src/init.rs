@@ -21,7 +21,9 @@ pub(crate) fn run(arguments: &Init) -> anyhow::Result<ExitCode> {
             eprintln!("{key}");
         }
     }
-    let keys = made.with_context(|| format!("can't make a log in {}", arguments.data.display()))?;
+    // As text: the error says its cause already, and would be followed by it once more.
+    let keys = made
+        .map_err(|problem| anyhow::anyhow!("can't make a log in {}: {problem}", arguments.data.display()))?;
     let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
     // With the error, if nowhere else: the log is made.
     print_line(keys.join("\n")).with_context(|| {

@@ -234,7 +234,7 @@ fn retire(arguments: &Retire) -> anyhow::Result<()> {
     let mut source = directory.read(id)?;
     source
         .retire_secret(arguments.fingerprint)
-        .with_context(|| format!("`{id}` keeps the secret {}", arguments.fingerprint))?;
+        .with_context(|| format!("can't retire {} of `{id}`", arguments.fingerprint))?;
     Ok(directory.replace(id, &source)?)
 }
 

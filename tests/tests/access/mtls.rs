@@ -1,6 +1,11 @@
 //! Client certificates.
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use counterfoil_event::Authentication;
 use counterfoil_proto::v1::{
@@ -8,7 +13,8 @@ use counterfoil_proto::v1::{
 };
 use counterfoil_tests::{Data, Server, TestLog, counterfoil, entry_at, event, submission};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -41,7 +47,12 @@ fn dns(name: &str) -> SanType {
 
 impl Authority {
     fn new() -> Self {
+        Self::named("authority")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -120,6 +131,23 @@ impl Guarded {
         Ok(answer.into_inner().receipt.unwrap().leaf_index)
     }
 
+    fn counterfoil(&self, client: &Client, arguments: &[&str]) -> Output {
+        let mut command = counterfoil();
+        command
+            .args(arguments)
+            .arg("--client-cert")
+            .arg(self.file("client.pem", &client.chain))
+            .arg("--client-key")
+            .arg(self.file("client.key", &client.key))
+            .arg("--tls-ca")
+            .arg(self.file("ca.pem", &self.trusted))
+            .env("COUNTERFOIL_SERVER", format!("https://{}", self.server.address()))
+            .env("COUNTERFOIL_LOG_KEY", self.log.key().to_string())
+            .env("XDG_STATE_HOME", self.data.beside("state"))
+            .stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
     fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.data.beside(name);
         fs::write(&path, text).unwrap();
@@ -170,25 +198,7 @@ async fn a_certificate_submits_as_its_rule_says() {
     );
 
     // By the command line, and shown by it.
-    let command = |arguments: &[&str]| {
-        let mut command = counterfoil();
-        command
-            .args(arguments)
-            .arg("--client-cert")
-            .arg(guarded.file("client.pem", &runner.chain))
-            .arg("--client-key")
-            .arg(guarded.file("client.key", &runner.key))
-            .arg("--tls-ca")
-            .arg(guarded.file("ca.pem", &guarded.trusted))
-            .env(
-                "COUNTERFOIL_SERVER",
-                format!("https://{}", guarded.server.address()),
-            )
-            .env("COUNTERFOIL_LOG_KEY", guarded.log.key().to_string())
-            .env("XDG_STATE_HOME", guarded.data.beside("state"))
-            .stdin(Stdio::null());
-        command.output().unwrap()
-    };
+    let command = |arguments: &[&str]| guarded.counterfoil(&runner, arguments);
     let submitted = command(&["submit", "--type", "t", "--source", "s", "--require-receipt"]);
     assert!(submitted.status.success(), "{submitted:?}");
     let shown = command(&["get", "1"]);
@@ -302,6 +312,42 @@ async fn certificates_of_others_make_no_connection() {
         );
     }
     assert!(guarded.submit(Some(&ours(&|_| {})), "a").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_certificate_is_a_denied_credential() {
+    let authority = Authority::new();
+    let guarded = Guarded::new(&rules(), &authority);
+    let expired = authority.issue(&[uri(RUNNER)], |params| {
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    // One of the same name would be the authority that is trusted, with a wrong signature.
+    let stranger = Authority::named("stranger").issue(&[uri(RUNNER)], |_| {});
+    for (client, alert) in [(&expired, "CertificateExpired"), (&stranger, "UnknownCA")] {
+        let submit = || {
+            let arguments = [
+                "submit",
+                "--json",
+                "--type",
+                "t",
+                "--source",
+                "s",
+                "--require-receipt",
+            ];
+            guarded.counterfoil(client, &arguments)
+        };
+        // The server closes the connection right behind its alert, and what is written meanwhile may fail before that is read.
+        let refused = (0..50)
+            .map(|_| submit())
+            .find(|output| output.status.code() != Some(3))
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+        let error: Value = serde_json::from_slice(&refused.stderr).unwrap();
+        let error = &error["error"];
+        assert_eq!(error["kind"], "denied");
+        assert!(error["message"].as_str().unwrap().contains(alert), "{error}");
+    }
 }
 
 #[test]

@@ -239,7 +239,11 @@ fn mistakes_are_told() {
         ),
         (vec!["rotate", "none"], 3, "there is no source `none`"),
         (vec!["remove", "none"], 3, "there is no source `none`"),
-        (vec!["retire", "taken", "00000000"], 3, "no secret 00000000"),
+        (
+            vec!["retire", "taken", "00000000"],
+            3,
+            "can't retire 00000000 of `taken`",
+        ),
         (vec!["retire", "taken", "zz"], 2, "eight hex digits"),
     ] {
         let output = source(&data, &arguments);

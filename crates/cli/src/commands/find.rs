@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Term {
-    /// What was built, by its digest
+    /// What was built, by its digest: sha256:…
     #[arg(long, value_name = "DIGEST")]
     artifact: Option<String>,
     /// A commit, by its whole hash in hex
@@ -153,11 +153,27 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             format!("no entry with the {} was found", findings.term),
         )
         .detail("search", findings.json());
-        let hints = findings.unreadable().into_iter().chain([findings.reach()]);
+        let hints = unusual(attribute, &value)
+            .into_iter()
+            .chain(findings.unreadable())
+            .chain([findings.reach()]);
         return Err(hints.fold(failure, |failure, hint| failure.hint(hint)));
     }
     output.print(findings.json(), &findings);
     Ok(())
+}
+
+/// What to try instead of a value that looks cut short. A log may hold any value, so it is looked for all the same.
+fn unusual(attribute: IndexAttribute, value: &str) -> Option<String> {
+    let is_hash = matches!(value.len(), 40 | 64) && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hint = match attribute {
+        IndexAttribute::Artifact if !value.contains(':') => {
+            "a digest begins with its algorithm: --artifact sha256:…"
+        }
+        IndexAttribute::Commit if !is_hash => "a commit is found by its whole hash, of 40 or 64 hex digits",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 async fn ask_the_index(

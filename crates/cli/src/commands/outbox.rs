@@ -31,8 +31,8 @@ pub(crate) enum Outbox {
 Example:
   counterfoil outbox flush --token-file ci.token
 
-An event that the log refuses for good is set aside and named, and the exit code is 4 once all others are delivered. If the
-log is away, what is left waits on, and the exit code is 3.")]
+An event that the log refuses for good is set aside and named, and the exit code is 4 once all others are delivered. What is
+left waits on: if the log is away, with exit code 3, if the credential is denied, with 4, and if the log misbehaves, with 1.")]
 pub(crate) struct Flush {
     #[command(flatten)]
     outbox: OutboxOptions,

@@ -743,6 +743,9 @@ impl ReadService for FakeLog {
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
         self.willing_to_prove().await;
         let state = self.state();
+        if state.lie == Lie::ConsistencyRefused {
+            return Err(Status::not_found("no such tree"));
+        }
         let request = request.into_inner();
         let (first, second) = (
             TreeSize::new(request.first_tree_size).unwrap(),
@@ -755,7 +758,6 @@ impl ReadService for FakeLog {
         match state.lie {
             Lie::ConsistencyBit => flip(&mut hashes),
             Lie::ConsistencyLength => hashes.push(digest_field(&self.suite.empty_root())),
-            Lie::ConsistencyRefused => return Err(Status::not_found("no such tree")),
             _ => {}
         }
         Ok(Response::new(v1::GetConsistencyProofResponse { hashes }))

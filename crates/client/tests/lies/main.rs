@@ -241,6 +241,25 @@ async fn going_back_is_caught_whichever_head_comes_first() {
     assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures));
 }
 
+/// A log that lost its end can't link what it signed since to what it signed before. The times of the two convict it.
+#[tokio::test]
+async fn going_back_is_caught_although_the_log_proves_nothing() {
+    let (log, address) = log(Suite::Blake3).await;
+    let state = tempfile::tempdir().unwrap();
+    client(&log, &address, Some(&state)).await.head().await.unwrap();
+
+    log.forget(3);
+    log.lie(Lie::ConsistencyRefused);
+    let client = client(&log, &address, Some(&state)).await;
+    client.submit(&event(100)).await.unwrap();
+    let fact = fact(client.link_heads().await);
+    let Misbehaviour::Rollback { known, presented } = &fact else {
+        panic!("{fact:?}")
+    };
+    assert_eq!((known.size(), presented.size()), (size(7), size(4)));
+    assert_eq!(proves(&log, &fact), Some(Basis::LogSignatures));
+}
+
 #[tokio::test]
 async fn going_back_is_caught_within_a_stream_of_heads() {
     let (log, address) = log(Suite::Blake3).await;

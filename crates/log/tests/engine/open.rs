@@ -156,13 +156,18 @@ async fn a_restored_backup_is_older_than_the_anchor() {
     match place.open_with(anchored()).err() {
         Some(refused @ OpenError::RolledBack { .. }) => {
             let text = refused.to_string();
-            assert!(
-                text.contains("size 15 ") && text.contains("holds 10 entries"),
-                "{text}"
-            );
+            for part in ["size 15 ", "holds 10 entries", "entries 10 to 14 are lost"] {
+                assert!(text.contains(part), "{text}");
+            }
         }
         other => panic!("{other:?}"),
     }
+    let by_one = OpenError::RolledBack {
+        signed: tree_size(11),
+        recovered: tree_size(10),
+        witness: "the anchor".into(),
+    };
+    assert!(by_one.to_string().contains("entry 10 is lost"), "{by_one}");
 
     // Grown past the anchor with other entries, it is another history.
     let log = place.open();
