@@ -44,18 +44,16 @@ pub(crate) struct Credentials {
     /// Its private key in PEM
     #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
-    // What the files held, which are read once: a pipe, such as a shell's `<(…)`, gives it once.
+    // A pipe, such as a shell's `<(…)`, gives it once.
     #[arg(skip)]
-    token: OnceLock<BearerToken>,
-    #[arg(skip)]
-    certificate: OnceLock<ClientCertificate>,
+    piped_token: OnceLock<BearerToken>,
 }
 
 impl Credentials {
     /// The token: of --token-file, of --oidc-audience, or of the environment, in this order. ID tokens live for
     /// minutes: each call gets a new one.
     pub(crate) async fn token(&self) -> Result<Option<BearerToken>, Failure> {
-        if let Some(token) = self.token.get() {
+        if let Some(token) = self.piped_token.get() {
             return Ok(Some(token.clone()));
         }
         if let Some(path) = &self.token_file {
@@ -63,7 +61,11 @@ impl Credentials {
             let text = Zeroizing::new(files::read(path, MAX_TOKEN_BYTES + 2)?);
             let text = str::from_utf8(&text).unwrap_or("\u{fffd}");
             let token = parse(text, &path.display().to_string())?;
-            return Ok(Some(self.token.get_or_init(|| token).clone()));
+            // A file may be renewed while a long job runs.
+            if !path.is_file() {
+                return Ok(Some(self.piped_token.get_or_init(|| token).clone()));
+            }
+            return Ok(Some(token));
         }
         if let Some(audience) = &self.oidc_audience {
             return github_id_token(audience).await.map(Some);
@@ -81,14 +83,10 @@ impl Credentials {
         let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) else {
             return Ok(None);
         };
-        if let Some(certificate) = self.certificate.get() {
-            return Ok(Some(certificate.clone()));
-        }
-        let certificate = ClientCertificate {
+        Ok(Some(ClientCertificate {
             chain: files::read(chain, MAX_PEM_BYTES)?,
             key: Zeroizing::new(files::read(key, MAX_PEM_BYTES)?),
-        };
-        Ok(Some(self.certificate.get_or_init(|| certificate).clone()))
+        }))
     }
 }
 
@@ -183,6 +181,8 @@ async fn fetch_id_token(url: Url, request_token: &str) -> Result<Zeroizing<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -197,6 +197,24 @@ mod tests {
             let refused = id_token_url(bad, "a").unwrap_err();
             assert_eq!(refused.message(), "ACTIONS_ID_TOKEN_REQUEST_URL is no https URL");
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        credentials: Credentials,
+    }
+
+    /// A job may run for longer than a token is good.
+    #[tokio::test]
+    async fn a_token_file_that_is_renewed_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "abc").unwrap();
+        let line = <Line as clap::Parser>::parse_from([Path::new("x"), Path::new("--token-file"), &path]);
+        assert!(line.credentials.token().await.is_ok());
+        std::fs::write(&path, "a b").unwrap();
+        assert!(line.credentials.token().await.is_err());
     }
 
     #[test]

@@ -255,7 +255,7 @@ impl Log {
         &self,
         events: impl ExactSizeIterator<Item = (Event, S)>,
     ) -> Vec<PreparedEvent> {
-        // To ask the system for them costs as much as all the hashing of a small event.
+        // To ask the system once for all of them costs less than to ask for each.
         let mut salts = vec![[0; 32]; events.len()];
         getrandom::fill(salts.as_flattened_mut()).expect("a running system has random bytes");
         events
