@@ -104,7 +104,7 @@ async fn a_delivery_is_found_by_all_that_it_says() {
         ("Acme/Widgets", "2026-11-22T09:30:00Z")
     );
     let form: Value = serde_json::from_slice(&annotations.normalised).unwrap();
-    assert_eq!(annotations.adapter, "github/3");
+    assert_eq!(annotations.adapter, "github/4");
     assert_eq!(
         (&form["outcome"], &form["source"]["host"]),
         (&json!("success"), &json!("github.example"))
@@ -130,8 +130,8 @@ async fn a_delivery_is_found_by_all_that_it_says() {
     ] {
         assert_eq!(reader.find(attribute, value), expected, "{attribute} {value}");
     }
-    reader.assert_renormalises(1, "github/3");
-    reader.assert_renormalises(2, "github/3");
+    reader.assert_renormalises(1, "github/4");
+    reader.assert_renormalises(2, "github/4");
     let shown = reader.run(&["get", "1"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     for fact in [
@@ -228,8 +228,8 @@ async fn every_recorded_delivery_renormalises_and_is_found_by_its_repository() {
     for (name, indices) in &expected {
         assert_eq!(&reader.find("--repository", name), indices, "{name}");
     }
-    reader.assert_renormalises(1, "github/3");
-    reader.assert_renormalises(size - 1, "github/3");
+    reader.assert_renormalises(1, "github/4");
+    reader.assert_renormalises(size - 1, "github/4");
     server.stop();
     data.assert_sound();
 }

@@ -10,7 +10,7 @@ use crate::{Event, Submitter, limits::MAX_ANNOTATIONS_BYTES};
 /// receipt against the event alone. Decoding checks the form, not what the fields say.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Annotations {
-    /// Name and version of what made the normal form, such as `github/3`. Empty if there is none.
+    /// Name and version of what made the normal form, such as `github/4`. Empty if there is none.
     #[prost(string, tag = "1")]
     pub adapter: String,
     /// The normal form: JSON, as the adapter wrote it. Empty if there is none.

@@ -167,7 +167,7 @@ impl Event {
             .expect("a form and the name of an adapter are no longer than they may be")
     }
 
-    /// The event with what `adapter`, such as `github/3`, made of it: JSON.
+    /// The event with what `adapter`, such as `github/4`, made of it: JSON.
     pub fn with_normal_form(self, adapter: &str, normalised: Vec<u8>) -> Result<Self, NormalFormTooLong> {
         let fits =
             (1..=MAX_ADAPTER_BYTES).contains(&adapter.len()) && normalised.len() <= MAX_NORMALISED_BYTES;

@@ -223,7 +223,7 @@ fn largest() -> Value {
     json["repo"] = texts(&["id", "full_name"]);
     json["ref"] = texts(&["name", "before", "after"]);
     json["change"] = texts(&["author_id", "author", "head_sha", "base_ref", "merge_sha"]);
-    json["review"] = texts(&["id", "state", "commit"]);
+    json["review"] = texts(&["id", "state", "commit", "association"]);
     json["run"] = texts(&["id", "workflow_id", "path", "trigger"]);
     json["job"] = texts(&["id", "name", "runner"]);
     json["process"] = texts(&["id", "name"]);

@@ -39,7 +39,7 @@ fn form(statement: &Value) -> Value {
         envelope(dsse::STATEMENT_TYPE, &statement.to_string()),
     );
     let (adapter, form) = event.normal_form().unwrap();
-    assert_eq!(adapter, "in-toto/3");
+    assert_eq!(adapter, "in-toto/4");
     serde_json::from_slice(form).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn provenance_says_what_was_built_from_what_by_whom() {
         "type": "artifact.built",
         "outcome": "success",
         "occurred_at": "2026-11-22T09:30:00Z",
-        "source": { "provider": "in-toto", "native_event": "https://slsa.dev/provenance/v1" },
+        "source": { "provider": "in-toto", "host": "git.example", "native_event": "https://slsa.dev/provenance/v1" },
         "actor": { "kind": "system", "login": "https://ci.example/builder" },
         "repo": { "full_name": "acme/widgets" },
         "commit": "ab".repeat(20),
@@ -110,6 +110,35 @@ fn older_provenance_and_verdicts_are_read_too() {
         verdict["predicateType"] = "https://slsa.dev/verification_summary/v1".into();
         verdict["predicate"] = json!({ "verificationResult": result });
         assert_eq!(form(&verdict)["outcome"], outcome);
+    }
+}
+
+/// Two hosts may each have an `acme/widgets`, and whoever sends a statement has no say in which it is.
+#[test]
+fn the_host_is_that_of_the_source_as_it_is_signed() {
+    for (uri, expected) in [
+        ("git+https://evil.example/acme/widgets.git", json!("evil.example")),
+        (
+            "git+ssh://git@git.example:2222/acme/widgets",
+            json!("git.example:2222"),
+        ),
+        ("git+file:///acme/widgets", Value::Null),
+    ] {
+        let mut statement = provenance();
+        statement["predicate"]["buildDefinition"]["resolvedDependencies"][1]["uri"] = uri.into();
+        let event = Event::try_from(EventParts {
+            id: "1".into(),
+            source: "https://ci.example/acme".into(),
+            event_type: "artifact.built".into(),
+            data_content_type: dsse::MEDIA_TYPE.into(),
+            data: envelope(dsse::STATEMENT_TYPE, &statement.to_string()).into(),
+            extensions: vec![("host".into(), "git.example".into())],
+            ..EventParts::default()
+        });
+        let event = adapter::submitted(event.unwrap()).unwrap();
+        let form: Value = serde_json::from_slice(event.normal_form().unwrap().1).unwrap();
+        assert_eq!(form["source"]["host"], expected, "{uri}");
+        assert_eq!(form["repo"]["full_name"], "acme/widgets", "{uri}");
     }
 }
 

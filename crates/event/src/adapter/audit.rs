@@ -3,7 +3,7 @@
 
 use super::{
     Native,
-    fill::setting,
+    fill::{self, setting},
     json::{self, Leaf},
 };
 use crate::normal::{Actor, ActorKind, DerivedType, EventType, NormalEvent, Outcome, Word};
@@ -142,7 +142,7 @@ fn outcome(action: &str, document: &Document<'_>, form: &NormalEvent) -> Outcome
     match form.event_type {
         EventType::Derived(_) => Outcome::Unknown,
         EventType::Word(word) => match word {
-            Word::RunFinished => conclusion(document.conclusion),
+            Word::RunFinished => fill::conclusion(document.conclusion),
             Word::ChangeClosed | Word::ReviewDismissed => Outcome::Cancelled,
             Word::DeployDecided if action == "workflows.reject_workflow_job" => Outcome::Denied,
             Word::ChangeOpened
@@ -153,18 +153,6 @@ fn outcome(action: &str, document: &Document<'_>, form: &NormalEvent) -> Outcome
             // All others tell of what is done.
             _ => Outcome::Success,
         },
-    }
-}
-
-fn conclusion(conclusion: Leaf<'_>) -> Outcome {
-    match &*conclusion.str() {
-        "success" => Outcome::Success,
-        "failure" => Outcome::Failure,
-        "timed_out" | "startup_failure" => Outcome::Error,
-        "cancelled" | "stale" => Outcome::Cancelled,
-        "skipped" | "neutral" => Outcome::Skipped,
-        "action_required" => Outcome::Denied,
-        _ => Outcome::Unknown,
     }
 }
 

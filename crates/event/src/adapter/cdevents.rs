@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     Native,
     json::{self, Leaf, commit_id},
+    uri::host,
 };
 use crate::normal::{Artifact, DerivedType, EventType, Integer, NormalEvent, Outcome, Text, Word};
 
@@ -56,20 +57,6 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
     form.outcome = outcome(subject, predicate, event.subject.content.outcome);
     describe(subject, &event.subject, &mut form);
     Some(form)
-}
-
-/// The host, and its port if there is one, of an absolute URI. A source may also be a path, or a name.
-fn host(uri: &str) -> Option<Text> {
-    let (scheme, rest) = uri.split_once("://")?;
-    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    if !is_scheme {
-        return None;
-    }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    Text::cut(authority.rsplit('@').next().unwrap_or_default())
 }
 
 fn event_type(subject: &str, predicate: &str) -> EventType {

@@ -1,11 +1,11 @@
 //! Parts of the form that bodies of the same shape fill in the same way.
 
 use super::{
-    hub::{Account, Body, CheckRun, CheckSuite, PullRequest, Repository, WorkflowJob, WorkflowRun},
+    hub::{Account, Body, CheckRun, CheckSuite, Package, PullRequest, Repository, WorkflowJob, WorkflowRun},
     json::{Leaf, List},
 };
 use crate::normal::{
-    Actor, ActorKind, Artifact, ConfigChange, MAX_LIST_ITEMS, NormalEvent, Org, Setting, Text,
+    Actor, ActorKind, Artifact, ConfigChange, MAX_LIST_ITEMS, NormalEvent, Org, Outcome, Setting, Text,
 };
 
 /// An account as an actor.
@@ -40,6 +40,7 @@ pub(super) fn everything(body: &Body<'_>, form: &mut NormalEvent) {
     form.review.id = body.review.id.id();
     form.review.state = body.review.state.text();
     form.review.commit = body.review.commit_id.commit();
+    form.review.association = body.review.author_association.text();
     deployment(body, form);
     check_suite(&body.check_suite, form);
     check_run(&body.check_run, form);
@@ -144,11 +145,19 @@ fn workflow_run(run: &WorkflowRun<'_>, form: &mut NormalEvent) {
     form.run.path = run.path.text();
     form.run.trigger = run.event.text();
     form.triggering_actor = actor(&run.triggering_actor);
-    // A fork's branch may have the name of one of ours.
-    if is_ours(&run.head_repository, form) {
+    if is_our_branch(run, form) {
         form.reference.name = form.reference.name.take().or_else(|| run.head_branch.text());
     }
     change_of(&run.pull_requests, form);
+}
+
+/// Whether the branch of a run is one of the repository. A fork's may have the name of one of ours, and a fork that is deleted is no
+/// longer in the runs of its pull requests.
+fn is_our_branch(run: &WorkflowRun<'_>, form: &NormalEvent) -> bool {
+    match run.head_repository.id.id() {
+        Some(_) => is_ours(&run.head_repository, form),
+        None => !run.event.str().starts_with("pull_request"),
+    }
 }
 
 fn deployment(body: &Body<'_>, form: &mut NormalEvent) {
@@ -163,8 +172,9 @@ fn deployment(body: &Body<'_>, form: &mut NormalEvent) {
         body.environment,
         body.workflow_job_run.environment,
     ];
+    let of_jobs = body.workflow_job_runs.items.iter().map(|job| job.environment);
     form.deployment.id = deployment.id.id();
-    form.deployment.environment = environments.into_iter().find_map(Leaf::text);
+    form.deployment.environment = environments.into_iter().chain(of_jobs).find_map(Leaf::text);
     form.deployment.status = body.deployment_status.state.text();
     form.reference.name = form.reference.name.take().or_else(|| deployment.reference.text());
 }
@@ -194,7 +204,34 @@ fn artifacts(body: &Body<'_>, form: &mut NormalEvent) {
     }
 }
 
-/// What it is about: what landed, else what was looked at, else what is to land.
+/// The version of a package, where it is the digest of what was published: one of a container may be. Of any other kind it is a name
+/// that whoever publishes is free to choose.
+pub(super) fn digest_of_version(package: &Package<'_>, version: Leaf<'_>) -> Option<Text> {
+    let kinds = [package.kind, package.package_type, package.ecosystem];
+    let is_container = kinds
+        .iter()
+        .any(|kind| matches!(&*kind.str().to_ascii_lowercase(), "container" | "docker"));
+    let is_digest = |hex: &str| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    version
+        .text()
+        .filter(|version| is_container && version.strip_prefix("sha256:").is_some_and(is_digest))
+}
+
+/// How a run, job or check of GitHub's ended.
+pub(super) fn conclusion(conclusion: Leaf<'_>) -> Outcome {
+    match &*conclusion.str() {
+        "success" => Outcome::Success,
+        "failure" => Outcome::Failure,
+        "timed_out" | "startup_failure" => Outcome::Error,
+        "cancelled" | "stale" => Outcome::Cancelled,
+        "skipped" | "neutral" => Outcome::Skipped,
+        "action_required" => Outcome::Denied,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// What it is about: what landed, else what was looked at, else what is to land. Not what a release says that it is of: where its tag
+/// is older, that is whatever its author wrote.
 fn commit(body: &Body<'_>, form: &mut NormalEvent) {
     let commits = [
         body.deployment.sha,
@@ -206,7 +243,6 @@ fn commit(body: &Body<'_>, form: &mut NormalEvent) {
         body.head_commit.id,
         body.after,
         body.sha,
-        body.release.target_commitish,
         body.merge_group.head_sha,
     ];
     form.commit = form

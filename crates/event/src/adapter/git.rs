@@ -110,15 +110,21 @@ impl<'a> Headers<'a> {
 
 /// The time at the end of a `committer` or `tagger` line.
 fn time(person: &[u8]) -> Option<Time> {
-    let end = person.iter().rposition(|byte| *byte == b'>')?;
-    let text = str::from_utf8(&person[end + 1..]).ok()?;
-    let mut words = text.split_ascii_whitespace();
-    let seconds: i64 = words.next()?.parse().ok()?;
-    let offset = words.next().and_then(offset).unwrap_or(Offset::UTC);
+    let (seconds, offset) = seconds_and_offset(person)?;
     let zoned = Timestamp::from_second(seconds)
         .ok()?
         .to_zoned(TimeZone::fixed(offset));
     Time::try_from(zoned.timestamp().display_with_offset(offset).to_string()).ok()
+}
+
+/// The time at the end of a `committer` or `tagger` line of a git object: seconds since 1970, and the offset from UTC of the clock
+/// that said so.
+pub fn seconds_and_offset(person: &[u8]) -> Option<(i64, Offset)> {
+    let end = person.iter().rposition(|byte| *byte == b'>')?;
+    let text = str::from_utf8(&person[end + 1..]).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let seconds = words.next()?.parse().ok()?;
+    Some((seconds, words.next().and_then(offset).unwrap_or(Offset::UTC)))
 }
 
 /// Reads `+0130`.

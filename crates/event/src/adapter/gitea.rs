@@ -1,4 +1,4 @@
-//! `gitea/3`: webhooks of Gitea and Forgejo. <https://docs.gitea.com/usage/webhooks>, <https://forgejo.org/docs/latest/user/webhooks/>
+//! `gitea/4`: webhooks of Gitea and Forgejo. <https://docs.gitea.com/usage/webhooks>, <https://forgejo.org/docs/latest/user/webhooks/>
 
 use super::{
     Native,
@@ -27,6 +27,10 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
         "status" => {
             form.job.id = body.id.id();
             form.job.name = body.context.text();
+        }
+        "create" | "delete" => reference(&body, &mut form),
+        "workflow_run" if form.triggering_actor == Actor::default() => {
+            form.triggering_actor = fill::actor(&body.workflow_run.trigger_actor);
         }
         "package" => package(&body, &mut form),
         "repository" => {
@@ -102,7 +106,13 @@ fn outcome(event: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Ou
         "status" => return stated(body.state),
         "workflow_run" => return stated(body.workflow_run.conclusion),
         "workflow_job" => return stated(body.workflow_job.conclusion),
-        "action_run_failure" => return Outcome::Failure,
+        // Forgejo calls every end so that is no success.
+        "action_run_failure" => {
+            return match stated(body.run.status) {
+                outcome @ (Outcome::Cancelled | Outcome::Skipped) => outcome,
+                _ => Outcome::Failure,
+            };
+        }
         _ => {}
     }
     match (&form.event_type, review_state(event, action)) {
@@ -144,10 +154,12 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
         ],
         (_, _) if pull_request.number.is_there() => &[pull_request.updated_at],
         ("status", _) => &[body.updated_at, body.created_at],
-        ("workflow_run", "completed") => &[body.workflow_run.updated_at],
-        ("workflow_run", _) => &[body.workflow_run.run_started_at, body.workflow_run.created_at],
+        // What has not started says that it started in 1970.
+        ("workflow_run", "in_progress") => &[body.workflow_run.started_at],
+        ("workflow_run", "completed") => &[body.workflow_run.completed_at],
         ("workflow_job", "completed") => &[body.workflow_job.completed_at],
-        ("workflow_job", _) => &[body.workflow_job.started_at, body.workflow_job.created_at],
+        ("workflow_job", "in_progress") => &[body.workflow_job.started_at, body.workflow_job.created_at],
+        ("workflow_job", _) => &[body.workflow_job.created_at],
         ("release", "published") => &[body.release.published_at],
         ("package", "created") => &[body.package.created_at],
         ("repository", "created") => &[body.repository.created_at],
@@ -157,10 +169,22 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
     times.iter().find_map(|time| time.time())
 }
 
+/// What was created or deleted. Gitea says its short name, Forgejo the full one.
+fn reference(body: &Body<'_>, form: &mut NormalEvent) {
+    let prefix = match &*body.reference_type.str() {
+        "branch" => "refs/heads/",
+        "tag" => "refs/tags/",
+        _ => return,
+    };
+    if body.reference.str().starts_with(prefix) {
+        form.reference.name = body.reference.text();
+    }
+}
+
 fn package(body: &Body<'_>, form: &mut NormalEvent) {
     let package = &body.package;
     let version = package.version.text();
-    let by_digest = version.clone().filter(|version| version.starts_with("sha256:"));
+    let by_digest = fill::digest_of_version(package, package.version);
     form.artifacts.push(Artifact {
         name: package.name.text(),
         tag: version.filter(|_| by_digest.is_none()),
@@ -180,6 +204,12 @@ fn package(body: &Body<'_>, form: &mut NormalEvent) {
 /// A run of Forgejo Actions that ended.
 fn action_run(body: &Body<'_>, form: &mut NormalEvent) {
     let run = &body.run;
+    form.repo.id = form.repo.id.take().or_else(|| run.repository.id.id());
+    form.repo.full_name = form
+        .repo
+        .full_name
+        .take()
+        .or_else(|| run.repository.full_name.text());
     form.run.id = run.id.id();
     form.run.number = run.index_in_repo.integer();
     form.run.workflow_id = run.workflow_id.id();

@@ -1,9 +1,9 @@
-//! `github/3`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
+//! `github/4`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
 
 use super::{
     Native,
     fill::{self, setting},
-    hub::{Account, Body, Package},
+    hub::{Account, Body, Package, Review},
     json::{self, Leaf, List},
     purl::purl,
 };
@@ -38,7 +38,9 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
     form.occurred_at = occurred_at(event, &action, &body);
     form.outcome = outcome(event, &action, &body, &form);
     match event {
-        "workflow_run" => form.actor = fill::actor(&body.workflow_run.actor),
+        "workflow_run" if body.workflow_run.actor.id.is_there() => {
+            form.actor = fill::actor(&body.workflow_run.actor);
+        }
         "deployment_review" | "deployment_protection_rule" => decision(&action, &body, &mut form),
         "registry_package" => package(&body.registry_package, &mut form),
         "package" => package(&body.package, &mut form),
@@ -47,7 +49,7 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
             form.job.name = body.context.text();
         }
         "ping" => form.source.hook_id = body.hook_id.id().or(form.source.hook_id),
-        _ => settings(event, &action, &body, &mut form),
+        _ => settings(event, &action, &body, native.data, &mut form),
     }
     Some(form)
 }
@@ -146,7 +148,7 @@ fn outcome(event: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Ou
         return conclusion(body);
     };
     match word {
-        Word::ReviewSubmitted => review(&body.review.state.str()),
+        Word::ReviewSubmitted => review(&body.review),
         Word::ReviewDismissed | Word::ChangeClosed => Outcome::Cancelled,
         Word::DeployDecided if action == "rejected" => Outcome::Denied,
         Word::DeploySucceeded | Word::DeployFailed => state(body.deployment_status.state),
@@ -166,9 +168,13 @@ fn outcome(event: &str, action: &str, body: &Body<'_>, form: &NormalEvent) -> Ou
     }
 }
 
-fn review(state: &str) -> Outcome {
-    match state.to_ascii_lowercase().as_str() {
-        "approved" => Outcome::Success,
+fn review(review: &Review<'_>) -> Outcome {
+    match review.state.str().to_ascii_lowercase().as_str() {
+        "approved" => match &*review.author_association.str() {
+            "" | "OWNER" | "MEMBER" | "COLLABORATOR" => Outcome::Success,
+            // Whoever may read a repository may approve, and GitHub does not count that.
+            _ => Outcome::Unknown,
+        },
         "changes_requested" => Outcome::Denied,
         // A comment is neither.
         _ => Outcome::Unknown,
@@ -194,15 +200,7 @@ fn conclusion(body: &Body<'_>) -> Outcome {
         body.check_suite.conclusion,
     ];
     let stated = conclusions.into_iter().find(|conclusion| conclusion.is_there());
-    match &*stated.unwrap_or_default().str() {
-        "success" => Outcome::Success,
-        "failure" => Outcome::Failure,
-        "timed_out" | "startup_failure" => Outcome::Error,
-        "cancelled" | "stale" => Outcome::Cancelled,
-        "skipped" | "neutral" => Outcome::Skipped,
-        "action_required" => Outcome::Denied,
-        _ => Outcome::Unknown,
-    }
+    fill::conclusion(stated.unwrap_or_default())
 }
 
 /// When it happened, where the body says so: not when what it is about was made.
@@ -260,6 +258,9 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
 
 json::objects! {
     Stamps { updated_at, name, id }
+    /// What changed, as it is now.
+    Now { team, repository }
+    Permissions { permissions }
     FromTo { from, to }
     Lists { added: List<Leaf<'a>>, deleted: List<Leaf<'a>>, updated: List<Leaf<'a>> }
     OwnerChange { owner: Owner<'a> }
@@ -300,7 +301,7 @@ fn reviewer(reviewer: &super::hub::Reviewer<'_>) -> Actor {
 fn package(package: &Package<'_>, form: &mut NormalEvent) {
     let version = &package.package_version;
     let number = version.version.text();
-    let by_digest = number.clone().filter(|version| version.starts_with("sha256:"));
+    let by_digest = fill::digest_of_version(package, version.version);
     let number = number.filter(|_| by_digest.is_none());
     if !package.id.is_there() && !package.name.is_there() {
         return;
@@ -343,7 +344,7 @@ fn package(package: &Package<'_>, form: &mut NormalEvent) {
 }
 
 /// The settings that an event tells of.
-fn settings(event: &str, action: &str, body: &Body<'_>, form: &mut NormalEvent) {
+fn settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut NormalEvent) {
     match event {
         "branch_protection_rule" => rule("rule", action, body.rule, body, form),
         "repository_ruleset" => rule("ruleset", action, body.repository_ruleset, body, form),
@@ -363,7 +364,7 @@ fn settings(event: &str, action: &str, body: &Body<'_>, form: &mut NormalEvent) 
                 &[("team.name", body.team.name), ("team.id", body.team.id)],
             );
             named(form, action, &[("member.role", body.membership.role)]);
-            changes("", body.changes, Leaf::default(), form);
+            changes("", body.changes, Leaf::default(), Leaf::default(), form);
         }
         "team" | "team_add" => {
             let team = &body.team;
@@ -376,7 +377,13 @@ fn settings(event: &str, action: &str, body: &Body<'_>, form: &mut NormalEvent) 
                     ("team.permission", team.permission),
                 ],
             );
-            changes("team.", body.changes, Leaf::default(), form);
+            let Now { team, repository } = json::read(data).unwrap_or_default();
+            // Of a removal they are what is left.
+            if matches!((event, action), ("team_add", _) | (_, "added_to_repository")) {
+                let Permissions { permissions } = repository.read();
+                named(form, action, &[("team.repository.permissions", permissions)]);
+            }
+            changes("team.", body.changes, team, repository, form);
         }
         "deploy_key" => {
             let key = &body.key;
@@ -417,7 +424,8 @@ fn settings(event: &str, action: &str, body: &Body<'_>, form: &mut NormalEvent) 
                 ),
                 _ => {}
             }
-            changes("repository.", body.changes, Leaf::default(), form);
+            let Now { repository, .. } = json::read(data).unwrap_or_default();
+            changes("repository.", body.changes, repository, repository, form);
         }
         "secret_scanning_alert" => {
             let alert = &body.alert;
@@ -456,7 +464,7 @@ fn rule(prefix: &str, action: &str, rule: Leaf<'_>, body: &Body<'_>, form: &mut 
             action,
             &[(&format!("{prefix}id"), id), (&format!("{prefix}name"), name)],
         );
-        changes(&prefix, body.changes, rule, form);
+        changes(&prefix, body.changes, rule, Leaf::default(), form);
         return;
     }
     for (name, value) in rule.members() {
@@ -466,13 +474,15 @@ fn rule(prefix: &str, action: &str, rule: Leaf<'_>, body: &Body<'_>, form: &mut 
     }
 }
 
-/// `changes`: for each setting what it was, beside what it is by its own word or by that of `now`, the object that has it.
-fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, form: &mut NormalEvent) {
-    let now = now.members();
-    let current = |name: &str| {
-        let member = now.iter().find(|(other, _)| other == name);
+/// `changes`: for each setting what it was, beside what it is by its own word or by that of the object that has it: `now`, or
+/// `repository` if it is one of those that are grouped under that name.
+fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, repository: Leaf<'_>, form: &mut NormalEvent) {
+    let (now, repository) = (now.members(), repository.members());
+    let member = |members: &[(String, Leaf<'_>)], name: &str| {
+        let member = members.iter().find(|(other, _)| other == name);
         member.and_then(|(_, value)| value.setting())
     };
+    let current = |name: &str| member(&now, name);
     let changes = changes.members();
     let says_permission = changes
         .iter()
@@ -523,11 +533,15 @@ fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, form: &mut NormalEven
             let FromTo { from, to } = change.read();
             if from.is_there() || to.is_there() {
                 is_group = true;
+                let there = match name.as_str() {
+                    "repository" => member(&repository, &inner),
+                    _ => None,
+                };
                 setting(
                     form,
                     &format!("{prefix}{name}.{inner}"),
                     from.setting(),
-                    to.setting(),
+                    to.setting().or(there),
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! `gitlab/3`: webhooks of GitLab, of projects, groups and whole instances.
+//! `gitlab/4`: webhooks of GitLab, of projects, groups and whole instances.
 //! <https://docs.gitlab.com/user/project/integrations/webhook_events/>, <https://docs.gitlab.com/administration/system_hooks/>
 
 use super::{
@@ -312,9 +312,12 @@ fn pipeline(body: &Body<'_>, form: &mut NormalEvent) {
     form.run.number = attributes.iid.integer();
     form.run.path = attributes.name.text();
     form.run.trigger = attributes.source.text();
-    // Of a merge request it is a branch of where that comes from, which may be another project.
-    let source = body.merge_request.source_project_id.id();
-    if source.is_none() || source == form.repo.id {
+    // Of a merge request it is a branch of where that comes from, which may be another project, or one that is gone.
+    let is_ours = match body.merge_request.source_project_id.id() {
+        Some(source) => Some(source) == form.repo.id,
+        None => !body.merge_request.iid.is_there(),
+    };
+    if is_ours {
         form.reference.name = reference(attributes.reference, attributes.tag);
     }
     form.commit = attributes.sha.commit().or_else(|| body.commit.id.commit());
@@ -362,17 +365,23 @@ fn release(body: &Body<'_>, form: &mut NormalEvent) {
     }
 }
 
-/// Members, keys, groups and projects. Nothing says who did it.
+/// Members, keys, groups and projects. Of members the user is the one that it happened to, and nothing says who did it.
 fn administration(kind: &str, body: &Body<'_>, form: &mut NormalEvent) {
+    let is_of_user = kind.starts_with("user_");
+    if !is_of_user && form.actor == Actor::default() {
+        form.actor.id = body.user_id.id();
+        form.actor.login = body.user_username.text();
+    }
     let mut named = |path: &str, before: Option<Setting>, value: Option<Setting>| match is_gone(kind) {
         true => setting(form, path, value, None),
         false => setting(form, path, before, value),
     };
-    let (login, id) = (body.user_username, body.user_id);
-    named("member.login", None, login.setting());
-    named("member.id", None, id.setting());
-    let roles = [body.group_access, body.access_level, body.project_access];
-    named("member.role", None, roles.into_iter().find_map(Leaf::setting));
+    if is_of_user {
+        named("member.login", None, body.user_username.setting());
+        named("member.id", None, body.user_id.setting());
+        let roles = [body.group_access, body.access_level, body.project_access];
+        named("member.role", None, roles.into_iter().find_map(Leaf::setting));
+    }
     if body.event_name.str().starts_with("key_") {
         named("key.id", None, body.id.setting());
         named("key.user", None, body.username.setting());

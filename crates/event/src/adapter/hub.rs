@@ -20,6 +20,7 @@ objects! {
         workflow_run: WorkflowRun<'a>,
         workflow_job: WorkflowJob<'a>,
         workflow_job_run: WorkflowJobRun<'a>,
+        workflow_job_runs: List<WorkflowJobRun<'a>>,
         check_run: CheckRun<'a>,
         check_suite: CheckSuite<'a>,
         deployment: Deployment<'a>,
@@ -49,12 +50,14 @@ objects! {
     }
     /// A branch of a pull request.
     Side { reference = "ref", sha, repo: Repository<'a> }
-    Review { id, state, commit_id, submitted_at, updated_at, kind = "type" }
+    Review { id, state, commit_id, author_association, submitted_at, updated_at, kind = "type" }
     Workflow { id, name, path }
     WorkflowRun {
         id, run_number, run_attempt, workflow_id, path, event, status, conclusion, head_sha, head_branch, created_at, updated_at,
         run_started_at, actor: Account<'a>, triggering_actor: Account<'a>, head_repository: Repository<'a>,
         pull_requests: List<PullRequest<'a>>,
+        // Gitea's.
+        started_at, completed_at, trigger_actor: Account<'a>,
     }
     WorkflowJob {
         id, run_id, run_attempt, name, status, conclusion, head_sha, head_branch, runner_name, workflow_name, created_at,
@@ -74,7 +77,7 @@ objects! {
     /// Somebody who is asked, and what kind of account that is.
     Reviewer { reviewer: Account<'a>, kind = "type" }
     Release {
-        id, name, tag_name, target_commitish, created_at, updated_at, published_at, assets: List<Asset<'a>>,
+        id, name, tag_name, created_at, updated_at, published_at, assets: List<Asset<'a>>,
     }
     Asset { name, digest }
     /// Of GitHub's registries, and of Gitea's, where the version is the package's own member.
@@ -98,6 +101,6 @@ objects! {
     MergeGroup { head_sha, base_ref }
     ActionRun {
         id, index_in_repo, workflow_id, commit_sha, prettyref, event, status, created, updated, stopped,
-        trigger_user: Account<'a>,
+        trigger_user: Account<'a>, repository: Repository<'a>,
     }
 }

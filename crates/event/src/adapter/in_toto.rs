@@ -1,4 +1,4 @@
-//! `in-toto/3`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
+//! `in-toto/4`: in-toto statements, such as SLSA provenance, in DSSE envelopes. <https://github.com/in-toto/attestation>, Statement
 //! v1 and v0.1; <https://slsa.dev/spec/v1.0/provenance> and v0.2.
 //!
 //! The form says what the statement says, whoever signed it: that the entry tells.
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::{
     Native,
     json::{self, Leaf, List},
+    uri::host,
 };
 use crate::{
     dsse::{Envelope, STATEMENT_TYPE},
@@ -179,7 +180,10 @@ fn describe(predicate: &Predicate<'_>, form: &mut NormalEvent) {
         .find(is_source)
         .or_else(|| repositories.next());
     if let Some(source) = source {
-        form.repo.full_name = repository(&source.uri.str());
+        let uri = source.uri.str();
+        form.repo.full_name = repository(&uri);
+        // What is signed, and nothing that the submitter says: two hosts may each have such a repository.
+        form.source.host = host(&uri);
         form.commit = source
             .digest
             .git_commit

@@ -22,11 +22,13 @@ pub(crate) mod json;
 mod own;
 mod purl;
 mod time;
+mod uri;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 pub(crate) use audit::event_type as audit_type;
 pub use compare::{Difference, differences};
+pub use git::seconds_and_offset as git_time;
 pub use in_toto::event_type as statement_type;
 
 use crate::{
@@ -97,14 +99,14 @@ impl Adapter {
     /// Its name and version, as annotations have it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::GitHub => "github/3",
-            Self::GitLab => "gitlab/3",
-            Self::Gitea => "gitea/3",
+            Self::GitHub => "github/4",
+            Self::GitLab => "gitlab/4",
+            Self::Gitea => "gitea/4",
             Self::GitHubAudit => "github-audit/2",
             Self::Event => "event/1",
             Self::Git => "git/1",
             Self::CdEvents => "cdevents/3",
-            Self::InToto => "in-toto/3",
+            Self::InToto => "in-toto/4",
         }
     }
 

@@ -241,6 +241,8 @@ part! {
         pub state: Option<Text>,
         /// The commit that was looked at.
         pub commit: Option<Text>,
+        /// What its author is to the repository, in the provider's word.
+        pub association: Option<Text>,
     }
 }
 

@@ -92,7 +92,6 @@ fn a_commit_is_there_where_the_body_has_one() {
         "/review/commit_id",
         "/pull_request/head/sha",
         "/pull_request/merge_commit_sha",
-        "/release/target_commitish",
         "/object_attributes/last_commit/id",
         "/object_attributes/merge_commit_sha",
         "/merge_request/last_commit/id",
@@ -374,17 +373,21 @@ fn a_run_or_check_is_not_filed_under_a_pull_request_of_another_repository() {
 
 #[test]
 fn a_run_for_a_fork_s_branch_is_not_of_the_branch_that_has_its_name_here() {
-    for (head_repository, expected) in [
-        (json!({"id": 5}), json!("main")),
-        (Value::Null, json!("main")),
-        (json!({"id": 666}), Value::Null),
+    for (event, head_repository, expected) in [
+        ("push", json!({"id": 5}), json!("main")),
+        ("push", Value::Null, json!("main")),
+        ("pull_request", json!({"id": 5}), json!("main")),
+        ("pull_request", json!({"id": 666}), Value::Null),
+        // So it is once the fork is deleted.
+        ("pull_request", Value::Null, Value::Null),
+        ("pull_request_target", Value::Null, Value::Null),
     ] {
         let body = json!({
             "action": "completed", "repository": {"id": 5},
-            "workflow_run": {"id": 9, "head_branch": "main", "head_repository": head_repository},
+            "workflow_run": {"id": 9, "event": event, "head_branch": "main", "head_repository": head_repository},
         });
         let run = form(Adapter::GitHub, "workflow_run", &body);
-        assert_eq!(run["ref"]["name"], expected, "{head_repository}");
+        assert_eq!(run["ref"]["name"], expected, "{event} {head_repository}");
     }
 }
 
@@ -432,6 +435,52 @@ fn a_deployment_s_approval_says_who_was_asked_and_what_they_said() {
     assert_eq!(form["deployment"], json!({"environment": "production"}));
     assert_eq!(form["run"], json!({"id": "6", "number": 2, "trigger": "push"}));
     assert_eq!(form["commit"], "c".repeat(40));
+    let body = json!({
+        "action": "approved", "workflow_job_runs": [{"id": 8, "environment": "production"}, {"id": 9, "environment": "staging"}],
+    });
+    let of_two = super::form(Adapter::GitHub, "deployment_review", &body);
+    assert_eq!(of_two["deployment"], json!({"environment": "production"}));
+}
+
+#[test]
+fn who_sent_a_run_is_known_where_nobody_else_is() {
+    for (actor, login) in [
+        (json!({"id": 1, "login": "author"}), "author"),
+        (Value::Null, "sender"),
+    ] {
+        let body = json!({
+            "action": "completed", "sender": {"id": 2, "login": "sender"}, "workflow_run": {"id": 9, "actor": actor},
+        });
+        assert_eq!(
+            form(Adapter::GitHub, "workflow_run", &body)["actor"]["login"],
+            login
+        );
+    }
+}
+
+#[test]
+fn a_review_says_what_its_author_is_to_the_repository() {
+    let body = json!({
+        "action": "submitted",
+        "review": {"id": 1, "state": "approved", "commit_id": "a".repeat(40), "author_association": "NONE"},
+    });
+    let review = form(Adapter::GitHub, "pull_request_review", &body)["review"].clone();
+    let expected = json!({"id": "1", "state": "approved", "commit": "a".repeat(40), "association": "NONE"});
+    assert_eq!(review, expected);
+}
+
+#[test]
+fn the_commit_that_a_release_names_is_its_author_s_word() {
+    for adapter in [Adapter::GitHub, Adapter::Gitea] {
+        let body =
+            json!({"action": "published", "release": {"tag_name": "v2", "target_commitish": "c".repeat(40)}});
+        let release = form(adapter, "release", &body);
+        assert_eq!(
+            (&release["commit"], &release["ref"]["name"]),
+            (&Value::Null, &json!("refs/tags/v2")),
+            "{adapter}"
+        );
+    }
 }
 
 #[test]
@@ -453,14 +502,24 @@ fn a_rule_s_change_says_what_it_was_and_what_it_is() {
     assert_eq!(form["occurred_at"], "2026-11-22T09:30:00Z");
 
     let body = json!({
-        "action": "renamed", "repository": {"full_name": "acme/gadgets"},
+        "action": "renamed", "repository": {"name": "gadgets", "full_name": "acme/gadgets"},
         "changes": {"repository": {"name": {"from": "widgets"}}},
     });
     let form = super::form(Adapter::GitHub, "repository", &body);
     assert_eq!(
         form["config_change"],
-        json!([{"path": "repository.repository.name", "from": "widgets"}])
+        json!([{"path": "repository.repository.name", "from": "widgets", "to": "gadgets"}])
     );
+    let body = json!({
+        "action": "edited", "repository": {"default_branch": "trunk", "homepage": null},
+        "changes": {"default_branch": {"from": "main"}, "homepage": {"from": "https://acme.example"}},
+    });
+    let form = super::form(Adapter::GitHub, "repository", &body);
+    let expected = json!([
+        {"path": "repository.default_branch", "from": "main", "to": "trunk"},
+        {"path": "repository.homepage", "from": "https://acme.example"},
+    ]);
+    assert_eq!(form["config_change"], expected);
 }
 
 #[test]
@@ -519,6 +578,26 @@ fn changes_of_access_say_whose_and_what() {
     });
     let expected = json!([{"path": "repository.owner", "from": "octocat", "to": "acme"}]);
     assert_eq!(rows("repository", transferred), expected);
+    let (pull, admin) = (r#"{"admin":false,"pull":true}"#, r#"{"admin":true,"pull":true}"#);
+    let team = |event: &str, action: &str, changes: Value| {
+        let body = json!({
+            "action": action, "team": {"id": 3, "name": "contractors", "permission": "pull"}, "changes": changes,
+            "repository": {"permissions": {"admin": true, "pull": true}},
+        });
+        let rows = rows(event, body);
+        assert_eq!(rows[2]["path"], "team.permission", "what the team has by itself");
+        rows[3].clone()
+    };
+    let given = json!({"path": "team.repository.permissions", "to": admin});
+    assert_eq!(team("team", "added_to_repository", Value::Null), given);
+    assert_eq!(team("team_add", "", Value::Null), given);
+    assert_eq!(team("team", "removed_from_repository", Value::Null), Value::Null);
+    let raised = json!({"repository": {"permissions": {"from": {"admin": false, "pull": true}}}});
+    let expected = json!({"path": "team.repository.permissions", "from": pull, "to": admin});
+    assert_eq!(team("team", "edited", raised), expected);
+    let renamed = json!({"name": {"from": "helpers"}});
+    let expected = json!({"path": "team.name", "from": "helpers", "to": "contractors"});
+    assert_eq!(team("team", "edited", renamed), expected);
     let publicized = json!({"action": "publicized", "repository": {"visibility": "public"}});
     let expected = json!([{"path": "repository.private", "from": true, "to": false}]);
     assert_eq!(rows("repository", publicized), expected);
@@ -564,15 +643,24 @@ fn a_release_and_a_package_name_their_files_and_digests() {
     assert_eq!(package["artifacts"], expected);
     assert_eq!(package["commit"], "e".repeat(40));
 
-    for (version, member) in [(digest.as_str(), "digest"), ("latest", "tag")] {
+    for (kind, version, member) in [
+        ("container", digest.as_str(), "digest"),
+        ("CONTAINER", digest.as_str(), "digest"),
+        ("container", "latest", "tag"),
+        ("container", "sha256:zz", "tag"),
+        // Whoever publishes such a one says what its version is.
+        ("generic", digest.as_str(), "tag"),
+    ] {
+        let expected = json!([{"name": "widgets", member: version}]);
+        let body = json!({"action": "created", "package": {"id": 1, "name": "widgets", "type": kind, "version": version}});
+        let package = form(Adapter::Gitea, "package", &body);
+        assert_eq!(package["artifacts"], expected, "{kind} {version}");
         let body = json!({
-            "action": "created", "package": {"id": 1, "name": "widgets", "type": "container", "version": version},
+            "action": "published",
+            "package": {"id": 1, "name": "widgets", "package_type": kind, "package_version": {"version": version}},
         });
-        let container = form(Adapter::Gitea, "package", &body);
-        assert_eq!(
-            container["artifacts"],
-            json!([{"name": "widgets", member: version}])
-        );
+        let package = form(Adapter::GitHub, "package", &body);
+        assert_eq!(package["artifacts"], expected, "{kind} {version}");
     }
 }
 
@@ -585,7 +673,7 @@ fn what_gitlab_says_of_a_pipeline_a_job_and_a_deployment_is_found() {
             "id": 31, "iid": 3, "ref": "v1", "tag": true, "sha": sha, "source": "merge_request_event", "status": "success",
             "created_at": "2016-08-12 15:23:28 UTC", "finished_at": "2016-08-12 15:26:29 UTC",
         },
-        "merge_request": {"iid": 1, "target_branch": "main"},
+        "merge_request": {"iid": 1, "source_project_id": 7, "target_branch": "main"},
         "user": {"id": 1, "username": "root"},
         "project": {"id": 7, "path_with_namespace": "acme/widgets"},
     });
@@ -658,6 +746,11 @@ fn a_branch_of_another_project_is_no_reference_of_gitlab_s() {
     };
     assert_eq!(
         reference(json!({"iid": 12, "source_project_id": 99, "target_project_id": 7})),
+        Value::Null
+    );
+    // That of a fork that is gone is not said.
+    assert_eq!(
+        reference(json!({"iid": 12, "source_project_id": null, "target_project_id": 7})),
         Value::Null
     );
     assert_eq!(
@@ -776,6 +869,82 @@ fn a_project_changes_its_visibility_in_events_of_its_own_alone() {
         ("repository.full_name", "acme/widgets"),
     ] {
         assert!(gone.contains(&json!({"path": path, "from": value})), "{gone:?}");
+    }
+}
+
+#[test]
+fn who_pushes_to_gitlab_is_no_member_that_changed() {
+    let body =
+        json!({"event_name": "repository_update", "user_id": 64, "user_name": "Octo", "project_id": 7});
+    let update = form(Adapter::GitLab, "System Hook", &body);
+    assert_eq!(update["actor"], json!({"id": "64"}));
+    assert_eq!(update["config_change"], Value::Null);
+}
+
+#[test]
+fn a_run_of_forgejo_s_is_in_its_repository_and_ended_as_it_did() {
+    for (status, outcome) in [
+        ("failure", "failure"),
+        ("cancelled", "cancelled"),
+        ("skipped", "skipped"),
+    ] {
+        let body = json!({
+            "action": "failure", "prior_status": "running",
+            "run": {
+                "id": 1, "index_in_repo": 3, "status": status, "commit_sha": "a".repeat(40),
+                "trigger_user": {"id": 2, "login": "octo"}, "repository": {"id": 5, "full_name": "acme/widgets"},
+            },
+        });
+        let run = form(Adapter::Gitea, "action_run_failure", &body);
+        assert_eq!(run["repo"], json!({"id": "5", "full_name": "acme/widgets"}));
+        assert_eq!(run["outcome"], outcome);
+    }
+}
+
+#[test]
+fn a_run_or_job_of_gitea_s_is_dated_by_what_it_says_itself() {
+    let [none, started, ended, made] = [
+        "1970-01-01T00:00:00Z",
+        "2026-11-22T09:30:00Z",
+        "2026-11-22T09:40:00Z",
+        "2026-11-22T09:20:00Z",
+    ];
+    for (event, action, started_at, completed_at, expected) in [
+        ("workflow_run", "requested", none, none, Value::Null),
+        ("workflow_run", "in_progress", started, none, json!(started)),
+        ("workflow_run", "completed", started, ended, json!(ended)),
+        ("workflow_job", "queued", none, none, json!(made)),
+        ("workflow_job", "in_progress", started, none, json!(started)),
+        ("workflow_job", "completed", started, ended, json!(ended)),
+    ] {
+        let mut of = json!({
+            "id": 9, "started_at": started_at, "completed_at": completed_at, "trigger_actor": {"id": 2, "login": "octo"},
+        });
+        if event == "workflow_job" {
+            of["created_at"] = made.into();
+        }
+        let form = form(Adapter::Gitea, event, &json!({"action": action, event: of}));
+        assert_eq!(form["occurred_at"], expected, "{event} {action}");
+        if event == "workflow_run" {
+            assert_eq!(form["triggering_actor"], json!({"id": "2", "login": "octo"}));
+        }
+    }
+}
+
+#[test]
+fn a_reference_of_gitea_s_and_of_forgejo_s_has_one_name() {
+    for (kind, name, full) in [
+        ("branch", "x", "refs/heads/x"),
+        ("branch", "refs/heads/x", "refs/heads/x"),
+        ("branch", "refs/tags/x", "refs/heads/refs/tags/x"),
+        ("tag", "v1", "refs/tags/v1"),
+        ("tag", "refs/tags/v1", "refs/tags/v1"),
+    ] {
+        for event in ["create", "delete"] {
+            let body = json!({"ref": name, "ref_type": kind});
+            let form = form(Adapter::Gitea, event, &body);
+            assert_eq!(form["ref"]["name"], full, "{event} {kind} {name}");
+        }
     }
 }
 

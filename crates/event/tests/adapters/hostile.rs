@@ -202,9 +202,9 @@ fn adapters_are_known_by_name_and_version() {
     for adapter in Adapter::ALL {
         assert_eq!(adapter.name().parse(), Ok(adapter));
     }
-    for unknown in ["github", "github/1", "github/2", "github/03", "GitHub/3", ""] {
+    for unknown in ["github", "github/1", "github/3", "github/04", "GitHub/4", ""] {
         let error: UnknownAdapter = unknown.parse::<Adapter>().unwrap_err();
-        assert!(error.to_string().contains("github/3, gitlab/3"), "{error}");
+        assert!(error.to_string().contains("github/4, gitlab/4"), "{error}");
     }
 }
 

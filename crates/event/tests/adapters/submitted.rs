@@ -349,7 +349,7 @@ fn whatever_a_log_changes_in_a_form_is_found() {
 #[test]
 fn an_adapter_of_another_version_is_not_run() {
     let event = delivery();
-    for adapter in ["github/1", "github/2", "bitbucket/1", ""] {
+    for adapter in ["github/1", "github/3", "bitbucket/1", ""] {
         let annotations = Annotations {
             adapter: adapter.into(),
             ..annotations(&event)

@@ -165,6 +165,20 @@ fn events_of_the_tables_have_their_types() {
         (
             GitHub,
             "pull_request_review",
+            json!({"action": "submitted", "review": {"state": "approved", "author_association": "COLLABORATOR"}}),
+            "scm.review.submitted",
+            "success",
+        ),
+        (
+            GitHub,
+            "pull_request_review",
+            json!({"action": "submitted", "review": {"state": "approved", "author_association": "NONE"}}),
+            "scm.review.submitted",
+            "unknown",
+        ),
+        (
+            GitHub,
+            "pull_request_review",
             json!({"action": "submitted", "review": {"state": "changes_requested"}}),
             "scm.review.submitted",
             "denied",
