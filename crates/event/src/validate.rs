@@ -303,6 +303,10 @@ fn required(value: &str) -> Result<(), Problem> {
 
 pub(crate) fn text(value: &str, limit_bytes: usize) -> Result<(), Problem> {
     length(value.len(), limit_bytes)?;
+    // As nearly all are. To say where the fault is takes a look at each character.
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     only(value, is_text)
 }
 

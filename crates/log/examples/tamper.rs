@@ -70,7 +70,7 @@ fn tamper(data: &str, name: &str, index: &str) -> Result<(), Box<dyn Error>> {
     batch.put_leaf(
         index,
         &bytes,
-        &record,
+        record,
         &leaf_hash,
         &EventKey::new(&attributes.source, &attributes.id),
     );

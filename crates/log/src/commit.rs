@@ -330,7 +330,7 @@ impl<'s> Sequencer<'s> {
         let leaf_hash = self.suite.leaf_hash(&entry);
         self.frontier
             .append(leaf_hash, &mut |id, tile| filled.push((id, tile)));
-        writes.put_leaf(index, &entry, &event.record, &leaf_hash, &event.key);
+        writes.put_leaf(index, &entry, event.record, &leaf_hash, &event.key);
         writes.put_index_rows(index, &event.index_keys);
         self.in_flight_order.push_back((index, event.key));
         self.in_flight.insert(event.key, index);

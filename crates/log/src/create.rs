@@ -107,7 +107,7 @@ fn write_genesis(
 
     let store = Store::create(&directory.database(), &StoreOptions::default())?;
     let mut batch = store.batch();
-    batch.put_leaf(index, &entry, &event.record, &leaf_hash, &event.key);
+    batch.put_leaf(index, &entry, event.record, &leaf_hash, &event.key);
     batch.put_tree_state(&TreeState {
         size: frontier.size(),
         last_time_unix_ns: time.get(),

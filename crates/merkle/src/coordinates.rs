@@ -70,6 +70,11 @@ impl LeafIndex {
         self.0
     }
 
+    /// The size of the tree that ends before this leaf.
+    pub const fn size_before(self) -> TreeSize {
+        TreeSize(self.0)
+    }
+
     /// The size of the smallest tree that has this leaf.
     pub const fn size_after(self) -> TreeSize {
         TreeSize(self.0 + 1)

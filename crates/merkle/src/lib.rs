@@ -49,5 +49,6 @@ pub use suite::{Suite, UnknownSuite};
 pub use tile::{Tile, TileError};
 pub use verifier::InclusionVerifier;
 pub use verify::{
-    ProofError, consistency_from_inclusion, consistency_roots, verify_consistency, verify_inclusion,
+    ProofError, consistency_from_inclusion, consistency_roots, root_before, verify_consistency,
+    verify_inclusion,
 };

@@ -28,6 +28,13 @@ const COMMITMENT_CONTEXT: &str = "counterfoil 2026-11-22 commitment";
 const SHA256_LEAF_PREFIX: u8 = 0;
 const SHA256_NODE_PREFIX: u8 = 1;
 
+/// BLAKE3 hashes chunks of 1 KiB side by side, as many as one update has from where a chunk begins. A commitment opens with 40 bytes: an update with
+/// the payload alone would begin within a chunk. So the first bytes of the payload are laid behind those, as many as make the chunks that any
+/// processor takes at once.
+const AHEAD_BYTES: usize = 16 * 1024;
+/// Below, there is less to gain than the copy takes.
+const MIN_AHEAD_BYTES: usize = 3 * 1024;
+
 /// A context is hashed to its key once; a keyed node is then a single compression.
 static LEAF_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(LEAF_CONTEXT));
 static NODE_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(NODE_CONTEXT));
@@ -86,7 +93,18 @@ impl Suite {
     pub fn commitment(self, salt: &[u8; 32], bytes: &[u8]) -> Digest {
         let length = (bytes.len() as u64).to_le_bytes();
         match self {
-            Self::Blake3 => keyed(&COMMITMENT_KEY, &[salt, &length, bytes]),
+            Self::Blake3 if bytes.len() < MIN_AHEAD_BYTES => keyed(&COMMITMENT_KEY, &[salt, &length, bytes]),
+            Self::Blake3 => {
+                let mut first = [0; AHEAD_BYTES];
+                let (opening, room) = first.split_at_mut(salt.len() + length.len());
+                let (salt_place, length_place) = opening.split_at_mut(salt.len());
+                salt_place.copy_from_slice(salt);
+                length_place.copy_from_slice(&length);
+                let (ahead, rest) = bytes.split_at(bytes.len().min(room.len()));
+                room[..ahead.len()].copy_from_slice(ahead);
+                let first = &first[..salt.len() + length.len() + ahead.len()];
+                keyed(&COMMITMENT_KEY, &[first, rest])
+            }
             Self::Sha256 => {
                 let mut mac = Hmac::<Sha256>::new_from_slice(salt).expect("HMAC takes a key of any length");
                 mac.update(&length);
@@ -131,3 +149,37 @@ impl FromStr for Suite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a hash suite is named blake3 or sha256")]
 pub struct UnknownSuite(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commitment_is_over_salt_length_and_bytes_however_long() {
+        let salt = [7_u8; 32];
+        let bytes: Vec<u8> = (0..100_000_u32)
+            .map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1])
+            .collect();
+        let edges = [
+            0,
+            MIN_AHEAD_BYTES,
+            AHEAD_BYTES - 40,
+            AHEAD_BYTES,
+            17 * 1024 - 40,
+            65_536,
+            99_999,
+        ];
+        for length in edges
+            .into_iter()
+            .flat_map(|edge: usize| edge.saturating_sub(1)..=edge + 1)
+        {
+            let whole = [&salt[..], &(length as u64).to_le_bytes(), &bytes[..length]].concat();
+            let expected = Digest::from(blake3::derive_key(COMMITMENT_CONTEXT, &whole));
+            assert_eq!(
+                Suite::Blake3.commitment(&salt, &bytes[..length]),
+                expected,
+                "{length} bytes"
+            );
+        }
+    }
+}

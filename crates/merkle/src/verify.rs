@@ -214,13 +214,28 @@ pub fn consistency_from_inclusion(
     leaf_hash: Digest,
     proof: &[Digest],
 ) -> Option<(Digest, &[Digest])> {
-    // Those within the last perfect subtree of the first tree. Size 0 would have 64.
+    first.last()?;
+    // Those within the last perfect subtree of the first tree.
     let levels = first.get().trailing_zeros() as usize;
     let (within, siblings) = proof.split_at_checked(levels)?;
     let seed = within
         .iter()
         .fold(leaf_hash, |node, sibling| suite.node_hash(sibling, &node));
     Some((seed, siblings))
+}
+
+/// The root of the tree that ends before a leaf, from the leaf's inclusion proof in a larger tree: what lies to the left of the leaf's path are the perfect
+/// subtrees of which the smaller tree consists.
+///
+/// If the proof holds, then this is the root of that tree's beginning, as with [`consistency_roots`]. None if there is nothing before the leaf, the
+/// tree does not have it, or the proof has more or fewer hashes than its place takes.
+pub fn root_before(suite: Suite, index: LeafIndex, size: TreeSize, proof: &[Digest]) -> Option<Digest> {
+    let path = Path::of_leaf(index, size).filter(|path| path.len() == proof.len())?;
+    path.siblings()
+        .zip(proof)
+        .filter(|(id, _)| is_left(*id))
+        .map(|(_, peak)| *peak)
+        .reduce(|smaller, larger| suite.node_hash(&larger, &smaller))
 }
 
 /// The rule that a proof breaks.

@@ -261,7 +261,7 @@ impl History {
         self.look_at_anchors();
         if one_in(8) {
             match fsck(&self.data, &self.name, FsckDepth::Payloads, |_| {}) {
-                Ok(report) if report.findings.is_empty() => lock(&self.promises).tally.checked += 1,
+                Ok(report) if report.findings.is_empty() => lock(&self.promises).tally.found_sound(),
                 Ok(report) => broken!("fsck finds {:?}", report.findings),
                 Err(problem) => broken!("fsck can't check the log: {problem}"),
             }
@@ -306,7 +306,7 @@ impl History {
                     report.size
                 )
             }
-            Ok(_) => {}
+            Ok(_) => promises.tally.exports += 1,
             Err(ExportError::NotPublished) if promises.shown_size() == 0 => {}
             Err(_) if excused => {}
             Err(problem) => broken!("the log can't be exported: {problem}"),
@@ -742,7 +742,9 @@ impl Life {
                     let Some(shown) = self.log.published_head() else {
                         broken!("the head of size {} was said to be published", head.size());
                     };
-                    self.see_shown(&mut lock(&self.promises), &shown);
+                    let mut promises = lock(&self.promises);
+                    self.see_shown(&mut promises, &shown);
+                    promises.tally.cosigned += 1;
                     if shown.size < head.size() {
                         broken!("the head of size {} was said to be published", head.size());
                     }
@@ -807,7 +809,7 @@ impl Life {
 
     fn find(&self, name: LeafName, place: LeafIndex, faulty: bool) {
         match block_on(self.log.find(name.clone())) {
-            Ok(found) if found == place => lock(&self.promises).tally.checked += 1,
+            Ok(found) if found == place => lock(&self.promises).tally.found_event(),
             Ok(found) => broken!("{name:?} of entry {place} is found at {found}"),
             Err(_) if faulty || has_stopped() => {}
             Err(problem) => broken!("{name:?} of entry {place} is not found: {problem}"),

@@ -53,6 +53,8 @@ struct Seen {
 struct Known {
     /// All that was submitted under them.
     variants: Vec<Event>,
+    /// The one of them that is on record, if it is known.
+    on_record: Option<Event>,
     /// What the log said of them.
     place: Option<LeafIndex>,
     /// The log said that it is on record, perhaps not where.
@@ -78,13 +80,35 @@ pub struct Tally {
     pub acknowledged: u64,
     /// Different signed heads that somebody saw.
     pub heads: u64,
+    /// Heads that were published with lines of witnesses.
+    pub cosigned: u64,
+    /// Events that were found by one of their names.
+    pub found: u64,
+    /// Times that the whole log was checked, and sound.
+    pub fscks: u64,
+    /// Times that it was exported.
+    pub exports: u64,
 }
 
 impl Tally {
+    pub(crate) fn found_sound(&mut self) {
+        self.checked += 1;
+        self.fscks += 1;
+    }
+
+    pub(crate) fn found_event(&mut self) {
+        self.checked += 1;
+        self.found += 1;
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.checked += other.checked;
         self.acknowledged += other.acknowledged;
         self.heads += other.heads;
+        self.cosigned += other.cosigned;
+        self.found += other.found;
+        self.fscks += other.fscks;
+        self.exports += other.exports;
     }
 }
 
@@ -320,6 +344,7 @@ impl Promises {
         }
         known.place = Some(index);
         known.is_recorded = true;
+        known.on_record = Some(event.clone());
     }
 
     /// Other bytes are on record at `existing`, and now this attempt is as well.
@@ -328,7 +353,7 @@ impl Promises {
         if known.place.is_some_and(|place| place != existing) {
             broken!("an event is in conflict with entry {existing}, and was recorded elsewhere");
         }
-        if known.variants.len() < 2 {
+        if known.variants.len() < 2 || known.on_record.as_ref() == Some(event) {
             broken!("an event is in conflict with itself");
         }
         known.place = Some(existing);
@@ -425,6 +450,7 @@ impl Promises {
         if let Err(problem) = entry.commits_to(self.suite, &payload.salt, event) {
             broken!("entry {index} is not of the event that was submitted: {problem}");
         }
+        known.on_record = Some(event.clone());
     }
 
     /// Events on record, with what was submitted under their names: the variants, by chance in any order.

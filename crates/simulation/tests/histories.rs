@@ -1,6 +1,7 @@
 //! The short form of `cargo xtask strength simulate`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use counterfoil_simulated_machine::Fault;
 use counterfoil_simulation::{Told, simulate};
 
 /// Seeds that are run with every test.
@@ -17,6 +18,13 @@ fn whatever_crashes_no_promise_is_broken() {
     assert!(all.crashes() > 5 * SEEDS, "{all:?}");
     assert!(all.tally.acknowledged > 10 * SEEDS, "{all:?}");
     assert!(all.rollbacks > 0, "{all:?}");
+    // And whatever else is tried was.
+    let failed = |fault: Fault| all.counts.faults.keys().any(|(_, failed)| *failed == fault);
+    assert!(failed(Fault::Io) && failed(Fault::NoSpace), "{all:?}");
+    let tally = &all.tally;
+    for tried in [tally.cosigned, tally.found, tally.fscks, tally.exports] {
+        assert!(tried > 0, "{all:?}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for number in written..written + batch_size {
             let leaf_hash = Suite::Blake3.leaf_hash(&number.to_be_bytes());
             let event = EventKey::new("synced_rate", &number.to_string());
-            let payload = &payloads[usize::try_from(number)? % payloads.len()];
+            let payload = payloads[usize::try_from(number)? % payloads.len()].as_slice();
             batch.put_leaf(LeafIndex::new(number)?, &entry, payload, &leaf_hash, &event);
         }
         batch.write()?;

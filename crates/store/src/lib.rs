@@ -165,10 +165,14 @@ impl Store {
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             store: self,
-            writes: WriteBatch::default(),
+            entries: Vec::new(),
+            payloads: Vec::new(),
+            tiles: Vec::new(),
+            tree_state: None,
             leaf_hashes: Vec::new(),
             event_ids: Vec::new(),
             attributes: Vec::new(),
+            room_bytes: 0,
         }
     }
 
@@ -267,29 +271,35 @@ impl Store {
 
     /// Stores a head that is not published yet, synced. It replaces an older one of the same size.
     pub fn put_head(&self, size: TreeSize, note: &[u8]) -> Result<(), StoreError> {
-        let mut writes = WriteBatch::default();
-        writes.put_cf(self.family(Family::Heads), keys::size(size), note);
-        self.write_synced(&writes)
+        self.write_synced(|| {
+            let mut writes = WriteBatch::default();
+            writes.put_cf(self.family(Family::Heads), keys::size(size), note);
+            writes
+        })
     }
 
     /// Stores a head as the one that was published last, synced. It replaces an older one of the same size.
     pub fn put_published_head(&self, size: TreeSize, note: &[u8]) -> Result<(), StoreError> {
-        let mut writes = WriteBatch::default();
-        writes.put_cf(self.family(Family::Heads), keys::size(size), note);
-        writes.put_cf(self.family(Family::Meta), META_PUBLISHED, keys::size(size));
-        self.write_synced(&writes)
+        self.write_synced(|| {
+            let mut writes = WriteBatch::default();
+            writes.put_cf(self.family(Family::Heads), keys::size(size), note);
+            writes.put_cf(self.family(Family::Meta), META_PUBLISHED, keys::size(size));
+            writes
+        })
     }
 
     /// Waits for memory to be written out where that has to come first, but never inside of RocksDB: a writer that waits
     /// there keeps it from recovering after a full disk, for ever.
-    fn write_synced(&self, writes: &WriteBatch) -> Result<(), StoreError> {
+    ///
+    /// RocksDB takes a batch for good, whether it writes it or not, so that one is made for each try. To copy the one that there is would cost
+    /// every write what few need.
+    fn write_synced(&self, writes: impl Fn() -> WriteBatch) -> Result<(), StoreError> {
         let mut options = synced();
         options.set_no_slowdown(true);
-        options.set_memtable_insert_hint_per_batch(true);
         let [mut pause, longest] = STALL_POLL;
         let mut waited = Duration::ZERO;
         loop {
-            match self.db.write_opt(WriteBatch::from_data(writes.data()), &options) {
+            match self.db.write_opt(writes(), &options) {
                 Err(error) if error.kind() == ErrorKind::Incomplete => {
                     thread::sleep(pause);
                     let was_long = waited >= LONG_STALL;
@@ -385,20 +395,24 @@ impl Store {
 
     /// Adds rows to the search index, synced. For mending it: new entries bring theirs in their batch.
     pub fn add_index_rows(&self, rows: &[(IndexKey, LeafIndex)]) -> Result<(), StoreError> {
-        let mut writes = WriteBatch::default();
-        for (key, index) in rows {
-            writes.put_cf(self.family(Family::Attributes), keys::index_row(key, *index), []);
-        }
-        self.write_synced(&writes)
+        self.write_synced(|| {
+            let mut writes = WriteBatch::default();
+            for (key, index) in rows {
+                writes.put_cf(self.family(Family::Attributes), keys::index_row(key, *index), []);
+            }
+            writes
+        })
     }
 
     /// Removes rows from the search index, synced. Nothing else here removes anything.
     pub fn remove_index_rows(&self, rows: &[(IndexKey, LeafIndex)]) -> Result<(), StoreError> {
-        let mut writes = WriteBatch::default();
-        for (key, index) in rows {
-            writes.delete_cf(self.family(Family::Attributes), keys::index_row(key, *index));
-        }
-        self.write_synced(&writes)
+        self.write_synced(|| {
+            let mut writes = WriteBatch::default();
+            for (key, index) in rows {
+                writes.delete_cf(self.family(Family::Attributes), keys::index_row(key, *index));
+            }
+            writes
+        })
     }
 
     fn index_rows_from(
@@ -511,15 +525,20 @@ fn digest_row(key: &[u8], index: &[u8]) -> Option<(Digest, LeafIndex)> {
 /// Leaves, tiles and the state of the tree, written together or not at all.
 pub struct Batch<'a> {
     store: &'a Store,
-    writes: WriteBatch,
-    /// Rows under random keys, kept back to be written in order of key.
-    leaf_hashes: Vec<DigestRow>,
-    event_ids: Vec<DigestRow>,
-    attributes: Vec<keys::IndexRow>,
+    entries: Vec<([u8; 8], Vec<u8>)>,
+    payloads: Vec<([u8; 8], Vec<u8>)>,
+    tiles: Vec<([u8; 9], Vec<u8>)>,
+    tree_state: Option<(&'static [u8], Vec<u8>)>,
+    leaf_hashes: Vec<([u8; 32], [u8; 8])>,
+    event_ids: Vec<([u8; 32], [u8; 8])>,
+    attributes: Vec<(keys::IndexRow, [u8; 0])>,
+    /// About what all of it takes in RocksDB's form.
+    room_bytes: usize,
 }
 
-/// A digest and the index that it leads to.
-type DigestRow = ([u8; 32], [u8; 8]);
+/// Keys, short values and what stands between them: of an entry with all rows that find it but those of the search index, and of any other row.
+const LEAF_ROOM_BYTES: usize = 160;
+const ROW_ROOM_BYTES: usize = 40;
 
 impl Batch<'_> {
     /// Adds an entry with what is kept beside it, and the rows that find it.
@@ -529,60 +548,78 @@ impl Batch<'_> {
         &mut self,
         index: LeafIndex,
         entry: &[u8],
-        payload: &[u8],
+        payload: impl Into<Vec<u8>>,
         leaf_hash: &Digest,
         event: &EventKey,
     ) {
         let key = keys::index(index);
-        self.writes.put_cf(self.store.family(Family::Entries), key, entry);
-        self.writes
-            .put_cf(self.store.family(Family::Payloads), key, payload);
+        let payload = payload.into();
+        self.room_bytes += entry.len() + payload.len() + LEAF_ROOM_BYTES;
+        self.entries.push((key, entry.to_vec()));
+        self.payloads.push((key, payload));
         self.leaf_hashes.push((*leaf_hash.as_bytes(), key));
         self.event_ids.push((*event.as_bytes(), key));
     }
 
     /// Files an entry in the search index.
     pub fn put_index_rows(&mut self, index: LeafIndex, under: &[IndexKey]) {
+        self.room_bytes += under.len() * ROW_ROOM_BYTES;
         self.attributes
-            .extend(under.iter().map(|key| keys::index_row(key, index)));
+            .extend(under.iter().map(|key| (keys::index_row(key, index), [])));
     }
 
     /// Adds a full tile.
     pub fn put_tile(&mut self, tile: TileId, bytes: &[u8]) {
-        self.writes
-            .put_cf(self.store.family(Family::Tiles), keys::tile(tile), bytes);
+        self.room_bytes += bytes.len() + ROW_ROOM_BYTES;
+        self.tiles.push((keys::tile(tile), bytes.to_vec()));
     }
 
     /// Sets the state of the tree after this batch.
     pub fn put_tree_state(&mut self, state: &TreeState) {
-        self.writes.put_cf(
-            self.store.family(Family::Meta),
-            META_TREE,
-            keys::encode_tree_state(state),
-        );
+        self.tree_state = Some((META_TREE, keys::encode_tree_state(state)));
     }
 
     /// Writes the batch and returns when it is on disk. After an error it may be there or not: only opening the
     /// database anew tells.
     pub fn write(mut self) -> Result<(), StoreError> {
-        // Neighbours in the batch are then neighbours in RocksDB's memory table, and each insertion starts where the one
-        // before it ended: a third less time for a batch of a thousand.
-        for (family, mut rows) in [
-            (Family::LeafHashes, self.leaf_hashes),
-            (Family::EventIds, self.event_ids),
-        ] {
-            rows.sort_unstable();
-            let family = self.store.family(family);
-            for (key, index) in rows {
-                self.writes.put_cf(family, key, index);
-            }
-        }
+        // Neighbours in the batch are then neighbours in RocksDB's memory table, where each row's place is looked for from that of the
+        // one before it.
+        self.leaf_hashes.sort_unstable();
+        self.event_ids.sort_unstable();
         self.attributes.sort_unstable();
-        let family = self.store.family(Family::Attributes);
-        for row in &self.attributes {
-            self.writes.put_cf(family, row, []);
+        self.store.write_synced(|| {
+            let mut rows = Rows {
+                store: self.store,
+                writes: WriteBatch::with_capacity_bytes(self.room_bytes),
+            };
+            rows.put(Family::Entries, &self.entries);
+            rows.put(Family::Payloads, &self.payloads);
+            rows.put(Family::Tiles, &self.tiles);
+            rows.put(Family::Meta, &self.tree_state);
+            rows.put(Family::LeafHashes, &self.leaf_hashes);
+            rows.put(Family::EventIds, &self.event_ids);
+            rows.put(Family::Attributes, &self.attributes);
+            rows.writes
+        })
+    }
+}
+
+/// A batch in RocksDB's form.
+struct Rows<'a> {
+    store: &'a Store,
+    writes: WriteBatch,
+}
+
+impl Rows<'_> {
+    fn put<'r, K: AsRef<[u8]> + 'r, V: AsRef<[u8]> + 'r>(
+        &mut self,
+        family: Family,
+        rows: impl IntoIterator<Item = &'r (K, V)>,
+    ) {
+        let family = self.store.family(family);
+        for (key, value) in rows {
+            self.writes.put_cf(family, key, value);
         }
-        self.store.write_synced(&self.writes)
     }
 }
 

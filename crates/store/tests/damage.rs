@@ -718,8 +718,12 @@ async fn more_findings_than_are_kept() {
 async fn a_byte_changed_beneath_rocksdb() {
     let sound = SoundLog::new(Suite::Blake3).await;
     let database = DataDirectory::new(sound.root.path()).log(&name()).database();
-    let tables = || fs::read_dir(&database).unwrap().map(|file| file.unwrap().path());
-    for path in tables().filter(|path| path.extension().is_some_and(|extension| extension == "sst")) {
+    let files = fs::read_dir(&database).unwrap().map(|file| file.unwrap().path());
+    let tables: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect();
+    assert!(!tables.is_empty());
+    for path in tables {
         let sound_bytes = fs::read(&path).unwrap();
         let mut bytes = sound_bytes.clone();
         bytes[10] ^= 1;

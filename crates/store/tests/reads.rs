@@ -17,7 +17,13 @@ fn large(directory: &Path, memory_bytes: usize) -> Store {
     for first in (0..ENTRIES).step_by(10_000) {
         let mut batch = store.batch();
         for number in first..first + 10_000 {
-            batch.put_leaf(index(number), b"", &record, &leaf_hash(number), &event(number));
+            batch.put_leaf(
+                index(number),
+                b"",
+                &record[..],
+                &leaf_hash(number),
+                &event(number),
+            );
         }
         batch.write().unwrap();
         // What was merged from several tables is not kept in memory for being new.

@@ -45,7 +45,7 @@ fn fill(store: &Store) -> TreeState {
         batch.put_leaf(
             index(number),
             &number.to_le_bytes(),
-            &record,
+            record,
             &digest(number),
             &event(number),
         );

@@ -42,7 +42,7 @@ impl Killed {
             batch.put_leaf(
                 leaf,
                 b"entry",
-                &record,
+                record,
                 &hash,
                 &EventKey::new("source", &index.to_string()),
             );

@@ -2,7 +2,7 @@
 
 use counterfoil_merkle::{
     CompactRange, Suite, consistency_from_inclusion, consistency_proof, consistency_roots, inclusion_proof,
-    inclusion_proofs, range_root, root_at, verify_consistency, verify_inclusion,
+    inclusion_proofs, range_root, root_at, root_before, verify_consistency, verify_inclusion,
 };
 
 use crate::reference;
@@ -44,6 +44,24 @@ fn roots_of_every_size_and_range_from_the_newest_tree() {
                     "{suite}, {start}..{end}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn what_lies_before_a_leaf_is_in_its_inclusion_proof() {
+    for suite in Suite::ALL {
+        let tree = Tree::grow(suite, LEAVES);
+        for n in 1..=LEAVES {
+            for index in 0..n {
+                let proof = inclusion_proof(suite, leaf(index), size(n), |node| tree.read(node)).unwrap();
+                let before = (index > 0).then(|| reference::root(suite, &tree.leaf_hashes[..index as usize]));
+                let root = |proof| root_before(suite, leaf(index), size(n), proof);
+                assert_eq!(root(&proof), before, "{suite}, {index} in {n}");
+                let too_long = [&proof[..], &tree.leaf_hashes[..1]].concat();
+                assert_eq!(root(&too_long), None, "{suite}, {index} in {n}");
+            }
+            assert_eq!(root_before(suite, leaf(n), size(n), &[]), None);
         }
     }
 }
@@ -145,9 +163,13 @@ fn consistency_of_every_pair_of_sizes_from_an_inclusion_proof() {
         let too_short =
             consistency_from_inclusion(suite, size(4), tree.leaf_hashes[3], &tree.leaf_hashes[..1]);
         assert_eq!(too_short, None);
-        assert_eq!(
-            consistency_from_inclusion(suite, size(0), tree.leaf_hashes[0], &[]),
-            None
-        );
+        // 64 is how many levels a tree of size 0 would seem to have.
+        for hashes in [0, 63, 64, 65] {
+            assert_eq!(
+                consistency_from_inclusion(suite, size(0), tree.leaf_hashes[0], &tree.leaf_hashes[..hashes]),
+                None,
+                "{suite}, {hashes} hashes"
+            );
+        }
     }
 }

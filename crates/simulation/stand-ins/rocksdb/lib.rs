@@ -381,11 +381,11 @@ fn missing(error: io::Error, path: &Path) -> Error {
 pub struct WriteBatch(Vec<u8>);
 
 impl WriteBatch {
-    pub fn from_data(data: &[u8]) -> Self {
-        Self(data.to_vec())
+    pub fn with_capacity_bytes(_: usize) -> Self {
+        Self::default()
     }
 
-    pub fn data(&self) -> &[u8] {
+    fn data(&self) -> &[u8] {
         &self.0
     }
 

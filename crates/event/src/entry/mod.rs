@@ -1,12 +1,13 @@
 //! Entries: the leaves of the tree.
 
-mod read;
+mod encoding;
 
 use std::{fmt, num::NonZeroU64};
 
 use counterfoil_merkle::{Digest, Suite};
 use prost::Message;
 
+use self::encoding::Fields;
 use crate::{
     Authentication, Event, Submitter,
     limits::MAX_ENTRY_BYTES,
@@ -140,7 +141,7 @@ impl Entry {
                 actual_bytes: bytes.len(),
             });
         }
-        let fields = read::fields(bytes).ok_or_else(|| why_not_read(bytes))?;
+        let fields = encoding::fields(bytes).ok_or_else(|| why_not_read(bytes))?;
         check_label("source_id", fields.source_id)?;
         check_label("retention_class", fields.retention_class)?;
         validate::event_type(fields.event_type).map_err(|problem| EntryError::Field {
@@ -182,22 +183,19 @@ impl Entry {
 
     /// The one encoding: the leaf.
     pub fn encode(&self) -> Vec<u8> {
-        wire::Entry {
-            format_version: FORMAT_VERSION,
+        Fields {
             time_unix_ns: self.time_unix_ns.get(),
-            source_id: self.source_id.clone(),
-            event_type: self.event_type.clone(),
-            media_type: self.media_type.clone(),
+            source_id: &self.source_id,
+            event_type: &self.event_type,
+            media_type: &self.media_type,
             payload_length: self.payload_length,
-            payload_commitment: self.payload_commitment.as_bytes().to_vec(),
-            attributes_commitment: self.attributes_commitment.as_bytes().to_vec(),
+            payload_commitment: self.payload_commitment.as_bytes(),
+            attributes_commitment: self.attributes_commitment.as_bytes(),
             authentication: self.authentication.number(),
-            retention_class: self.retention_class.clone(),
-            annotations_commitment: self
-                .annotations_commitment
-                .map_or(Vec::new(), |it| it.as_bytes().to_vec()),
+            retention_class: &self.retention_class,
+            annotations_commitment: bytes_of(self.annotations_commitment.as_ref()),
         }
-        .encode_to_vec()
+        .encode()
     }
 
     /// The version of the format: 1.
@@ -330,6 +328,14 @@ fn commit_to_annotations(suite: Suite, salt: &Salt, annotations: &[u8]) -> Optio
     (!annotations.is_empty()).then(|| suite.commitment(&salt.0, annotations))
 }
 
+/// As a field has it: no bytes for none.
+fn bytes_of(commitment: Option<&Digest>) -> &[u8] {
+    match commitment {
+        Some(digest) => digest.as_bytes(),
+        None => &[],
+    }
+}
+
 fn check_label(field: &'static str, value: &str) -> Result<(), EntryError> {
     validate::label(value).map_err(|problem| EntryError::Field { field, problem })
 }
@@ -363,23 +369,24 @@ impl UnstampedEntry {
     ) -> Result<Self, EntryError> {
         check_label("retention_class", retention_class)?;
         let attributes = event.attributes().encode();
-        let message = wire::Entry {
-            format_version: FORMAT_VERSION,
+        let payload_commitment = suite.commitment(&salt.0, event.data());
+        let attributes_commitment = suite.commitment(&salt.0, &attributes);
+        let annotations_commitment = commit_to_annotations(suite, salt, annotations);
+        let fields = Fields {
             // Any value but 0 holds the place of the time; 0 would be left out.
             time_unix_ns: u64::MAX,
-            source_id: submitter.source_id().as_str().to_owned(),
-            event_type: event.event_type().to_owned(),
-            media_type: event.data_content_type().to_owned(),
+            source_id: submitter.source_id().as_str(),
+            event_type: event.event_type(),
+            media_type: event.data_content_type(),
             payload_length: event.data().len() as u64,
-            payload_commitment: suite.commitment(&salt.0, event.data()).as_bytes().to_vec(),
-            attributes_commitment: suite.commitment(&salt.0, &attributes).as_bytes().to_vec(),
+            payload_commitment: payload_commitment.as_bytes(),
+            attributes_commitment: attributes_commitment.as_bytes(),
             authentication: submitter.authentication().number(),
-            retention_class: retention_class.to_owned(),
-            annotations_commitment: commit_to_annotations(suite, salt, annotations)
-                .map_or(Vec::new(), |it| it.as_bytes().to_vec()),
+            retention_class,
+            annotations_commitment: bytes_of(annotations_commitment.as_ref()),
         };
         Ok(Self {
-            bytes: message.encode_to_vec(),
+            bytes: fields.encode(),
             attributes,
         })
     }
@@ -397,6 +404,7 @@ impl UnstampedEntry {
     }
 }
 
+/// For what is in no entry's one encoding.
 mod wire {
     /// The message of `proto/counterfoil/v1/entry.proto`, which documents the fields.
     #[derive(Clone, PartialEq, Eq, prost::Message)]
