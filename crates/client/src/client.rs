@@ -12,7 +12,7 @@ use counterfoil_proto::v1::{
 };
 use counterfoil_verify::{Evidence, Fact, Inconsistency};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     task::{self, JoinSet},
 };
 use tonic::{Response, Status};
@@ -119,7 +119,13 @@ impl Client {
     /// Receipts come under heads of their own; what a receipt proves is worth something once its head is linked. Call
     /// this before reporting success. Returns the largest head, or none if none was seen.
     pub async fn link_heads(&self) -> Result<Option<SignedHead>, Error> {
-        let mut saved = self.shared.saved.lock().await;
+        self.link_and_save(self.shared.saved.lock().await).await
+    }
+
+    async fn link_and_save(
+        &self,
+        mut saved: MutexGuard<'_, Option<Arc<SignedHead>>>,
+    ) -> Result<Option<SignedHead>, Error> {
         loop {
             self.link_unlinked().await?;
             let Some(anchor) = self.heads().anchor() else {
@@ -153,7 +159,10 @@ impl Client {
         chain.sort_by_key(|head| head.size());
 
         let mut links = JoinSet::new();
-        for pair in chain.windows(2) {
+        let unproved = chain
+            .windows(2)
+            .filter(|pair| !self.heads().is_beginning(&pair[0], &pair[1]));
+        for pair in unproved {
             if links.len() >= MAX_LINKS_IN_FLIGHT
                 && let Some(link) = links.join_next().await
             {
@@ -248,10 +257,15 @@ impl Client {
         blocking(move || Ok(state.save(&policy, base.as_deref(), &head)?)).await
     }
 
-    /// Links heads once too many have gathered. For calls that see heads without linking them.
+    /// Links heads once many have gathered. For calls that see heads without linking them: one of them links, and the others wait for it only
+    /// when there are too many.
     pub(crate) async fn link_if_many(&self) -> Result<(), Error> {
         if self.heads().must_link() {
             self.link_heads().await?;
+        } else if self.heads().has_many_unlinked()
+            && let Ok(saved) = self.shared.saved.try_lock()
+        {
+            self.link_and_save(saved).await?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use counterfoil_merkle::TreeSize;
+use counterfoil_merkle::{Digest, LeafIndex, TreeSize, root_before};
 use counterfoil_note::{HeadError, Policy, SignedHead, UnixMillis};
 
 use crate::{Error, Misbehaviour, NotCosigned};
@@ -15,10 +15,12 @@ use crate::{Error, Misbehaviour, NotCosigned};
 const MAX_CACHED_HEADS: usize = 1024;
 /// Longer notes are verified each time: those of a log and its witnesses are shorter.
 const MAX_CACHED_NOTE_BYTES: usize = 8 << 10;
-/// How many heads may wait to be linked. With more, the next call that sees a head links them first.
+/// How many heads may wait to be linked. With more, whoever sees one waits until they are.
 const MAX_UNLINKED_HEADS: usize = 16 << 10;
 /// How many bytes their notes may have together: one by itself may be padded to 64 KiB.
 const MAX_UNLINKED_BYTES: usize = 16 << 20;
+/// At this part of either, one call links them while the others go on.
+const MANY: usize = 16;
 
 /// Verified heads. *Linked* ones are proved consistent with the largest linked head, the anchor.
 pub(crate) struct Heads {
@@ -42,6 +44,14 @@ struct Seen {
 struct Known {
     head: Arc<SignedHead>,
     worth: Worth,
+    /// A tree that this one is proved to begin with.
+    beginning: Option<Beginning>,
+}
+
+#[derive(Clone, Copy)]
+struct Beginning {
+    size: TreeSize,
+    root: Digest,
 }
 
 /// Which of the heads of one tree to keep. Only verified cosignatures count: anyone can add lines.
@@ -62,7 +72,11 @@ impl Known {
             cosignatures: cosignatures.len(),
             time: head.time(),
         };
-        Self { head, worth }
+        Self {
+            head,
+            worth,
+            beginning: None,
+        }
     }
 
     fn note_len(&self) -> usize {
@@ -145,9 +159,37 @@ impl Heads {
             .collect()
     }
 
+    pub(crate) fn has_many_unlinked(&self) -> bool {
+        self.seen()
+            .has_unlinked(MAX_UNLINKED_HEADS / MANY, MAX_UNLINKED_BYTES / MANY)
+    }
+
     pub(crate) fn must_link(&self) -> bool {
-        let seen = self.seen();
-        seen.unlinked.len() >= MAX_UNLINKED_HEADS || seen.unlinked_bytes >= MAX_UNLINKED_BYTES
+        self.seen().has_unlinked(MAX_UNLINKED_HEADS, MAX_UNLINKED_BYTES)
+    }
+
+    /// Takes note of what the inclusion proof of a verified receipt shows besides: with what the tree of `size` begins before the receipt's leaf. If
+    /// that is the tree of the head before, as it is for the first leaf of a batch, no proof of consistency need be asked for.
+    pub(crate) fn learn_beginning(&self, size: TreeSize, leaf: LeafIndex, inclusion_proof: &[Digest]) {
+        let mut seen = self.seen();
+        let Some(known) = seen.unlinked.get_mut(&size) else {
+            return;
+        };
+        // A batch has several receipts, and the earliest leaf is where it began.
+        let before = leaf.size_before();
+        if known.beginning.is_none_or(|beginning| before < beginning.size)
+            && let Some(root) = root_before(known.head.suite(), leaf, size, inclusion_proof)
+        {
+            known.beginning = Some(Beginning { size: before, root });
+        }
+    }
+
+    /// Whether the tree of `newer` is known to begin with that of `older`.
+    pub(crate) fn is_beginning(&self, older: &SignedHead, newer: &SignedHead) -> bool {
+        self.seen()
+            .of_size(newer.size())
+            .and_then(|known| known.beginning)
+            .is_some_and(|beginning| beginning.size == older.size() && beginning.root == older.root())
     }
 
     /// Takes note of a head that another process saved: it has to be linked like the others.
@@ -221,8 +263,13 @@ impl Seen {
         anchor.or_else(|| self.unlinked.get(&size))
     }
 
-    fn keep(&mut self, new: Known) {
+    fn has_unlinked(&self, heads: usize, bytes: usize) -> bool {
+        self.unlinked.len() >= heads || self.unlinked_bytes >= bytes
+    }
+
+    fn keep(&mut self, mut new: Known) {
         let size = new.head.size();
+        new.beginning = self.of_size(size).and_then(|known| known.beginning);
         match &mut self.anchor {
             Some(anchor) if anchor.head.size() == size => *anchor = new,
             _ => {
@@ -257,7 +304,7 @@ fn expect_order(heads: &[Known]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use counterfoil_merkle::{Digest, Suite};
+    use counterfoil_merkle::{Digest, Frontier, Suite};
     use counterfoil_note::{KeyKind, LogSigner, MAX_NOTE_BYTES, SignerKey};
 
     use super::*;
@@ -305,6 +352,41 @@ mod tests {
             heads.verify(&note(&signer, most + size, 3)).unwrap();
         }
         assert!(!heads.must_link());
+    }
+
+    #[test]
+    fn receipts_show_that_a_tree_grew_from_the_one_before() {
+        let signer = signer();
+        let tree = |size: u64| {
+            let mut tree = Frontier::new(Suite::Blake3);
+            for leaf in 0..size {
+                tree.append(Suite::Blake3.leaf_hash(&leaf.to_be_bytes()), &mut |_, _| {});
+            }
+            tree
+        };
+        let note = |size, time| signer.sign_head(tree(size).size(), tree(size).root(), UnixMillis::new(time));
+        let leaf = |index| LeafIndex::new(index).unwrap();
+        // Of the fourth leaf in the tree of seven: the third, the first two, and what comes after the fourth.
+        let [first_two, third] = <[Digest; 2]>::try_from(tree(3).compact_range()).unwrap();
+        let fourth = [third, first_two, Digest::from([1; 32])];
+
+        let heads = heads(&signer);
+        let [three, seven, nine] = [3, 7, 9].map(|size| heads.verify(&note(size, 1)).unwrap());
+        let other = [third, third, third];
+        heads.learn_beginning(nine.size(), leaf(3), &other);
+        // A later leaf of the same batch says less.
+        heads.learn_beginning(seven.size(), leaf(6), &other[..2]);
+        for newer in [&seven, &nine] {
+            assert!(!heads.is_beginning(&three, newer));
+        }
+        heads.learn_beginning(seven.size(), leaf(3), &fourth);
+        heads.learn_beginning(seven.size(), leaf(6), &other[..2]);
+        assert!(heads.is_beginning(&three, &seven));
+        assert!(!heads.is_beginning(&three, &nine));
+        assert!(!heads.is_beginning(&seven, &three));
+        // The same tree, signed again.
+        heads.verify(&note(7, 2)).unwrap();
+        assert!(heads.is_beginning(&three, &seven));
     }
 
     #[test]

@@ -15,6 +15,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// What a server may send ahead of being read: on one stream, and on all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// What a server may send in one piece. Receipts of a batch fill more than the 16 KiB that HTTP/2 begins with.
+const FRAME_BYTES: u32 = 64 * 1024;
 
 /// Longest headers of an answer. The details of a refusal are among them.
 const MAX_HEADER_BYTES: u32 = 256 << 10;
@@ -76,6 +78,7 @@ impl Options {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use counterfoil_files::{FileError, Readers, create_directory, replace};
+use counterfoil_files::{FileError, Readers, create_directory, replace, sync_directory};
 use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead, UnixMillis};
 use counterfoil_verify::{Evidence, EvidenceTextError};
 
@@ -137,7 +137,10 @@ impl StateDir {
         let name = format!("{}-{}.evidence", evidence.fact.name(), &digest[..16]);
         let directory = Self(self.0.join("evidence"));
         let path = directory.file(origin, &name);
-        if !path.exists() {
+        if path.exists() {
+            // Whoever wrote it may have been cut short before its name was on disk.
+            sync_directory(&directory.0)?;
+        } else {
             create_directory(&directory.0)?;
             replace(&path, evidence.to_text()?.as_bytes(), Readers::Umask)?;
         }

@@ -165,6 +165,9 @@ impl SubmitResults {
             self.heads = MessageHeads::verify(&self.client, heads)?;
         }
         let outcome = self.heads.check(result, &event)?;
+        if let Ok(submitted) = &outcome {
+            self.client.learn_from(submitted);
+        }
         Ok(Some((event, outcome)))
     }
 }

@@ -45,6 +45,7 @@ impl Client {
         let receipt = Receipt::try_from(receipt)?;
         let head = self.heads().verify(&receipt.checkpoint)?;
         let submitted = check(receipt, &mut ReceiptVerifier::new(head), event, answer.duplicate)?;
+        self.learn_from(&submitted);
         self.link_if_many().await?;
         Ok(submitted)
     }
@@ -69,8 +70,27 @@ impl Client {
             }
             outcomes.push(heads.check(result, event)?);
         }
+        // New ones lie side by side: under each head the first says most.
+        let mut newest = None;
+        for submitted in outcomes.iter().flatten().filter(|submitted| !submitted.duplicate) {
+            let size = submitted.verified.head().size();
+            if newest.replace(size) != Some(size) {
+                self.learn_from(submitted);
+            }
+        }
         self.link_if_many().await?;
         Ok(outcomes)
+    }
+
+    pub(crate) fn learn_from(&self, submitted: &Submitted) {
+        // What was there before says nothing of where a batch began.
+        if submitted.duplicate {
+            return;
+        }
+        let receipt = &submitted.receipt;
+        let size = submitted.verified.head().size();
+        self.heads()
+            .learn_beginning(size, receipt.index, &receipt.inclusion_proof);
     }
 }
 

@@ -67,6 +67,7 @@ impl Outbox {
         &self,
         deadline: Option<Instant>,
     ) -> Result<Option<DeliveryLock>, OutboxError> {
+        self.blocking(Spool::create).await?;
         self.spool.lock_delivery(deadline).await
     }
 

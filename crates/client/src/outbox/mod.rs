@@ -32,6 +32,7 @@ use std::{
     num::ParseIntError,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use counterfoil_event::Event;
@@ -48,6 +49,8 @@ pub const MAX_QUEUED_EVENTS: usize = 10_000;
 /// Most bytes of files in one outbox, those set aside among them: a few hundred webhooks of the largest size.
 pub const MAX_QUEUED_BYTES: u64 = 512 << 20;
 
+/// How long another process may hold the lock under which events are added.
+const LOCK_TIME: Duration = Duration::from_secs(30);
 /// Most characters of a server and log that stand in a directory's name; a digest makes it unique.
 const READABLE_CHARS: usize = 64;
 
@@ -154,6 +157,7 @@ impl Outbox {
                 limits: Limits {
                     events: MAX_QUEUED_EVENTS,
                     bytes: MAX_QUEUED_BYTES,
+                    lock_time: LOCK_TIME,
                 },
             },
         }
@@ -169,7 +173,8 @@ impl Outbox {
         Ok(self.spool.waiting()?.len())
     }
 
-    /// Adds an event behind all others. When this returns, it is on disk.
+    /// Adds an event behind all others. When this returns, it is on disk. Blocks, for half a minute at most where another process
+    /// holds the lock.
     ///
     /// An event that waits already, told by its source and id, is not added again if it is the same but for its time.
     pub fn enqueue(&self, event: &Event, now: UnixMillis) -> Result<Queued, OutboxError> {

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -34,6 +35,8 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Limits {
     pub(super) events: usize,
     pub(super) bytes: u64,
+    /// How long others may hold the lock.
+    pub(super) lock_time: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -182,12 +185,12 @@ impl Spool {
         remove(&aside.join(stored.reason_name()))
     }
 
-    /// Waits for the right to deliver until `deadline`, or without end. None if another process still has it.
+    /// Waits for the right to deliver until `deadline`, or without end. None if another process still has it. The directory has to
+    /// be there.
     pub(super) async fn lock_delivery(
         &self,
         deadline: Option<Instant>,
     ) -> Result<Option<DeliveryLock>, OutboxError> {
-        self.create()?;
         let path = self.directory.join("delivery");
         let file = open_lock(&path)?;
         loop {
@@ -204,15 +207,26 @@ impl Spool {
         }
     }
 
-    /// Held for as long as a file takes to write.
+    /// Held for as long as a file takes to write. Whoever holds it for much longer was stopped, or its disk hangs.
     fn lock(&self) -> Result<File, OutboxError> {
         let path = self.directory.join("lock");
         let file = open_lock(&path)?;
-        file.lock().map_err(FileError::at("lock", &path))?;
-        Ok(file)
+        let deadline = Instant::now() + self.limits.lock_time;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(FileError::at("lock", &path)(error).into()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    let held = io::Error::other("another process does not let go of it");
+                    return Err(FileError::at("lock", &path)(held).into());
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL),
+            }
+        }
     }
 
-    fn create(&self) -> Result<(), OutboxError> {
+    /// Makes the directory, unless it is there.
+    pub(super) fn create(&self) -> Result<(), OutboxError> {
         let target = self.directory.join("target");
         if target.is_file() {
             return Ok(());

@@ -113,6 +113,7 @@ fn a_full_outbox_says_so_and_takes_nothing() {
     outbox.spool.limits = Limits {
         events: 9,
         bytes: 3 * two - 1,
+        ..outbox.spool.limits
     };
     assert!(matches!(
         outbox.enqueue(&event("d"), now(1)),
@@ -247,6 +248,24 @@ async fn one_process_delivers_at_a_time() {
     outbox.enqueue(&event("a"), now(1)).unwrap();
     drop(lock);
     assert!(outbox.lock_delivery(soon).await.unwrap().is_some());
+}
+
+#[test]
+fn a_lock_that_nobody_lets_go_of_is_not_waited_for_without_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut outbox = outbox(scratch.path());
+    outbox.enqueue(&event("a"), now(1)).unwrap();
+    let lock = fs::File::open(outbox.path().join("lock")).unwrap();
+    lock.lock().unwrap();
+    outbox.spool.limits.lock_time = Duration::from_millis(100);
+    let held = outbox.enqueue(&event("b"), now(1)).unwrap_err();
+    assert!(
+        matches!(&held, OutboxError::Io(error) if error.action == "lock"),
+        "{held}"
+    );
+    drop(lock);
+    outbox.enqueue(&event("b"), now(1)).unwrap();
+    assert_eq!(waiting_ids(&outbox), ["a", "b"]);
 }
 
 #[test]

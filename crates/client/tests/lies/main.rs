@@ -403,6 +403,31 @@ async fn consistency_is_proved_or_the_head_is_not_saved() {
     }
 }
 
+/// Each receipt's proof shows the tree before its leaf too, which is that of the receipt before.
+#[tokio::test]
+async fn receipts_in_a_row_take_no_further_proof() {
+    for suite in Suite::ALL {
+        let (log, address) = log(suite).await;
+        let client = client(&log, &address, None).await;
+        client.head().await.unwrap();
+        log.lie(Lie::ConsistencyRefused);
+        for number in 50..53 {
+            client.submit(&event(number)).await.unwrap();
+        }
+        client
+            .submit_batch(&[event(53), event(54), event(50)])
+            .await
+            .unwrap();
+        let linked = client.link_heads().await.unwrap().unwrap();
+        assert_eq!(linked.size(), size(12), "{suite}");
+        // Of what others recorded in between nobody has shown anything.
+        log.record(60..61);
+        client.submit(&event(55)).await.unwrap();
+        let fact = fact(client.link_heads().await);
+        assert_eq!(fact.name(), "unproven_consistency");
+    }
+}
+
 #[tokio::test]
 async fn receipts_are_checked_in_every_way_of_submitting() {
     type Expect = fn(Misbehaviour) -> bool;

@@ -266,6 +266,9 @@ async fn a_delivery_ends_with_its_time() {
 #[tokio::test]
 async fn a_log_that_proves_nothing_does_not_hold_a_delivery_beyond_its_time() {
     let waiting = waiting().await;
+    // What others recorded in between, no receipt shows.
+    waiting.client.head().await.unwrap();
+    waiting.log.record(20..21);
     waiting.log.lie(Lie::SilentProofs);
     let (reported, delivery) = waiting
         .deliver_until(Some(Instant::now() + Duration::from_secs(2)))
@@ -274,7 +277,7 @@ async fn a_log_that_proves_nothing_does_not_hold_a_delivery_beyond_its_time() {
     assert_eq!(waiting.left(), runs(10..15));
     waiting.log.lie(Lie::Nothing);
     assert_eq!(waiting.deliver().await.1.unwrap().recorded, 5);
-    assert_eq!(waiting.log.ids(), runs((0..7).chain(10..15)));
+    assert_eq!(waiting.log.ids(), runs((0..7).chain(20..21).chain(10..15)));
 }
 
 #[tokio::test]
