@@ -50,13 +50,13 @@ impl Secret {
     /// # Errors
     /// If the system has no random bytes to give.
     pub fn generate(provider: Provider) -> Result<Self, getrandom::Error> {
-        let mut bytes = Zeroizing::new([0; NEW_BYTES]);
-        getrandom::fill(bytes.as_mut())?;
-        let text = Zeroizing::new(match provider {
-            Provider::GitHub | Provider::Gitea => hex::encode(bytes),
-            Provider::GitLab => format!("{SIGNING_PREFIX}{}", BASE64_STANDARD.encode(bytes)),
-        });
-        Ok(text.parse().expect("what is made here has the right form"))
+        match provider {
+            Provider::GitHub | Provider::Gitea => Self::generate_token(),
+            Provider::GitLab => {
+                let key = BASE64_STANDARD.encode(random()?);
+                Ok(Self::made(format!("{SIGNING_PREFIX}{key}")))
+            }
+        }
     }
 
     /// A new one, of 256 random bits, that is no signing key: for a GitLab that has no signing tokens yet.
@@ -64,7 +64,12 @@ impl Secret {
     /// # Errors
     /// If the system has no random bytes to give.
     pub fn generate_token() -> Result<Self, getrandom::Error> {
-        Self::generate(Provider::Gitea)
+        Ok(Self::made(hex::encode(random()?)))
+    }
+
+    fn made(text: String) -> Self {
+        let text = Zeroizing::new(text);
+        text.parse().expect("what is made here has the right form")
     }
 
     /// The secret itself, for the provider's form or the source's file.
@@ -93,13 +98,18 @@ impl Secret {
         is_one_of(&self.sign(body), slice::from_ref(tag))
     }
 
+    /// The signature of Standard Webhooks: HMAC-SHA256 over id, timestamp and body. None for a secret that is no signing key.
+    pub fn sign_standard(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<[u8; 32]> {
+        let key = self.signing_key.as_ref()?;
+        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        Some(mac(key, &parts))
+    }
+
     /// Whether one of the tags is the signature of Standard Webhooks over id, timestamp and body, which is made once. In constant
     /// time. Never for a secret that is no signing key.
     pub fn signed_standard(&self, id: &str, timestamp: &str, body: &[u8], tags: &[[u8; 32]]) -> bool {
-        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-        self.signing_key
-            .as_ref()
-            .is_some_and(|key| is_one_of(&mac(key, &parts), tags))
+        self.sign_standard(id, timestamp, body)
+            .is_some_and(|made| is_one_of(&made, tags))
     }
 
     /// Whether the text is this secret, sent as it is: GitLab's token. In constant time, whatever its length. Never for a
@@ -108,6 +118,12 @@ impl Secret {
         let digest = |text: &[u8]| *blake3::hash(text).as_bytes();
         self.signing_key.is_none() && bool::from(digest(self.text.as_bytes()).ct_eq(&digest(text)))
     }
+}
+
+fn random() -> Result<Zeroizing<[u8; NEW_BYTES]>, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0; NEW_BYTES]);
+    getrandom::fill(bytes.as_mut())?;
+    Ok(bytes)
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
@@ -219,6 +235,7 @@ mod tests {
             "1614265330",
             br#"{"test": 2432232314}"#,
         );
+        assert_eq!(secret.sign_standard(id, timestamp, body), Some(tag));
         for tags in [&[tag][..], &[tag, [0; 32]], &[[0; 32], tag]] {
             assert!(secret.signed_standard(id, timestamp, body, tags));
         }
@@ -229,6 +246,7 @@ mod tests {
         assert!(!secret.signed_standard(id, timestamp, b"{}", &[tag]));
         let other: Secret = "a-secret-that-is-no-signing-key".parse().unwrap();
         assert!(!other.signed_standard(id, timestamp, body, &[tag]));
+        assert_eq!(other.sign_standard(id, timestamp, body), None);
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Checks {
         }
     }
 
-    pub(crate) fn found_anything(&self) -> bool {
-        !self.found.is_empty()
+    pub(crate) fn found(&self) -> &[Fact] {
+        &self.found
     }
 
     /// What was found, and which checks passed and never failed.

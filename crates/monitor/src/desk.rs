@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
-use counterfoil_files::{FileError, Readers, replace};
+use counterfoil_files::{FileError, Readers, replace, sync_directory};
 use counterfoil_verify::Evidence;
 use tokio::task;
 
@@ -60,7 +60,11 @@ impl Desk {
                     break;
                 }
                 Err(error) => return Err(FileError::at("read", &path)(error).into()),
-                Ok(kept) if is_of(&kept, evidence) => break,
+                Ok(kept) if is_of(&kept, evidence) => {
+                    // Whoever wrote it may have been cut short before its name was on disk.
+                    sync_directory(&self.evidence)?;
+                    break;
+                }
                 Ok(_) => path = self.evidence.join(format!("{name}-{number}.evidence")),
             }
         }

@@ -264,34 +264,26 @@ impl Draft {
     }
 }
 
-/// The proof that a leaf under a signed head is no entry.
-pub(crate) async fn prove_invalid(
+/// The proof of what is wrong with an entry, as a source gives it: under a signed head the leaf is no entry, or bears an earlier time
+/// than one before it.
+pub(crate) async fn prove(
     source: &Source,
     head: &SignedHead,
-    index: LeafIndex,
-    entry: Bytes,
-) -> Result<Proof, String> {
-    let leaf = entry_proof(source, head, index, entry).await;
-    Ok(Proof::InvalidEntry {
-        head: head.note_bytes().to_vec(),
-        leaf: leaf.map_err(|error| error.to_string())?,
-    })
-}
-
-/// The proof that a leaf under a signed head bears an earlier time than one before it.
-pub(crate) async fn prove_decreasing(
-    source: &Source,
-    head: &SignedHead,
-    before: LeafIndex,
-    index: LeafIndex,
-) -> Result<Proof, String> {
-    let earlier = fetch_proof(source, head, before).await;
-    let later = fetch_proof(source, head, index).await;
-    Ok(Proof::DecreasingTime {
-        head: head.note_bytes().to_vec(),
-        earlier: earlier.map_err(|error| error.to_string())?,
-        later: later.map_err(|error| error.to_string())?,
-    })
+    problem: &Problem,
+) -> Result<Proof, SourceError> {
+    let note = head.note_bytes().to_vec();
+    match problem {
+        Problem::Invalid { index, entry, .. } => Ok(Proof::InvalidEntry {
+            head: note,
+            leaf: entry_proof(source, head, *index, entry.clone()).await?,
+        }),
+        Problem::Decreasing { before, entry } => Ok(Proof::DecreasingTime {
+            head: note,
+            earlier: fetch_proof(source, head, before.index).await?,
+            later: fetch_proof(source, head, entry.index).await?,
+        }),
+        Problem::Unknown { problem, .. } => Err(SourceError::Invalid(problem.to_string())),
+    }
 }
 
 async fn fetch_proof(
@@ -299,7 +291,7 @@ async fn fetch_proof(
     head: &SignedHead,
     index: LeafIndex,
 ) -> Result<EntryProof, SourceError> {
-    let entry = source.entry(index).await?;
+    let entry = source.entry(index, head.size()).await?;
     entry_proof(source, head, index, entry).await
 }
 

@@ -1,9 +1,12 @@
 //! The heads of a round: fetched from everyone at once, each judged by itself.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use counterfoil_note::{Cosignature, Policy, SignedHead};
+use counterfoil_note::{Cosignature, HeadError, KeyKind, Note, NoteSignature, Policy, SignedHead};
 use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
 
@@ -15,6 +18,9 @@ use crate::{
     source::{Source, SourceError, retry},
     state::State,
 };
+
+/// What a line of a log's bears at most: a time and an Ed25519 signature.
+const MAX_SIGNATURE_BYTES: usize = 8 + 64;
 
 /// A head that a source or observer showed as its newest, and that the log signed.
 #[derive(Debug, Clone)]
@@ -28,6 +34,8 @@ pub(crate) struct Shown {
     pub(crate) time_unix_ms: Option<u64>,
     /// How old the newest head may be here.
     max_age: Duration,
+    /// How long the answers took. It may have been signed meanwhile.
+    waited: Duration,
 }
 
 /// When a round takes place, and how old a head may be then.
@@ -83,16 +91,18 @@ pub(crate) async fn fetch(
     observers: &[Observer],
     checks: &mut Checks,
 ) -> Vec<Shown> {
+    let asked = Instant::now();
     let from_sources = join_all(sources.iter().map(Source::head));
     let from_observers = join_all(observers.iter().map(Observer::head));
     let (from_sources, from_observers) = tokio::join!(from_sources, from_observers);
+    let waited = asked.elapsed();
 
     let mut shown = Vec::new();
     for (place, (source, note)) in sources.iter().zip(from_sources).enumerate() {
-        shown.extend(judge(log, source.label(), Some(place), note, checks));
+        shown.extend(judge(log, source.label(), Some(place), note, waited, checks));
     }
     for (observer, note) in observers.iter().zip(from_observers) {
-        shown.extend(judge(log, observer.label(), None, note, checks));
+        shown.extend(judge(log, observer.label(), None, note, waited, checks));
     }
     shown
 }
@@ -103,6 +113,7 @@ fn judge(
     label: &str,
     source: Option<usize>,
     note: Result<Bytes, SourceError>,
+    waited: Duration,
     checks: &mut Checks,
 ) -> Option<Shown> {
     let note = match note {
@@ -169,6 +180,7 @@ fn judge(
         source,
         time_unix_ms,
         head,
+        waited,
     })
 }
 
@@ -193,18 +205,41 @@ fn verify(log: &LogConfig, note: &[u8]) -> Result<(SignedHead, Vec<Cosignature>)
         .policy
         .cosignatures(&head)
         .map_err(|error| error.to_string())?;
+    let head = without_strangers(&log.policy, &head).map_err(|error| error.to_string())?;
     Ok((head, cosignatures))
 }
 
+/// The head without the lines that nobody verified: whoever serves it may add some, and it is kept and sent on.
+fn without_strangers(policy: &Policy, head: &SignedHead) -> Result<SignedHead, HeadError> {
+    let logs = policy.logs().iter().map(|log| (log.key.name(), log.key.id()));
+    let witnesses = policy.witnesses().iter();
+    let witnesses = witnesses.map(|witness| (witness.key.name(), witness.key.id()));
+    let known: Vec<_> = logs.chain(witnesses).collect();
+    let is_known = |line: &&NoteSignature| {
+        let mut known = known.iter();
+        known.any(|(name, id)| name.as_str() == line.name() && *id == line.id())
+    };
+    // Others may know the log by a key that the policy does not list.
+    let is_own = |line: &&NoteSignature| {
+        line.name() == head.origin().as_str() && line.payload().len() <= MAX_SIGNATURE_BYTES
+    };
+    let mut note = format!("{}\n", Note::parse(head.note_bytes())?.text());
+    let lines = head.signatures().iter();
+    for line in lines.filter(|line| is_known(line) || is_own(line)) {
+        note.push_str(&format!("{line}\n"));
+    }
+    policy.verify_head(note.as_bytes())
+}
+
 /// How old the heads are by this machine's clock.
-pub(crate) fn check_age(shown: &Shown, state: &mut State, now: Now, checks: &mut Checks) {
+pub(crate) fn check_age(log: &LogConfig, shown: &Shown, state: &mut State, now: Now, checks: &mut Checks) {
     let (label, head) = (&shown.label, &shown.head);
     let now = Now {
         max_age: shown.max_age,
         ..now
     };
     if let Some(time_unix_ms) = shown.time_unix_ms {
-        check_future(label, head, time_unix_ms, now, checks);
+        check_future(shown, time_unix_ms, now, checks);
     }
     let (kind, since_unix_ms) = match shown.source {
         Some(_) => (FindingKind::StaleHead, shown.time_unix_ms),
@@ -216,6 +251,10 @@ pub(crate) fn check_age(shown: &Shown, state: &mut State, now: Now, checks: &mut
         },
     };
     let Some(since_unix_ms) = since_unix_ms else {
+        if signs_times(log) {
+            let detail = "The newest head bears no time, though the log has a key that signs one.";
+            checks.fail_with(kind, label, detail, &[head]);
+        }
         return;
     };
     if now.is_old(since_unix_ms) {
@@ -231,9 +270,18 @@ pub(crate) fn check_age(shown: &Shown, state: &mut State, now: Now, checks: &mut
     }
 }
 
-fn check_future(label: &str, head: &SignedHead, time_unix_ms: u64, now: Now, checks: &mut Checks) {
+/// Whether the policy has a key of the log that signs times. Such a log signs each head with all of its keys, so that a head without a
+/// time has lost a line on its way.
+fn signs_times(log: &LogConfig) -> bool {
+    let keys = log.policy.logs().iter().map(|known| &known.key);
+    keys.filter(|key| *key.name() == log.origin)
+        .any(|key| matches!(key.kind(), KeyKind::TimestampedHead(_)))
+}
+
+fn check_future(shown: &Shown, time_unix_ms: u64, now: Now, checks: &mut Checks) {
+    let (label, head) = (&shown.label, &shown.head);
     let ahead = Duration::from_millis(time_unix_ms.saturating_sub(now.unix_ms));
-    if ahead > now.max_age {
+    if ahead.saturating_sub(shown.waited) > now.max_age {
         let detail = format!(
             "Size {} is signed {} s after this machine's now.",
             head.size(),

@@ -102,13 +102,13 @@ impl Http {
         Ok(body.freeze())
     }
 
-    /// Posts a webhook's message.
+    /// Posts a webhook's message. Returns what it is answered with.
     pub(crate) async fn post(
         &self,
         url: Url,
         headers: reqwest::header::HeaderMap,
         body: String,
-    ) -> Result<(), SourceError> {
+    ) -> Result<StatusCode, SourceError> {
         let sent = self
             .client(&url)
             .post(url)
@@ -116,11 +116,7 @@ impl Http {
             .body(body)
             .send()
             .await;
-        let status = sent.map_err(SourceError::from)?.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        Err(SourceError::Unreachable(format!("it answers {status}")))
+        Ok(sent.map_err(SourceError::from)?.status())
     }
 }
 

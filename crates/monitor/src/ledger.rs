@@ -18,6 +18,8 @@ pub(crate) struct Ledger {
     open: BTreeMap<(FindingKind, Subject), Finding>,
     /// How often each was opened. It outlives the finding, so that each occurrence has a name of its own.
     opened: BTreeMap<(FindingKind, Subject), u64>,
+    /// What is saved and may not be told yet, in order.
+    pub(crate) untold: Vec<Event>,
 }
 
 /// The ledger as it is saved.
@@ -27,6 +29,8 @@ pub(crate) struct SavedLedger {
     epoch: Option<String>,
     open: Vec<Finding>,
     opened: Vec<(FindingKind, Subject, u64)>,
+    #[serde(default)]
+    untold: Vec<(Change, Finding)>,
 }
 
 impl Ledger {
@@ -50,6 +54,14 @@ impl Ledger {
     pub(crate) fn opened_unix_ms(&self, kind: FindingKind, subject: Option<&str>) -> Option<u64> {
         let finding = self.open.get(&(kind, subject.map(str::to_owned)))?;
         Some(finding.opened_unix_ms)
+    }
+
+    /// Has trouble that opened at a time that is yet to come open now.
+    pub(crate) fn not_after(&mut self, now_unix_ms: u64) {
+        let findings = self.open.values_mut();
+        for finding in findings.filter(|finding| finding.severity() == Severity::Trouble) {
+            finding.opened_unix_ms = finding.opened_unix_ms.min(now_unix_ms);
+        }
     }
 
     /// Takes in a round: what is new, with its fact where it opened, in the order in which it was found.
@@ -124,6 +136,11 @@ impl Ledger {
             opened: opened
                 .map(|((kind, subject), count)| (*kind, subject.clone(), *count))
                 .collect(),
+            untold: self
+                .untold
+                .iter()
+                .map(|event| (event.change, event.finding.clone()))
+                .collect(),
         }
     }
 
@@ -137,6 +154,11 @@ impl Ledger {
                 .collect(),
             opened: opened
                 .map(|(kind, subject, count)| ((kind, subject), count))
+                .collect(),
+            untold: saved
+                .untold
+                .into_iter()
+                .map(|(change, finding)| Event { change, finding })
                 .collect(),
         }
     }
@@ -181,6 +203,21 @@ mod tests {
 
         let again = round(&mut restarted(&ledger), 7000, fail);
         assert_ne!(again[0].finding.id(), first[0].finding.id());
+    }
+
+    #[test]
+    fn trouble_that_opened_later_than_now_opened_now() {
+        let mut ledger = Ledger::default();
+        round(&mut ledger, 5000, |checks| {
+            checks.fail(FindingKind::Fork, "a", "two trees");
+            checks.fail(FindingKind::Unreachable, "a", "gone");
+        });
+        let opened = |ledger: &Ledger, kind| ledger.opened_unix_ms(kind, Some("a"));
+        for (now, unreachable) in [(6000, 5000), (2000, 2000), (3000, 2000)] {
+            ledger.not_after(now);
+            assert_eq!(opened(&ledger, FindingKind::Unreachable), Some(unreachable));
+            assert_eq!(opened(&ledger, FindingKind::Fork), Some(5000));
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Linked {
         head.size() == TreeSize::ZERO || self.0.contains(&(head.size(), head.root()))
     }
 
-    fn insert(&mut self, head: &SignedHead) {
+    pub(crate) fn insert(&mut self, head: &SignedHead) {
         if self.0.len() >= MAX_REMEMBERED {
             self.0.clear();
         }
@@ -76,6 +76,7 @@ pub(crate) async fn link(
 ) {
     let mut provers = Provers::new(sources);
     let candidates = candidates(shown, sources, state);
+    let mut unproven = Vec::new();
     for (place, one) in candidates.iter().enumerate() {
         if linked.contains(&one.head) {
             forget(state, one);
@@ -96,10 +97,17 @@ pub(crate) async fn link(
                 }
             }
             Compared::Contradicts => forget(state, one),
-            Compared::Unproven if place < shown.len() => keep(state, one),
-            // It waits already, unless a newer one took its place.
-            Compared::Unproven => {}
+            Compared::Unproven => {
+                unproven.push(one);
+                // What is not shown waits already, unless a newer one took its place.
+                if place < shown.len() {
+                    keep(state, one);
+                }
+            }
         }
+    }
+    for one in &unproven {
+        check_fork(one, &unproven, &candidates, state, checks);
     }
     for one in &candidates {
         if !state.unlinked.iter().any(|(label, _)| *label == one.label) {
@@ -154,6 +162,30 @@ fn move_anchor(state: &mut State, head: &SignedHead, now_unix_ms: u64) {
     state.anchor_seen_unix_ms = now_unix_ms;
 }
 
+/// Whether anyone showed another tree of the same size. That convicts the log without a proof, also where it is not known which of
+/// the two is of the anchor's history. Of two that nobody proves, the same one is found to differ in every round.
+fn check_fork(
+    one: &Candidate,
+    unproven: &[&Candidate],
+    candidates: &[Candidate],
+    state: &State,
+    checks: &mut Checks,
+) {
+    let (size, root) = (one.head.size(), one.head.root());
+    let differs = |known: &&SignedHead| known.size() == size && known.root() != root;
+    let finds_this = |known: &SignedHead| {
+        known.root() > root && unproven.iter().any(|other| other.head.root() == known.root())
+    };
+    let mut known = candidates
+        .iter()
+        .map(|other| &other.head)
+        .chain(state.shown.values())
+        .filter(differs);
+    if let Some(known) = known.find(|known| !finds_this(known)) {
+        found_fork(one, known, checks);
+    }
+}
+
 /// Whether the head is of the anchor's history. If not, or if nobody proves it, that is found.
 async fn compare(
     one: &Candidate,
@@ -184,7 +216,16 @@ async fn compare(
     let mut places: Vec<usize> = provers.places().filter(knows).collect();
     places.sort_by_key(|&place| Some(place) != one.source);
 
-    if places.is_empty() && now.is_past(newer) {
+    // A head that waits counts from when it was shown first: it may be signed anew again and again, for one witness alone. One that
+    // does not says nothing yet, for witnesses cosign a head before it is published.
+    let first_shown = match one.head.size() < anchor.size() {
+        true => Some(anchor),
+        false => {
+            let waits = state.unlinked.iter().find(|(label, head)| one.is(label, head));
+            waits.map(|(_, head)| head)
+        }
+    };
+    if places.is_empty() && first_shown.is_some_and(|head| now.is_past(head)) {
         let detail = format!(
             "No source shows a tree as large as size {}: entries may be hidden from those who ask the log.",
             newer.size()
@@ -238,19 +279,19 @@ async fn compare(
     Compared::Unproven
 }
 
-fn found_fork(one: &Candidate, anchor: &SignedHead, checks: &mut Checks) {
+fn found_fork(one: &Candidate, known: &SignedHead, checks: &mut Checks) {
     checks.add(Fact {
         kind: FindingKind::Fork,
         subject: Some(one.label.clone()),
         detail: format!(
             "Of size {} it shows the root {}, and elsewhere or before the root was {}.",
-            anchor.size(),
+            known.size(),
             one.head.root(),
-            anchor.root()
+            known.root()
         ),
-        heads: vec![anchor.clone(), one.head.clone()],
+        heads: vec![known.clone(), one.head.clone()],
         proof: Some(Ok(Proof::Fork {
-            heads: [anchor.note_bytes().to_vec(), one.head.note_bytes().to_vec()],
+            heads: [known.note_bytes().to_vec(), one.head.note_bytes().to_vec()],
         })),
     });
 }

@@ -8,6 +8,7 @@ use std::{
 use counterfoil_note::{SignedHead, UnixMillis, VerifierKey};
 use counterfoil_verify::Evidence;
 use tokio::task;
+use tracing::error;
 
 use crate::{
     Event, Finding, FindingKind, StateError,
@@ -15,12 +16,12 @@ use crate::{
     config::LogConfig,
     desk::Desk,
     finding::printable,
-    follow::{Chunk, Follower, Problem, Stopped, prove_decreasing, prove_invalid},
+    follow::{Chunk, Follower, Problem, Stopped, prove},
     heads::{self, Now, Observer, Shown},
     http::Http,
     link::{Linked, link},
     prove::Unproved,
-    source::{Source, SourceError},
+    source::{Source, SourceError, within},
     state::{Cursor, Mismatch, State, StateFile, Unread},
 };
 
@@ -90,13 +91,18 @@ impl FollowedLog {
             .observers
             .iter()
             .map(|url| Observer::new(url, &config, http));
+        let mut linked = Linked::default();
+        let proved = |(label, _): &(&String, &SignedHead)| state.linked.contains(*label);
+        for (_, head) in state.shown.iter().filter(proved) {
+            linked.insert(head);
+        }
         let followed = Self {
             sources: sources.collect(),
             observers: observers.collect(),
             keys,
             state,
             file,
-            linked: Linked::default(),
+            linked,
             unrecorded: Checks::default(),
             desk,
             config,
@@ -136,6 +142,7 @@ impl FollowedLog {
             unix_ms: now_unix_ms,
             max_age: self.config.max_head_age,
         };
+        self.state.not_after(now_unix_ms);
         self.record_proved(&mut checks, now, events).await?;
         let shown = heads::fetch(&self.config, &self.sources, &self.observers, &mut checks).await;
         link(
@@ -150,7 +157,7 @@ impl FollowedLog {
         for one in &shown {
             self.desk.metrics.answered(&self.config.name, &one.label);
             heads::check_rollback(one, &shown, &self.state, &mut checks);
-            heads::check_age(one, &mut self.state, now, &mut checks);
+            heads::check_age(&self.config, one, &mut self.state, now, &mut checks);
         }
         self.remember(&shown, &mut checks);
         // Entries may take minutes, and a source that drips them must not put off what its heads gave away.
@@ -158,6 +165,7 @@ impl FollowedLog {
         self.follow(&shown, &mut checks, now, events).await?;
         self.check_withheld(now, &mut checks);
         self.check_unread(&mut checks);
+        self.record_proved(&mut checks, now, events).await?;
         events.extend(self.record(checks, now).await?);
         Ok(())
     }
@@ -170,10 +178,21 @@ impl FollowedLog {
         events: &mut Vec<Event>,
     ) -> Result<(), StateError> {
         self.unrecorded.take_proved_of(checks);
-        if self.unrecorded.found_anything() {
-            events.extend(self.record(self.unrecorded.clone(), now).await?);
-            self.unrecorded = Checks::default();
+        if self.unrecorded.found().is_empty() {
+            return Ok(());
         }
+        match self.record(self.unrecorded.clone(), now).await {
+            Ok(recorded) => events.extend(recorded),
+            Err(problem) => {
+                for fact in self.unrecorded.found() {
+                    let (log, source) = (&self.config.name, fact.subject.as_deref());
+                    let (finding, detail) = (fact.kind.name(), &fact.detail);
+                    error!(log, finding, source, detail, "found, and not recorded");
+                }
+                return Err(problem);
+            }
+        }
+        self.unrecorded = Checks::default();
         Ok(())
     }
 
@@ -197,6 +216,9 @@ impl FollowedLog {
         };
         self.state.shown.retain(|label, _| configured(label));
         self.state.behind.retain(|label, _| configured(label));
+        let shown = self.state.shown.iter();
+        let linked = shown.filter(|(_, head)| self.linked.contains(head));
+        self.state.linked = linked.map(|(label, _)| label.clone()).collect();
         for finding in self.state.ledger.open() {
             let Some(label) = &finding.source else { continue };
             // Its heads that wait for a proof are compared all the same.
@@ -288,7 +310,7 @@ impl FollowedLog {
             return;
         }
         let serves = match one.head.size().last() {
-            Some(last) => self.sources[place].entry(last).await.is_ok(),
+            Some(last) => self.sources[place].entry(last, one.head.size()).await.is_ok(),
             None => true,
         };
         if serves {
@@ -321,7 +343,7 @@ impl FollowedLog {
                     );
                     let from = std::mem::replace(&mut self.state.cursor, cursor);
                     for problem in &problems {
-                        self.found_problem(source, head, problem, &from, checks).await;
+                        self.found_problem(place, head, problem, &from, checks).await;
                     }
                     // The cursor is on disk no sooner than what was found before it.
                     self.record_proved(checks, now, events).await?;
@@ -340,14 +362,14 @@ impl FollowedLog {
     /// Takes in what is wrong with an entry. `from` is the tree before those that were read with it.
     async fn found_problem(
         &mut self,
-        source: &Source,
+        place: usize,
         head: &SignedHead,
         problem: &Problem,
         from: &Cursor,
         checks: &mut Checks,
     ) {
         let is_open = |kind| self.state.ledger.is_open(kind, None);
-        let (kind, detail, proof) = match problem {
+        let (kind, detail) = match problem {
             Problem::Unknown { index, problem } => {
                 let problem = printable(&format!("Leaf {index}: {problem}."));
                 let from = from.clone();
@@ -356,24 +378,18 @@ impl FollowedLog {
             }
             Problem::Invalid { .. } if is_open(FindingKind::InvalidEntry) => return,
             Problem::Decreasing { .. } if is_open(FindingKind::DecreasingTime) => return,
-            Problem::Invalid {
-                index,
-                entry,
-                problem,
-            } => (
-                FindingKind::InvalidEntry,
-                format!("Leaf {index}: {problem}."),
-                prove_invalid(source, head, *index, entry.clone()).await,
-            ),
+            Problem::Invalid { index, problem, .. } => {
+                (FindingKind::InvalidEntry, format!("Leaf {index}: {problem}."))
+            }
             Problem::Decreasing { before, entry } => (
                 FindingKind::DecreasingTime,
                 format!(
                     "Entry {} bears the time {} ns, and entry {} before it {} ns.",
                     entry.index, entry.time_unix_ns, before.index, before.time_unix_ns
                 ),
-                prove_decreasing(source, head, before.index, entry.index).await,
             ),
         };
+        let proof = self.prove(place, head, problem).await;
         checks.add(Fact {
             kind,
             subject: None,
@@ -381,6 +397,38 @@ impl FollowedLog {
             heads: vec![head.clone()],
             proof: Some(proof),
         });
+    }
+
+    /// The proof of what is wrong with an entry, from the source at a place or else from another: whoever serves the entry may keep to
+    /// itself what convicts the log of it.
+    async fn prove(
+        &self,
+        place: usize,
+        head: &SignedHead,
+        problem: &Problem,
+    ) -> Result<counterfoil_verify::Fact, String> {
+        let mut refused = None;
+        let others = (0..self.sources.len()).filter(|&other| other != place);
+        for place in [place].into_iter().chain(others) {
+            let source = &self.sources[place];
+            let fact = within(source.proof_time(), prove(source, head, problem)).await;
+            let checked = fact.map_err(|error| error.to_string()).and_then(|fact| {
+                let evidence = Evidence {
+                    observed: UnixMillis::new(0),
+                    fact,
+                };
+                match evidence.check(&self.keys) {
+                    Ok(_) => Ok(evidence.fact),
+                    Err(error) => Err(error.to_string()),
+                }
+            });
+            match checked {
+                Ok(fact) => return Ok(fact),
+                // Who served the entry is asked first, and its answer says most.
+                Err(why) => refused = refused.or(Some(why)),
+            }
+        }
+        Err(refused.unwrap_or_default())
     }
 
     /// Whether there are entries that another version may know. The state says so, for it is on disk with the cursor.
@@ -434,13 +482,11 @@ impl FollowedLog {
         });
     }
 
-    /// Writes evidence, queues and reports what changed, and then saves that it did: after a crash in between it is
-    /// reported again, under the same id.
+    /// Writes evidence, saves what changed, and tells it.
     async fn record(&mut self, checks: Checks, now: Now) -> Result<Vec<Event>, StateError> {
         let mut ledger = self.state.ledger.clone();
         let origin = self.config.origin.as_str();
         let changes = ledger.apply(checks, &self.config.name, &printable(origin), now.unix_ms);
-        let mut events = Vec::with_capacity(changes.len());
         for (mut event, fact) in changes {
             if let Some(proof) = fact.and_then(|fact| fact.proof) {
                 match self.write_evidence(&event.finding, proof, now.unix_ms)? {
@@ -449,8 +495,7 @@ impl FollowedLog {
                 }
                 ledger.replace(&event.finding);
             }
-            self.desk.report(&event).await?;
-            events.push(event);
+            ledger.untold.push(event);
         }
         let state = State {
             ledger,
@@ -458,7 +503,21 @@ impl FollowedLog {
         };
         self.save(&state).await?;
         self.state = state;
-        Ok(events)
+        self.tell().await
+    }
+
+    /// Queues and reports what was saved, and then saves that it did: after a crash in between it is told again, under the same id.
+    async fn tell(&mut self) -> Result<Vec<Event>, StateError> {
+        let mut told = Vec::new();
+        while let Some(event) = self.state.ledger.untold.first().cloned() {
+            self.desk.report(&event).await?;
+            self.state.ledger.untold.remove(0);
+            told.push(event);
+        }
+        if !told.is_empty() {
+            self.save(&self.state).await?;
+        }
+        Ok(told)
     }
 
     /// Writes evidence that holds. What does not is never handed out.

@@ -6,7 +6,7 @@ use counterfoil_note::SignedHead;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
 use crate::{Change, Event, Finding, FindingKind, clock, state::State};
@@ -33,6 +33,18 @@ struct FindingLabel {
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
 
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn registered_in_seconds<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
 /// What a monitor counts.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -50,64 +62,47 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("counterfoil_monitor");
-        let mut metrics = Self {
-            registry: Registry::default(),
-            head_size: Family::default(),
-            head_time: Family::default(),
-            verified: Family::default(),
-            entries: Family::default(),
-            rounds: Family::default(),
-            answered: Family::default(),
-            open: Family::default(),
-            opened: Family::default(),
-            dropped: Counter::default(),
-        };
-        registry.register(
-            "head_size",
-            "Leaves of the largest head that is proved consistent with those before it",
-            metrics.head_size.clone(),
-        );
-        registry.register_with_unit(
-            "head_time",
-            "When the log last signed that tree, since 1970; its age is time() minus this",
-            Unit::Seconds,
-            metrics.head_time.clone(),
-        );
-        registry.register(
-            "verified_size",
-            "Leaves whose entries are verified: the cursor",
-            metrics.verified.clone(),
-        );
-        registry.register(
-            "verified_entries",
-            "Entries verified since the monitor started",
-            metrics.entries.clone(),
-        );
-        registry.register_with_unit(
-            "last_round",
-            "When the last round of the log ended whose outcome is on disk, since 1970",
-            Unit::Seconds,
-            metrics.rounds.clone(),
-        );
-        registry.register_with_unit(
-            "source_last_success",
-            "When the source or observer last showed a head that verified, since 1970",
-            Unit::Seconds,
-            metrics.answered.clone(),
-        );
-        registry.register("findings_open", "Findings that are open", metrics.open.clone());
-        registry.register(
-            "findings",
-            "Findings opened since the monitor started",
-            metrics.opened.clone(),
-        );
-        registry.register(
-            "webhook_messages_dropped",
-            "Messages dropped because too many waited for a webhook",
-            metrics.dropped.clone(),
-        );
-        metrics.registry = registry;
-        metrics
+        let r = &mut registry;
+        Self {
+            head_size: registered(
+                r,
+                "head_size",
+                "Leaves of the largest head that is proved consistent with those before it",
+            ),
+            head_time: registered_in_seconds(
+                r,
+                "head_time",
+                "When the log last signed that tree, since 1970; its age is time() minus this",
+            ),
+            verified: registered(
+                r,
+                "verified_size",
+                "Leaves whose entries are verified: the cursor",
+            ),
+            entries: registered(
+                r,
+                "verified_entries",
+                "Entries verified since the monitor started",
+            ),
+            rounds: registered_in_seconds(
+                r,
+                "last_round",
+                "When the last round of the log ended whose outcome is on disk, since 1970",
+            ),
+            answered: registered_in_seconds(
+                r,
+                "source_last_success",
+                "When the source or observer last showed a head that verified, since 1970",
+            ),
+            open: registered(r, "findings_open", "Findings that are open"),
+            opened: registered(r, "findings", "Findings opened since the monitor started"),
+            dropped: registered(
+                r,
+                "webhook_messages_dropped",
+                "Messages dropped because too many waited for a webhook",
+            ),
+            registry,
+        }
     }
 
     /// The metrics as text.

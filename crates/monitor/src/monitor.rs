@@ -1,9 +1,10 @@
 //! The monitor: a task for each log, one for each webhook, and one that serves metrics.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io,
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -15,10 +16,10 @@ use tokio::{
     task::JoinSet,
     time::{self, Instant},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
-    Config, Event, Finding, LogRound, StateError, clock,
+    Change, Config, Event, Finding, LogRound, StateError, clock,
     desk::Desk,
     http::Http,
     log::FollowedLog,
@@ -64,7 +65,7 @@ pub enum MonitorError {
 
 impl Monitor {
     /// Opens the state directory and continues where the last monitor on it stopped. `report` is called once for each
-    /// finding that opens or resolves, before that is saved.
+    /// finding that opens or resolves, after that is saved; after a crash in between, once more.
     pub fn open(
         config: Config,
         report: impl Fn(&Event) + Send + Sync + 'static,
@@ -79,9 +80,10 @@ impl Monitor {
 
         let http = Http::new(config.timeouts)?;
         let mut webhooks = Vec::with_capacity(config.webhooks.len());
+        let queues = directory.join("webhooks");
         for webhook in config.webhooks {
             let name = blake3::hash(webhook.url.as_str().as_bytes()).to_hex();
-            let outbox = Outbox::open(directory.join("webhooks").join(&name[..16]))?;
+            let outbox = Outbox::new(queues.join(&name[..16]));
             webhooks.push(Webhook {
                 url: webhook.url,
                 secret: webhook.secret,
@@ -89,15 +91,27 @@ impl Monitor {
                 outbox: Arc::new(outbox),
             });
         }
-        let outboxes = webhooks
+        let outboxes: Vec<_> = webhooks
             .iter()
             .map(|webhook| Arc::clone(&webhook.outbox))
             .collect();
+        warn_of_abandoned(&queues, &outboxes)?;
         let desk = Arc::new(Desk::new(evidence, outboxes, report, Metrics::new()));
         let mut logs = Vec::with_capacity(config.logs.len());
         for log in config.logs {
             let file = StateFile::new(&logs_directory, &log.name, log.origin.clone());
             logs.push(FollowedLog::open(log, &http, file, Arc::clone(&desk))?);
+        }
+        for webhook in &webhooks {
+            let outbox = &webhook.outbox;
+            if !outbox.create()? {
+                continue;
+            }
+            // A receiver that is new, or has another URL now, was not told what opened before.
+            for finding in logs.iter().flat_map(FollowedLog::open_findings) {
+                let (change, finding) = (Change::Opened, finding.clone());
+                desk.metrics.add_dropped(outbox.put(&Event { change, finding })?);
+            }
         }
         Ok(Self {
             logs,
@@ -180,7 +194,9 @@ async fn follow(mut log: FollowedLog, interval: Duration) {
         if let Some(problem) = &round.error {
             error!(log = round.log, problem, "nothing could be saved; trying again");
         }
-        let next = match round.is_behind() && round.new_entries > 0 && round.error.is_none() {
+        let goes_on = round.is_behind() && round.new_entries > 0 && round.error.is_none();
+        // Whoever gives few entries at a time must not open and resolve findings at that pace.
+        let next = match goes_on && round.events.is_empty() {
             true => Instant::now() + LEAST_PAUSE,
             false => started + interval,
         };
@@ -194,6 +210,26 @@ fn serve_metrics(desk: Arc<Desk>) -> Router {
         async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text) }
     };
     Router::new().route("/metrics", get(metrics))
+}
+
+/// Says where messages wait for a URL that is configured no longer.
+fn warn_of_abandoned(queues: &Path, outboxes: &[Arc<Outbox>]) -> Result<(), StateError> {
+    let directories = match fs::read_dir(queues) {
+        // There never was a webhook.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(FileError::at("read", queues))?,
+    };
+    for directory in directories {
+        let path = directory.map_err(FileError::at("read", queues))?.path();
+        if !path.is_dir() || outboxes.iter().any(|outbox| outbox.directory() == path) {
+            continue;
+        }
+        let messages = Outbox::new(path.clone()).len()?;
+        if messages > 0 {
+            warn!(path = %path.display(), messages, "messages wait for a webhook that is configured no longer");
+        }
+    }
+    Ok(())
 }
 
 fn lock(config: &Config) -> Result<File, StateError> {

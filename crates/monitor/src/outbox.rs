@@ -8,10 +8,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{Event, StateError};
-use counterfoil_files::{FileError, Readers, create_directory, replace};
+use crate::{Event, Severity, StateError};
+use counterfoil_files::{FileError, Readers, create_directory, replace, sync_directory};
 
-/// Most messages that wait for one webhook. With more, the oldest is dropped.
+/// Most messages that wait for one webhook. With more, the oldest is dropped, of trouble before any of misbehaviour.
 pub(crate) const MAX_WAITING: usize = 1000;
 const EXTENSION: &str = "json";
 
@@ -33,33 +33,44 @@ pub(crate) struct Message {
 }
 
 impl Outbox {
-    pub(crate) fn open(directory: PathBuf) -> Result<Self, StateError> {
-        create_directory(&directory)?;
-        Ok(Self {
+    /// The outbox in a directory, which need not be there yet.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self {
             directory,
             files: Mutex::new(()),
             filled: Notify::new(),
-        })
+        }
+    }
+
+    /// Makes the directory. Returns whether it was not there.
+    pub(crate) fn create(&self) -> Result<bool, StateError> {
+        let is_new = !self.directory.exists();
+        create_directory(&self.directory)?;
+        Ok(is_new)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Keeps an event until it is delivered; at once if it is there already. Returns how many were dropped for it.
     pub(crate) fn put(&self, event: &Event) -> Result<u64, StateError> {
         let _held = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = self.waiting()?;
+        let mut waiting = self.waiting()?;
         let id = event.id();
         if waiting.iter().any(|path| id_of(path) == Some(&id)) {
+            // Whoever put it there may have been cut short before its name was on disk.
+            sync_directory(&self.directory)?;
             return Ok(0);
         }
+        let path = self.after(&waiting, &id);
         let mut dropped = 0;
-        for oldest in waiting
-            .iter()
-            .take((waiting.len() + 1).saturating_sub(MAX_WAITING))
-        {
-            fs::remove_file(oldest).map_err(FileError::at("remove", oldest))?;
+        while waiting.len() >= MAX_WAITING {
+            let place = waiting.iter().position(|path| !is_misbehaviour(path));
+            let oldest = waiting.remove(place.unwrap_or(0));
+            fs::remove_file(&oldest).map_err(FileError::at("remove", &oldest))?;
             dropped += 1;
         }
-        let next = waiting.last().and_then(|path| number_of(path)).unwrap_or(0) + 1;
-        let path = self.directory.join(format!("{next:020}_{id}.{EXTENSION}"));
         replace(&path, event.to_json().to_string().as_bytes(), Readers::Umask)?;
         self.filled.notify_one();
         Ok(dropped)
@@ -80,9 +91,20 @@ impl Outbox {
     pub(crate) fn remove(&self, message: &Message) -> Result<(), StateError> {
         let _held = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::remove_file(&message.path) {
-            // Dropped meanwhile, as the oldest.
+            // Dropped meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => Ok(removed.map_err(FileError::at("remove", &message.path))?),
+        }
+    }
+
+    /// Puts a message that was refused behind the others, so that it does not hold them up.
+    pub(crate) fn postpone(&self, message: &Message) -> Result<(), StateError> {
+        let _held = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.after(&self.waiting()?, &message.id);
+        match fs::rename(&message.path, &path) {
+            // Dropped meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => Ok(renamed.map_err(FileError::at("rename", &message.path))?),
         }
     }
 
@@ -94,6 +116,16 @@ impl Outbox {
     /// Waits until a message was put.
     pub(crate) async fn filled(&self) {
         self.filled.notified().await;
+    }
+
+    /// The path of a message that comes after those that wait.
+    fn after(&self, waiting: &[PathBuf], id: &str) -> PathBuf {
+        let next = waiting
+            .last()
+            .and_then(|path| number_of(path))
+            .unwrap_or(0)
+            .saturating_add(1);
+        self.directory.join(format!("{next:020}_{id}.{EXTENSION}"))
     }
 
     /// The files, oldest first. A file that was not finished has another name.
@@ -109,6 +141,18 @@ impl Outbox {
         paths.sort();
         Ok(paths)
     }
+}
+
+/// Whether a message tells of misbehaviour. One that can't be read tells of nothing.
+fn is_misbehaviour(path: &Path) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        severity: Severity,
+    }
+    let told = fs::read(path)
+        .ok()
+        .map(|body| serde_json::from_slice::<Told>(&body));
+    matches!(told, Some(Ok(told)) if told.severity == Severity::Misbehaviour)
 }
 
 fn number_of(path: &Path) -> Option<u64> {
@@ -131,10 +175,14 @@ mod tests {
     use crate::{Change, Finding, FindingKind};
 
     fn event(occurrence: u64) -> Event {
+        event_of(FindingKind::Unreachable, occurrence)
+    }
+
+    fn event_of(kind: FindingKind, occurrence: u64) -> Event {
         Event {
             change: Change::Opened,
             finding: Finding {
-                kind: FindingKind::Unreachable,
+                kind,
                 log: "main".to_owned(),
                 origin: "log.example/main".to_owned(),
                 source: None,
@@ -150,15 +198,21 @@ mod tests {
         }
     }
 
+    fn open(directory: &Path) -> Outbox {
+        let outbox = Outbox::new(directory.to_owned());
+        outbox.create().unwrap();
+        outbox
+    }
+
     #[test]
     fn messages_outlive_a_restart_in_order_and_an_event_waits_once() {
         let directory = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(directory.path().join("a")).unwrap();
+        let outbox = open(&directory.path().join("a"));
         for occurrence in [1, 2, 1, 3] {
             outbox.put(&event(occurrence)).unwrap();
         }
         drop(outbox);
-        let outbox = Outbox::open(directory.path().join("a")).unwrap();
+        let outbox = open(&directory.path().join("a"));
         for occurrence in 1..=3 {
             let message = outbox.first().unwrap().unwrap();
             assert_eq!(message.id, event(occurrence).id());
@@ -171,7 +225,7 @@ mod tests {
     #[test]
     fn a_full_box_drops_the_oldest() {
         let directory = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(directory.path().to_owned()).unwrap();
+        let outbox = open(directory.path());
         // Files as `put` makes them, without its syncs.
         for number in 1..=MAX_WAITING {
             std::fs::write(
@@ -183,5 +237,46 @@ mod tests {
         assert_eq!(outbox.put(&event(1)).unwrap(), 1);
         assert_eq!(outbox.len().unwrap(), MAX_WAITING);
         assert_eq!(outbox.first().unwrap().unwrap().id, "x2");
+    }
+
+    #[test]
+    fn a_full_box_drops_trouble_before_misbehaviour() {
+        let directory = tempfile::tempdir().unwrap();
+        let outbox = open(directory.path());
+        let fork = event_of(FindingKind::Fork, 0);
+        outbox.put(&fork).unwrap();
+        for number in 2..=MAX_WAITING as u64 {
+            let path = directory.path().join(format!("{number:020}_x{number}.json"));
+            fs::write(path, event(number).to_json().to_string()).unwrap();
+        }
+        for occurrence in [0, 1] {
+            let event = event_of(FindingKind::Withheld, occurrence);
+            assert_eq!(outbox.put(&event).unwrap(), 1);
+        }
+        assert_eq!(outbox.len().unwrap(), MAX_WAITING);
+        let first = outbox.first().unwrap().unwrap();
+        assert_eq!(first.id, fork.id());
+        outbox.remove(&first).unwrap();
+        assert_eq!(outbox.first().unwrap().unwrap().id, "x4");
+    }
+
+    #[test]
+    fn a_message_that_is_postponed_comes_last_and_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let outbox = open(directory.path());
+        for occurrence in 1..=3 {
+            outbox.put(&event(occurrence)).unwrap();
+        }
+        let refused = outbox.first().unwrap().unwrap();
+        outbox.postpone(&refused).unwrap();
+        for occurrence in [2, 3, 1] {
+            let message = outbox.first().unwrap().unwrap();
+            assert_eq!(message.id, event(occurrence).id());
+            assert_eq!(message.body, event(occurrence).to_json().to_string());
+            outbox.remove(&message).unwrap();
+        }
+        // What is gone is not brought back.
+        outbox.postpone(&refused).unwrap();
+        assert_eq!(outbox.len().unwrap(), 0);
     }
 }

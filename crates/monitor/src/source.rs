@@ -133,9 +133,12 @@ impl Source {
         }
     }
 
-    /// One entry.
-    pub(crate) async fn entry(&self, index: LeafIndex) -> Result<Bytes, SourceError> {
-        let mut entries = self.entries(index.get(), index.size_after()).await?;
+    /// One entry of the tree of `size`, which is at most that of a head that it served.
+    pub(crate) async fn entry(&self, index: LeafIndex, size: TreeSize) -> Result<Bytes, SourceError> {
+        let mut entries = match &self.kind {
+            Kind::Tiles(tiles) => return tiles.entry(index, size).await,
+            Kind::Grpc(grpc) => retry(|| grpc.entries(index.get(), index.size_after())).await?,
+        };
         let mut batch = entries.next().await.unwrap_or_else(|| Ok(Vec::new()))?;
         match (batch.pop(), batch.is_empty()) {
             (Some(entry), true) => Ok(entry),

@@ -1,7 +1,7 @@
 //! What is kept of a log between rounds and across restarts: the cursor, the heads it rests on, and open findings.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) anchor_seen_unix_ms: u64,
     /// The largest head that each source and observer showed, by label.
     pub(crate) shown: BTreeMap<String, SignedHead>,
+    /// Whose head in `shown` is proved to be of the anchor's history.
+    pub(crate) linked: BTreeSet<String>,
     /// Heads of which it is not proved whether they are of the anchor's history, each with the label of who showed it,
     /// the oldest first. One of them may be half of a fork.
     pub(crate) unlinked: Vec<(String, SignedHead)>,
@@ -103,12 +105,23 @@ impl State {
             anchor: None,
             anchor_seen_unix_ms: 0,
             shown: BTreeMap::new(),
+            linked: BTreeSet::new(),
             unlinked: Vec::new(),
             unread: None,
             mismatched: BTreeMap::new(),
             behind: BTreeMap::new(),
             ledger,
         }
+    }
+
+    /// Takes times of this machine's clock that are yet to come for now: it was ahead and was set back, and what it is to wait for would
+    /// be late by as much.
+    pub(crate) fn not_after(&mut self, now_unix_ms: u64) {
+        self.anchor_seen_unix_ms = self.anchor_seen_unix_ms.min(now_unix_ms);
+        for behind in self.behind.values_mut() {
+            behind.since_unix_ms = behind.since_unix_ms.min(now_unix_ms);
+        }
+        self.ledger.not_after(now_unix_ms);
     }
 
     /// Notes that a witness shows this head. Returns since when it has shown none larger while there was one, by this machine's clock;
@@ -181,6 +194,8 @@ struct Saved {
     anchor: Option<String>,
     anchor_seen_unix_ms: u64,
     shown: BTreeMap<String, String>,
+    #[serde(default)]
+    linked: BTreeSet<String>,
     #[serde(default)]
     unlinked: Vec<(String, String)>,
     #[serde(default)]
@@ -295,7 +310,9 @@ impl StateFile {
             .shown
             .into_iter()
             .map(|(label, note)| Ok((label, head(note)?)));
-        let shown = shown.collect::<Result<_, StateError>>()?;
+        let shown: BTreeMap<String, SignedHead> = shown.collect::<Result<_, StateError>>()?;
+        let mut linked = saved.linked;
+        linked.retain(|label| shown.contains_key(label));
         let unlinked = saved
             .unlinked
             .into_iter()
@@ -329,6 +346,7 @@ impl StateFile {
             anchor,
             anchor_seen_unix_ms: saved.anchor_seen_unix_ms,
             shown,
+            linked,
             unlinked,
             unread,
             mismatched,
@@ -408,6 +426,7 @@ impl StateFile {
                 .iter()
                 .map(|(label, head)| (label.clone(), note(head)))
                 .collect(),
+            linked: state.linked.clone(),
             unlinked: state
                 .unlinked
                 .iter()

@@ -148,6 +148,18 @@ impl TileSource {
             .boxed()
     }
 
+    /// One entry, out of the bundle as the tree of `size` has it: a log may serve no narrower one.
+    pub(crate) async fn entry(&self, index: LeafIndex, size: TreeSize) -> Result<Bytes, SourceError> {
+        let absent = || SourceError::Invalid(format!("leaf {index} is not below the size {size}"));
+        let bundle = index.get() / BUNDLE_ENTRIES;
+        let width = size.get().saturating_sub(bundle * BUNDLE_ENTRIES);
+        let width = u16::try_from(width.min(BUNDLE_ENTRIES)).expect("at most 256");
+        let width = TileWidth::new(width).ok_or_else(absent)?;
+        let entries = self.bundle(bundle, width).await?;
+        let at = usize::try_from(index.get() % BUNDLE_ENTRIES).expect("below 256");
+        entries.into_iter().nth(at).ok_or_else(absent)
+    }
+
     /// The first `width` entries of a bundle.
     async fn bundle(&self, bundle: u64, width: TileWidth) -> Result<Vec<Bytes>, SourceError> {
         let path = |width| TilePath::Entries { bundle, width };

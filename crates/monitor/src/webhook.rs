@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
-    Url,
+    StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
-use sha2::Sha256;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
@@ -26,17 +24,13 @@ use crate::{
     source::SourceError,
 };
 
-/// What a secret's text begins with.
-const SECRET_PREFIX: &str = "whsec_";
-/// How long a secret may be, in bytes, before base64.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Longest secret file.
 const MAX_SECRET_FILE_BYTES: u64 = 1024;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
 /// The key that messages to one webhook are signed with. Never printed; wiped from memory when dropped.
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret(counterfoil_hooks::Secret);
 
 /// Why a file holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +39,7 @@ pub enum SecretError {
     #[error("can't read the webhook's secret: {0}")]
     Io(#[from] io::Error),
     /// It is something else.
-    #[error("a webhook's secret is {SECRET_PREFIX} and the base64 of 24 to 64 random bytes")]
+    #[error("a webhook's secret is whsec_ and the base64 of 24 to 64 random bytes")]
     Form,
 }
 
@@ -60,20 +54,20 @@ impl Secret {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, SecretError> {
-        let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(SecretError::Form)?;
-        let key = BASE64_STANDARD.decode(encoded).map_err(|_| SecretError::Form)?;
-        let key = Zeroizing::new(key);
-        match SECRET_BYTES.contains(&key.len()) {
-            true => Ok(Self(key)),
+        let secret: counterfoil_hooks::Secret = text.parse().map_err(|_| SecretError::Form)?;
+        match secret.is_signing_key() {
+            true => Ok(Self(secret)),
             false => Err(SecretError::Form),
         }
     }
 
     /// The value of `webhook-signature`.
     fn sign(&self, id: &str, timestamp: u64, body: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+        let signature = self
+            .0
+            .sign_standard(id, &timestamp.to_string(), body.as_bytes())
+            .expect("it is a signing key");
+        format!("v1,{}", BASE64_STANDARD.encode(signature))
     }
 }
 
@@ -81,6 +75,17 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Undelivered {
+    /// The receiver wants this one not; another it may take.
+    #[error("it refuses the message with {0}; others go first")]
+    Refused(StatusCode),
+    /// It takes none now.
+    #[error(transparent)]
+    Failed(#[from] SourceError),
 }
 
 /// One receiver, and what waits for it.
@@ -92,18 +97,18 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    /// Delivers for ever, in order; a message that is not taken holds up those after it.
+    /// Delivers for ever, in order; a message that is not taken holds up those after it, unless it is refused.
     pub(crate) async fn run(&self) {
-        let mut delays = delays();
+        let mut pauses = Pauses::new();
         loop {
             match self.deliver_first().await {
-                Ok(true) => delays = self::delays(),
+                Ok(true) => pauses = Pauses::new(),
                 Ok(false) => self.outbox.filled().await,
                 Err(problem) => {
                     // The URL may hold a secret; its host does not.
                     let host = self.url.host_str().unwrap_or_default();
                     warn!(host, %problem, "a webhook was not delivered; trying again");
-                    tokio::time::sleep(delays.next().unwrap_or(LONGEST_DELAY)).await;
+                    tokio::time::sleep(pauses.after(&problem, &self.outbox)).await;
                 }
             }
         }
@@ -111,28 +116,36 @@ impl Webhook {
 
     /// Delivers until nothing waits; the first failure that lasts ends it.
     pub(crate) async fn drain(&self) {
-        let mut delays = delays();
+        let mut pauses = Pauses::new();
         loop {
             match self.deliver_first().await {
-                Ok(true) => delays = self::delays(),
+                Ok(true) => pauses = Pauses::new(),
                 Ok(false) => return,
-                Err(_) => tokio::time::sleep(delays.next().unwrap_or(LONGEST_DELAY)).await,
+                Err(problem) => tokio::time::sleep(pauses.after(&problem, &self.outbox)).await,
             }
         }
     }
 
     /// Whether there was a message to deliver.
-    async fn deliver_first(&self) -> Result<bool, SourceError> {
-        let message = match self.outbox.first() {
-            Ok(Some(message)) => message,
-            Ok(None) => return Ok(false),
-            Err(problem) => return Err(local(&problem)),
+    async fn deliver_first(&self) -> Result<bool, Undelivered> {
+        let Some(message) = self.outbox.first().map_err(|problem| local(&problem))? else {
+            return Ok(false);
         };
         let timestamp = crate::clock::unix_millis() / 1000;
         let headers = self.headers(&message, timestamp);
-        self.http
+        let status = self
+            .http
             .post(self.url.clone(), headers, message.body.clone())
             .await?;
+        if is_refusal(status) {
+            self.outbox
+                .postpone(&message)
+                .map_err(|problem| local(&problem))?;
+            return Err(Undelivered::Refused(status));
+        }
+        if !status.is_success() {
+            return Err(SourceError::Unreachable(format!("it answers {status}")).into());
+        }
         // A crash before the file is gone: it is delivered again, under the same id.
         self.outbox.remove(&message).map_err(|problem| local(&problem))?;
         Ok(true)
@@ -164,13 +177,45 @@ fn local(problem: &StateError) -> SourceError {
     SourceError::Unreachable(problem.to_string())
 }
 
-fn delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST_DELAY)
-        .with_max_delay(LONGEST_DELAY)
-        .with_jitter()
-        .without_max_times()
-        .build()
+/// Whether an answer is about the message: too long for the receiver, say. Every other failure is about the receiver.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+    )
+}
+
+/// How long to wait before the next attempt.
+struct Pauses {
+    growing: ExponentialBackoff,
+    /// How many messages were refused since one was taken, or since all were.
+    refused: usize,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        let growing = ExponentialBuilder::default()
+            .with_min_delay(FIRST_DELAY)
+            .with_max_delay(LONGEST_DELAY)
+            .with_jitter()
+            .without_max_times();
+        Self {
+            growing: growing.build(),
+            refused: 0,
+        }
+    }
+
+    fn after(&mut self, problem: &Undelivered, outbox: &Outbox) -> Duration {
+        if let Undelivered::Refused(_) = problem {
+            self.refused += 1;
+            // What others wait for must not grow with what is refused.
+            if outbox.len().is_ok_and(|waiting| self.refused < waiting) {
+                return FIRST_DELAY;
+            }
+            self.refused = 0;
+        }
+        self.growing.next().unwrap_or(LONGEST_DELAY)
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ mod support;
 
 use std::{
     collections::VecDeque,
+    fmt::{self, Write as _},
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -20,13 +21,14 @@ use axum::{
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use counterfoil_merkle::Suite;
+use counterfoil_merkle::{Suite, TilePath};
 use counterfoil_monitor::{Config, Monitor};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
 use support::{FakeLog, FakeServer, now_ms};
 use tempfile::TempDir;
+use tracing::{Metadata, Subscriber, field, span};
 
 const KEY: [u8; 32] = [9; 32];
 
@@ -34,6 +36,8 @@ const KEY: [u8; 32] = [9; 32];
 #[derive(Default)]
 struct Received {
     statuses: VecDeque<u16>,
+    /// What it never takes: a message that holds this is too long for it.
+    refuses: Option<&'static str>,
     attempts: Vec<(HeaderMap, String)>,
 }
 
@@ -52,7 +56,11 @@ async fn receiver() -> (SocketAddr, Receiver) {
 
 async fn take(State(received): State<Receiver>, headers: HeaderMap, body: String) -> StatusCode {
     let mut received = received.lock().unwrap();
+    let is_refused = received.refuses.is_some_and(|refused| body.contains(refused));
     received.attempts.push((headers, body));
+    if is_refused {
+        return StatusCode::PAYLOAD_TOO_LARGE;
+    }
     StatusCode::from_u16(received.statuses.pop_front().unwrap_or(204)).unwrap()
 }
 
@@ -141,6 +149,145 @@ async fn findings_are_posted_signed_and_kept_until_they_are_taken() {
 
     assert_eq!(monitor.deliver(Duration::from_secs(60)).await.unwrap(), 0);
     assert!(received.lock().unwrap().attempts.is_empty(), "delivered once");
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_holds_up_no_other() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 10);
+    log.append(Bytes::from_static(b"no entry"));
+    let server = FakeServer::start(log.clone()).await;
+    server.change(|served| served.head = served.log.head_at(now_ms() - 1_000_000));
+    let (address, received) = receiver().await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let hook = format!("webhook = [{{ url = \"http://{address}/hook\", secret_file = \"secret\" }}]");
+    let config = configure(directory.path(), &log, &server.url(), &hook);
+    let (refused, other) = ("\"finding\":\"invalid_entry\"", "\"finding\":\"stale_head\"");
+    received.lock().unwrap().refuses = Some(refused);
+    let mut monitor = Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap();
+    assert_eq!(monitor.run_round().await[0].events.len(), 2);
+    assert_eq!(monitor.deliver(Duration::from_secs(5)).await.unwrap(), 1);
+    let attempts = std::mem::take(&mut received.lock().unwrap().attempts);
+    assert!(attempts[0].1.contains(refused), "the older one goes first");
+    assert!(attempts[1].1.contains(other));
+    assert!(attempts[2..].iter().all(|(_, body)| body.contains(refused)));
+
+    received.lock().unwrap().refuses = None;
+    assert_eq!(monitor.deliver(Duration::from_secs(60)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_webhook_under_another_url_is_told_once_what_is_open() {
+    let log = FakeLog::with_entries(Suite::Blake3, 10);
+    let server = FakeServer::start(log.clone()).await;
+    server.hook(|_, _| Err(403));
+    let (address, received) = receiver().await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let open = |token: u8| {
+        let url = format!("http://{address}/hook?token={token}");
+        let hook = format!("webhook = [{{ url = {url:?}, secret_file = \"secret\" }}]");
+        let config = configure(directory.path(), &log, &server.url(), &hook);
+        Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap()
+    };
+    open(1).run_round().await;
+    for _ in 0..2 {
+        let monitor = open(2);
+        assert_eq!(monitor.deliver(Duration::from_secs(60)).await.unwrap(), 0);
+    }
+    let attempts = std::mem::take(&mut received.lock().unwrap().attempts);
+    assert_eq!(attempts.len(), 1);
+    let body: Value = serde_json::from_str(&attempts[0].1).unwrap();
+    assert_eq!(
+        (&body["type"], &body["finding"]),
+        (&"finding.opened".into(), &"invalid_answer".into())
+    );
+}
+
+/// A log serves one bundle more in each round, withholds the next, and shows an old head by turns.
+#[tokio::test]
+async fn rounds_that_have_something_to_tell_are_an_interval_apart() {
+    let log = FakeLog::with_entries(Suite::Blake3, 5000);
+    let server = FakeServer::start(log.clone()).await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let config = configure(directory.path(), &log, &server.url(), "interval_seconds = 1");
+    let heads = [log.head_at(now_ms() - 1_000_000), log.head()];
+    let rounds = Arc::new(Mutex::new(Vec::new()));
+    let notebook = Arc::clone(&rounds);
+    server.hook(move |path, answer| {
+        let mut rounds = notebook.lock().unwrap();
+        if path == "checkpoint" {
+            rounds.push(Instant::now());
+            return Ok(heads[rounds.len() % 2].clone());
+        }
+        match path.parse() {
+            Ok(TilePath::Entries { bundle, .. }) if bundle >= rounds.len() as u64 => Err(404),
+            _ => answer,
+        }
+    });
+    let monitor = Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(monitor.run(async move { drop(stopped.await) }));
+    while rounds.lock().unwrap().len() < 3 {
+        assert!(!running.is_finished());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    let rounds = rounds.lock().unwrap();
+    let lasted = rounds[2] - rounds[0];
+    assert!(lasted > Duration::from_secs(1), "{lasted:?}");
+}
+
+/// What is logged, as text.
+struct Logged(Arc<Mutex<String>>);
+
+impl Subscriber for Logged {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Line(&mut self.0.lock().unwrap()));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Line<'a>(&'a mut String);
+
+impl field::Visit for Line<'_> {
+    fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
+        writeln!(self.0, "{field}={value:?}").unwrap();
+    }
+}
+
+/// On a full disk the log is all that is left to say it.
+#[tokio::test]
+async fn what_can_t_be_recorded_is_logged() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 10);
+    log.append(Bytes::from_static(b"no entry"));
+    let server = FakeServer::start(log.clone()).await;
+    let directory = TempDir::with_prefix("counterfoil-monitor-").unwrap();
+    let config = configure(directory.path(), &log, &server.url(), "");
+    let mut monitor = Monitor::open(Config::load(&config).unwrap(), |_| {}).unwrap();
+    fs::remove_dir(directory.path().join("state/evidence")).unwrap();
+    let logged = Arc::new(Mutex::new(String::new()));
+    let guard = tracing::subscriber::set_default(Logged(Arc::clone(&logged)));
+    assert!(monitor.run_round().await[0].error.is_some());
+    drop(guard);
+    let logged = logged.lock().unwrap();
+    for line in ["message=found, and not recorded\n", "finding=\"invalid_entry\"\n"] {
+        assert!(logged.contains(line), "{logged}");
+    }
 }
 
 /// The metrics; nothing until they are served.

@@ -6,143 +6,22 @@ mod support;
 use std::{
     fs,
     io::Write as _,
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
 use counterfoil_merkle::{Digest, Suite, TilePath};
-use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor, Timeouts};
-use counterfoil_note::{CosignerSigner, UnixSeconds, VerifierKey};
-use counterfoil_verify::Evidence;
+use counterfoil_monitor::FindingKind;
+use counterfoil_note::{CosignerSigner, UnixSeconds};
 use flate2::{Compression, write::GzEncoder};
-use serde_json::{Value, json};
-use support::{FakeLog, FakeServer, bundle_of, entry, now_ms};
-use tempfile::TempDir;
+use serde_json::json;
+use support::{
+    FakeLog, FakeServer, bundle_of,
+    desk::{Desk, opened, resolved, round},
+    entry, now_ms,
+};
 use tokio::sync::Notify;
-
-/// A configuration and the state that a monitor keeps under it.
-struct Desk {
-    directory: TempDir,
-    log: FakeLog,
-}
-
-impl Desk {
-    fn new(log: &FakeLog, sources: &[&FakeServer]) -> Self {
-        let desk = Self {
-            directory: TempDir::with_prefix("counterfoil-monitor-").unwrap(),
-            log: log.clone(),
-        };
-        fs::write(desk.path("policy"), log.policy()).unwrap();
-        desk.configure(sources, &[]);
-        desk
-    }
-
-    fn configure(&self, sources: &[&FakeServer], observers: &[&FakeServer]) {
-        let tiles: Vec<String> = sources
-            .iter()
-            .map(|server| format!("{{ tiles = {:?} }}", server.url()))
-            .collect();
-        let observers: Vec<String> = observers
-            .iter()
-            .map(|server| format!("{:?}", server.url()))
-            .collect();
-        let config = format!(
-            "state_dir = \"state\"\n[[log]]\nname = \"main\"\npolicy = \"policy\"\nmax_head_age_seconds = 60\n\
-             sources = [{}]\nobservers = [{}]\n",
-            tiles.join(", "),
-            observers.join(", ")
-        );
-        fs::write(self.path("monitor.toml"), config).unwrap();
-    }
-
-    /// Heads may be so old, and no older.
-    fn limit_age(&self, seconds: u64) {
-        let config = fs::read_to_string(self.path("monitor.toml")).unwrap();
-        let age = format!("max_head_age_seconds = {seconds}");
-        fs::write(
-            self.path("monitor.toml"),
-            config.replace("max_head_age_seconds = 60", &age),
-        )
-        .unwrap();
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn monitor(&self) -> Monitor {
-        Monitor::open(Config::load(&self.path("monitor.toml")).unwrap(), |_| {}).unwrap()
-    }
-
-    /// One that soon loses patience.
-    fn impatient_monitor(&self) -> Monitor {
-        let mut config = Config::load(&self.path("monitor.toml")).unwrap();
-        config.timeouts = Timeouts {
-            connect: Duration::from_secs(5),
-            silence: Duration::from_millis(150),
-            answer: Duration::from_millis(300),
-            proofs: Duration::from_millis(200),
-        };
-        Monitor::open(config, |_| {}).unwrap()
-    }
-
-    /// Has the policy believe the log's key that signs no times.
-    fn trust_the_plain_key(&self) {
-        let key = self.log.signer.keys()[1].verifier_key();
-        fs::write(self.path("policy"), format!("log {key}\nquorum none\n")).unwrap();
-    }
-
-    /// Changes what the monitor keeps of the log.
-    fn edit_state(&self, edit: impl FnOnce(&mut Value)) {
-        let path = self.path("state/logs/main.json");
-        let mut state = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        edit(&mut state);
-        fs::write(path, state.to_string()).unwrap();
-    }
-
-    fn keys(&self) -> Vec<VerifierKey> {
-        self.log
-            .signer
-            .keys()
-            .iter()
-            .map(|key| key.verifier_key().clone())
-            .collect()
-    }
-
-    /// Asserts that a finding's evidence holds before who has the log's key only.
-    fn assert_evidence(&self, finding: &Finding, name: &str) {
-        let path = finding
-            .evidence
-            .as_ref()
-            .unwrap_or_else(|| panic!("no evidence: {finding:?}"));
-        let evidence = Evidence::from_text(&fs::read_to_string(Path::new(path)).unwrap()).unwrap();
-        assert_eq!(evidence.fact.name(), name);
-        evidence.check(&self.keys()).unwrap();
-    }
-}
-
-async fn round(monitor: &mut Monitor) -> LogRound {
-    let mut rounds = monitor.run_round().await;
-    assert_eq!(rounds.len(), 1);
-    let round = rounds.remove(0);
-    assert_eq!(round.error, None);
-    round
-}
-
-fn opened(round: &LogRound) -> Vec<FindingKind> {
-    let opened = round.events.iter().filter(|event| event.change == Change::Opened);
-    opened.map(|event| event.finding.kind).collect()
-}
-
-fn resolved(round: &LogRound) -> Vec<FindingKind> {
-    let resolved = round
-        .events
-        .iter()
-        .filter(|event| event.change == Change::Resolved);
-    resolved.map(|event| event.finding.kind).collect()
-}
 
 #[tokio::test]
 async fn an_honest_log_is_followed_to_its_end_and_from_where_it_was_left() {
@@ -295,11 +174,20 @@ async fn the_state_of_an_older_version_is_taken() {
     assert_eq!(round(&mut desk.monitor()).await.verified_entries, 300);
     desk.edit_state(|state| {
         let members = state.as_object_mut().unwrap();
-        for newer in ["last_time_index", "unlinked", "unread", "mismatched", "behind"] {
+        for newer in [
+            "last_time_index",
+            "linked",
+            "unlinked",
+            "unread",
+            "mismatched",
+            "behind",
+        ] {
             assert!(members.remove(newer).is_some(), "{newer}");
         }
         let findings = members["findings"].as_object_mut().unwrap();
-        assert!(findings.remove("epoch").is_some());
+        for newer in ["epoch", "untold"] {
+            assert!(findings.remove(newer).is_some(), "{newer}");
+        }
     });
     server.grow(10);
     let next = round(&mut desk.monitor()).await;
@@ -575,6 +463,89 @@ async fn a_finding_that_can_t_be_recorded_is_not_passed_by() {
         desk.assert_evidence(&found.events[0].finding, "invalid_entry");
         assert_eq!(found.verified_entries, 1501);
     }
+}
+
+/// The process ended between the two.
+#[tokio::test]
+async fn what_was_saved_and_not_told_is_told_once() {
+    let log = FakeLog::with_entries(Suite::Blake3, 10);
+    let server = FakeServer::start(log.clone()).await;
+    server.hook(|_, _| Err(403));
+    let desk = Desk::new(&log, &[&server]);
+    let first = round(&mut desk.monitor()).await;
+    assert_eq!(opened(&first), [FindingKind::InvalidAnswer]);
+    desk.edit_state(|state| {
+        let finding = state["findings"]["open"][0].clone();
+        state["findings"]["untold"] = json!([["opened", finding]]);
+    });
+    assert_eq!(round(&mut desk.monitor()).await.events, first.events);
+    assert_eq!(round(&mut desk.monitor()).await.events, []);
+}
+
+#[tokio::test]
+async fn a_mismatch_that_can_t_be_recorded_is_found_though_the_source_is_right_again() {
+    let log = FakeLog::with_entries(Suite::Blake3, 10);
+    let server = FakeServer::start(log.clone()).await;
+    let mut entries: Vec<Bytes> = (0..10).map(|index| log.entry(index)).collect();
+    entries[4] = entry(Suite::Blake3, "altered", 4, 1_000_004);
+    let altered = bundle_of(&entries);
+    server.hook(move |path, answer| match path {
+        "tile/entries/000.p/10" => Ok(altered.clone().into()),
+        _ => answer,
+    });
+    let desk = Desk::new(&log, &[&server]);
+    let evidence = desk.path("state/evidence");
+    let mut monitor = desk.monitor();
+    fs::remove_dir(&evidence).unwrap();
+    assert!(monitor.run_round().await.remove(0).error.is_some());
+
+    fs::create_dir(&evidence).unwrap();
+    server.honest();
+    let found = round(&mut monitor).await;
+    let kinds = [FindingKind::EntryMismatch];
+    assert_eq!(opened(&found), kinds);
+    desk.assert_evidence(&found.events[0].finding, "entry_mismatch");
+    assert_eq!(resolved(&found), kinds);
+    assert_eq!(round(&mut monitor).await.verified_entries, 10);
+}
+
+/// Whoever serves the entry shows no proof, or a wrong one.
+#[tokio::test]
+async fn a_proof_that_one_source_keeps_to_itself_is_had_from_another() {
+    for wrong in [false, true] {
+        let mut log = FakeLog::with_entries(Suite::Blake3, 200);
+        log.append(Bytes::from_static(b"no entry"));
+        let (bad, good) = (
+            FakeServer::start(log.clone()).await,
+            FakeServer::start(log.clone()).await,
+        );
+        bad.hook(move |path, answer| match path.starts_with("tile/0/") {
+            true if wrong => answer.map(|tile| vec![0_u8; tile.len()].into()),
+            true => Err(404),
+            false => answer,
+        });
+        let desk = Desk::new(&log, &[&bad, &good]);
+        let found = round(&mut desk.monitor()).await;
+        assert_eq!(opened(&found), [FindingKind::InvalidEntry]);
+        desk.assert_evidence(&found.events[0].finding, "invalid_entry");
+    }
+}
+
+/// Static files have the last bundle in the width of their head alone.
+#[tokio::test]
+async fn a_late_entry_is_proved_also_where_no_narrower_bundle_is_served() {
+    let mut log = FakeLog::with_entries(Suite::Blake3, 300);
+    log.append(entry(Suite::Blake3, "late", 300, 5));
+    log.grow(9);
+    let server = FakeServer::start(log.clone()).await;
+    server.hook(|path, answer| match path.strip_prefix("tile/entries/001") {
+        Some(width) if width != ".p/54" => Err(404),
+        _ => answer,
+    });
+    let desk = Desk::new(&log, &[&server]);
+    let found = round(&mut desk.monitor()).await;
+    assert_eq!(opened(&found), [FindingKind::DecreasingTime]);
+    desk.assert_evidence(&found.events[0].finding, "decreasing_time");
 }
 
 #[tokio::test]

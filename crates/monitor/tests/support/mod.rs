@@ -1,6 +1,8 @@
 //! A log in memory, served as tiles, that can be made to lie.
 #![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
 
+pub mod desk;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
