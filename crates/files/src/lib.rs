@@ -64,6 +64,13 @@ impl Readers {
 
 /// Writes a file, or replaces it. After a crash at any point it holds what it held before or `bytes`, whole; when this
 /// returns, it holds `bytes` on disk. A crash may leave a file behind whose name starts with `.new-`.
+///
+/// Takes the place of what was there: of a symbolic link, not of the file that it leads to; and has the mode of `readers`,
+/// whatever the old one's was.
+///
+/// # Errors
+/// If the file system refuses a step. If that is the last, the sync of the directory, it holds `bytes` already, and a crash may
+/// undo that.
 pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), FileError> {
     write_beside(path, bytes, readers)?
         .persist(path)
@@ -74,6 +81,10 @@ pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), FileEr
 /// Writes a file that only its owner can read, and that must not exist yet: a key is never overwritten. After a crash at any
 /// point it is there whole or not at all, and whoever reads meanwhile finds it so too. A crash may leave a file behind whose
 /// name starts with `.new-`.
+///
+/// # Errors
+/// If the name is taken (`AlreadyExists`), or the file system refuses a step. If that is the last, the sync of the directory, the
+/// file is there already, and a crash may undo that.
 pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
     write_beside(path, secret, Readers::Owner)?
         // It fails where the name is taken, even since a moment ago.
@@ -83,6 +94,10 @@ pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), FileError> {
 }
 
 /// Removes a file. When this returns, it is gone on disk too: no crash brings it back.
+///
+/// # Errors
+/// If it is not there, or the file system refuses. If that is the sync of the directory, the file is gone already, and a crash may
+/// bring it back.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     fs::remove_file(path).map_err(FileError::at("remove", path))?;
     sync_directory(directory_of(path))
@@ -103,12 +118,18 @@ fn write_beside(path: &Path, bytes: &[u8], readers: Readers) -> Result<NamedTemp
 
 /// Makes a directory and those above it, unless it is there, and has their names last: also that of one which is there, for
 /// whoever made it may have been cut short.
+///
+/// # Errors
+/// If something else has its name or one above it (`NotADirectory`), or the file system refuses.
 pub fn create_directory(path: &Path) -> Result<(), FileError> {
     create_directory_for(path, Readers::Umask)
 }
 
 /// The same for directories that only their owner can look into, from the moment that they are made. One that is there keeps
 /// its mode.
+///
+/// # Errors
+/// Those of [`create_directory`].
 pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
     create_directory_for(path, Readers::Owner)
 }
@@ -134,6 +155,8 @@ fn create_directory_for(path: &Path, readers: Readers) -> Result<(), FileError> 
     match sync_directory(above) {
         // Whoever may not look into a directory may still have been given one in it.
         Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // Some file systems sync no directories (fsync(2), EINVAL), such as read-only ones that a volume is mounted in.
+        Err(error) if error.source.kind() == io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }
 }
@@ -143,6 +166,9 @@ fn is_directory(path: &Path) -> bool {
 }
 
 /// Makes the names in a directory durable.
+///
+/// # Errors
+/// If it can't be opened, or the file system does not sync it.
 pub fn sync_directory(path: &Path) -> Result<(), FileError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
@@ -179,7 +205,11 @@ pub enum SecretError {
     },
 }
 
-/// Reads a text of at most `limit_bytes` from a file that only its owner has access to.
+/// Reads a text of at most `limit_bytes` from a file that only its owner has access to. Follows symbolic links, and takes memory
+/// for the longest text at once.
+///
+/// # Errors
+/// If others than its owner have access to it, it is longer, it is not UTF-8, or it can't be read.
 pub fn read_secret(path: &Path, limit_bytes: usize) -> Result<Zeroizing<String>, SecretError> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o777;
@@ -299,6 +329,16 @@ mod tests {
             assert_eq!((refused.action, &refused.path), ("create", &file));
             assert_eq!(refused.source.kind(), io::ErrorKind::NotADirectory);
         }
+    }
+
+    /// As where a volume is mounted in a file system that syncs none.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_may_stand_in_one_that_nobody_can_sync() {
+        let path = Path::new("/proc/self");
+        let refused = sync_directory(directory_of(path)).unwrap_err();
+        assert_eq!(refused.source.kind(), io::ErrorKind::InvalidInput);
+        create_directory(path).unwrap();
     }
 
     #[test]

@@ -53,6 +53,9 @@ impl Checkpoint {
     }
 
     /// Reads the text of a checkpoint: the whole text of a note, its last newline included.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]. Only the spelling that [`to_text`](Self::to_text) has is taken.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
         let mut lines = text
             .strip_suffix('\n')

@@ -32,6 +32,9 @@ impl UnixSeconds {
     pub const MAX: Self = Self(i64::MAX as u64);
 
     /// The moment so many seconds after 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    /// If there are none, or more than [`MAX`](Self::MAX).
     pub const fn new(seconds: u64) -> Result<Self, UnixSecondsError> {
         // Zero is how a cosigner says that it states no time.
         if seconds == 0 || seconds > Self::MAX.0 {

@@ -66,6 +66,9 @@ pub enum LogSignerError {
 
 impl LogSigner {
     /// The signer of a log, from one key of each kind in [`KeyKind::of_log`], in that order.
+    ///
+    /// # Errors
+    /// [`LogSignerError`].
     pub fn new(keys: Vec<SignerKey>) -> Result<Self, LogSignerError> {
         let first = keys.first().ok_or(LogSignerError::Kinds)?.verifier_key().clone();
         let kinds = keys.iter().map(|key| key.verifier_key().kind());

@@ -75,6 +75,9 @@ impl Note {
     }
 
     /// Reads a note. Of several signatures by one name and key id, the first stays and the rest are dropped.
+    ///
+    /// # Errors
+    /// [`NoteError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
         let note = text_of(bytes)?;
         // The last empty line: a text may hold empty lines of its own.
@@ -121,6 +124,9 @@ impl Note {
 
 /// Reads signature lines that stand alone, as a witness answers with: one to [`MAX_SIGNATURES`], each ended by a newline.
 /// Of several by one name and key id, the first stays and the rest are dropped. Nothing is verified.
+///
+/// # Errors
+/// [`NoteError`].
 pub fn parse_signature_lines(bytes: &[u8]) -> Result<Vec<NoteSignature>, NoteError> {
     let lines = text_of(bytes)?
         .strip_suffix('\n')

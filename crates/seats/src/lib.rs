@@ -7,13 +7,13 @@ use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::{unconstrained, yield_now},
-    time::{sleep, timeout},
+    time::{Instant, sleep},
 };
 
 /// Until it is looked again whether a seat can be had, or made free.
@@ -50,7 +50,8 @@ impl Seats {
     }
 
     /// A seat for a new connection: a free one, or that of the connection that has been silent longest, as soon as it has left.
-    /// `None` if all are taken by connections that are being served, or were a moment ago.
+    /// `None` if all are taken by connections that are being served, or were a moment ago. Dropped, it leaves the seat to the
+    /// next in line.
     pub fn take(self: &Arc<Self>) -> Option<impl Future<Output = Seat> + Send + use<>> {
         let mut place = Box::pin(unconstrained(self.free.clone().acquire_owned()));
         // Stands in the line from now on: a seat that is given back before the caller waits for it is still not for whoever
@@ -102,6 +103,8 @@ impl Seats {
                 open: 0,
                 number,
                 asked: false,
+                silent_since: Instant::now(),
+                answered: None,
             }),
             _place: place,
         }))
@@ -150,36 +153,55 @@ struct Requests {
     open: usize,
     /// The connection's number since it began to wait.
     number: u64,
-    /// It was asked to leave when they came.
+    /// It was asked to leave when they came, and owes its seat until another goes. Meanwhile it is not among those who wait: it
+    /// would be asked again, and has one seat to give.
     asked: bool,
+    /// From when on its silence counts while it owes its seat.
+    silent_since: Instant,
+    /// When it had answered all for the first time since then.
+    answered: Option<Instant>,
+}
+
+impl Requests {
+    /// Whether nothing keeps a connection that was told to leave: no request came, or it has been silent again for long enough.
+    fn may_leave(&self, silence: Duration) -> bool {
+        self.open == 0 && (!self.asked || self.silent_since.elapsed() >= silence)
+    }
 }
 
 impl Seat {
     /// Ends when the connection has to make room. For requests to be noticed that have arrived but were not read, the task that
     /// waits for this has to read the connection too, and to do so first.
+    ///
+    /// Not cancel safe, and for one caller: the connection is told once, and whoever drops this may drop that along with it.
     pub async fn asked_to_leave(&self) {
-        self.0.leave.notified().await;
+        let seat = &self.0;
+        seat.leave.notified().await;
         loop {
             // tokio looks at what has arrived.
             yield_now().await;
             let another_goes = {
-                let mut requests = self.0.requests();
-                let waits = self.0.seats.waiting().seats.contains_key(&requests.number);
-                if requests.open == 0 && !waits {
+                let mut requests = seat.requests();
+                if requests.may_leave(seat.seats.silence) {
                     return;
                 }
                 // It is not silent any more: somebody else goes, or else it does once it has answered.
-                let another_goes = self.0.seats.make_room();
-                requests.asked = !another_goes;
+                let another_goes = seat.seats.make_room();
+                if another_goes {
+                    requests.asked = false;
+                    requests.answered = None;
+                    if requests.open == 0 {
+                        requests.number = seat.seats.waiting().add(&seat.leave);
+                    }
+                }
                 another_goes
             };
-            let asked = self.0.leave.notified();
             if another_goes {
-                asked.await;
+                seat.leave.notified().await;
             } else {
                 // Its answer may take for ever, and somebody was promised a seat: whoever falls silent meanwhile goes, even if another seat
                 // became free by itself.
-                let _ = timeout(PAUSE, asked).await;
+                sleep(PAUSE).await;
             }
         }
     }
@@ -233,7 +255,9 @@ impl Serving {
         let seat = &self.seat.0;
         let mut requests = seat.requests();
         requests.open -= 1;
-        if requests.open == 0 {
+        if requests.open == 0 && requests.asked {
+            requests.silent_since = Instant::now();
+        } else if requests.open == 0 {
             requests.number = seat.seats.waiting().add(&seat.leave);
         }
     }
@@ -253,7 +277,8 @@ impl Drop for Serving {
         let mut requests = seat.requests();
         requests.open -= 1;
         if requests.open == 0 && requests.asked {
-            seat.leave.notify_one();
+            // The end of the answer may still be under way. Whoever asks again and again has no more time than that of the first.
+            requests.silent_since = *requests.answered.get_or_insert_with(Instant::now);
         } else if requests.open == 0 {
             requests.number = seat.seats.waiting().add(&seat.leave);
         }
@@ -264,7 +289,12 @@ impl Drop for Serving {
 mod tests {
     use std::pin::pin;
 
+    use tokio::time::{advance, timeout};
+
     use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         let mut context = Context::from_waker(Waker::noop());
@@ -278,6 +308,15 @@ mod tests {
         let mut leaves = pin!(seat.asked_to_leave());
         // Looks once more after it was told.
         now(leaves.as_mut()).or_else(|| now(leaves)).is_some()
+    }
+
+    /// Has to leave once a request is answered, and not before.
+    async fn leaves_after(seat: &Seat, serving: Serving) {
+        let mut leaves = pin!(seat.asked_to_leave());
+        // It looks once more after it was told.
+        assert!(now(leaves.as_mut()).is_none() && now(leaves.as_mut()).is_none());
+        drop(serving);
+        timeout(PATIENCE, leaves).await.unwrap();
     }
 
     fn taken(seats: &Arc<Seats>) -> Seat {
@@ -354,9 +393,7 @@ mod tests {
         let last = pin!(seats.take().unwrap());
         let (one, other) = (first.serve(), first.serve());
         drop(one);
-        assert!(!has_to_leave(&first));
-        drop(other);
-        assert!(has_to_leave(&first));
+        leaves_after(&first, other).await;
         drop(first);
         assert!(now(last).is_some());
     }
@@ -378,7 +415,7 @@ mod tests {
         });
         tokio::select! {
             () = stays => panic!("it is being served"),
-            seat = timeout(Duration::from_secs(30), promised) => drop(seat.unwrap()),
+            seat = timeout(PATIENCE, promised) => drop(seat.unwrap()),
         }
         goes.await.unwrap();
     }
@@ -402,9 +439,7 @@ mod tests {
         answer.resume();
         answer.pause();
         answer.resume();
-        assert!(!has_to_leave(&only));
-        drop(answer);
-        assert!(has_to_leave(&only));
+        leaves_after(&only, answer).await;
         drop(only);
         assert!(now(next).is_some());
 
@@ -417,6 +452,106 @@ mod tests {
         drop((answer, only));
         assert!(seats.waiting().seats.is_empty());
         assert_eq!(seats.free(), 1);
+    }
+
+    /// Neither to the next who comes, nor to another that owes one: only one seat becomes free.
+    #[tokio::test]
+    async fn nobody_owes_a_seat_twice() {
+        let seats = Seats::new(2, Duration::ZERO);
+        let [first, second] = [(); 2].map(|()| taken(&seats));
+        let _serving = second.serve();
+        let promised = seats.take().unwrap();
+        // It asks before it has left, and then does not read.
+        let mut answer = first.serve();
+        answer.pause();
+        assert!(seats.take().is_none());
+        timeout(PATIENCE, first.asked_to_leave()).await.unwrap();
+        drop((answer, first));
+        assert!(now(promised).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_on_stays_and_who_does_not_leaves_in_time() {
+        let seats = Seats::new(1, SILENCE);
+        let only = taken(&seats);
+        advance(SILENCE).await;
+        let promised = seats.take().unwrap();
+        let mut answer = only.serve();
+        let mut leaves = Box::pin(only.asked_to_leave());
+        for _ in 0..5 {
+            answer.pause();
+            assert!(timeout(SILENCE / 2, leaves.as_mut()).await.is_err());
+            answer.resume();
+        }
+        answer.pause();
+        let paused = Instant::now();
+        timeout(PATIENCE, leaves).await.unwrap();
+        assert!((SILENCE..SILENCE + 2 * PAUSE).contains(&paused.elapsed()));
+        drop((answer, only));
+        assert!(now(promised).is_some());
+    }
+
+    /// Another went for it while its answer was not read: from then on it waits like everybody else.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_owes_nothing_any_more_may_be_asked_again() {
+        let seats = Seats::new(2, SILENCE);
+        let [first, second] = [(); 2].map(|()| taken(&seats));
+        advance(SILENCE).await;
+        let serving = second.serve();
+        let promised = seats.take().unwrap();
+        let mut answer = first.serve();
+        drop(serving);
+        advance(SILENCE).await;
+        answer.pause();
+        let mut leaves = Box::pin(first.asked_to_leave());
+        assert!(timeout(2 * PAUSE, leaves.as_mut()).await.is_err());
+        assert!(has_to_leave(&second));
+        drop(second);
+        let promised = now(promised).unwrap();
+
+        let _serving = promised.serve();
+        assert!(seats.take().is_none());
+        advance(SILENCE).await;
+        let last = seats.take().unwrap();
+        timeout(PATIENCE, leaves).await.unwrap();
+        drop((answer, first));
+        assert!(now(last).is_some());
+    }
+
+    /// What was handed on may wait for its reader.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_answer_has_time_to_arrive() {
+        let seats = Seats::new(1, SILENCE);
+        let only = taken(&seats);
+        advance(SILENCE).await;
+        let promised = seats.take().unwrap();
+        drop(only.serve());
+        let answered = Instant::now();
+        timeout(PATIENCE, only.asked_to_leave()).await.unwrap();
+        assert!((SILENCE..SILENCE + 2 * PAUSE).contains(&answered.elapsed()));
+        drop(only);
+        assert!(now(promised).is_some());
+    }
+
+    /// Otherwise whoever was promised its seat would wait for as long as it likes.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_again_and_again_leaves_all_the_same() {
+        let seats = Seats::new(1, SILENCE);
+        let only = taken(&seats);
+        advance(SILENCE).await;
+        let promised = seats.take().unwrap();
+        let asks = async {
+            for _ in 0..10 {
+                drop(only.serve());
+                sleep(SILENCE / 2).await;
+            }
+        };
+        tokio::select! {
+            () = only.asked_to_leave() => {}
+            () = asks => panic!("it stays"),
+        }
+        drop(only);
+        assert!(now(promised).is_some());
     }
 
     /// Whoever was promised a seat need not hurry to it.

@@ -109,6 +109,9 @@ impl CosignedHead {
 
 impl Policy {
     /// Reads a policy: lines ended by newlines, words parted by spaces and tabs, comments in lines of their own.
+    ///
+    /// # Errors
+    /// The first line that is wrong, or what is missing at the end.
     pub fn parse(bytes: &[u8]) -> Result<Self, PolicyError> {
         parse::parse(bytes)
     }
@@ -152,6 +155,10 @@ impl Policy {
 
     /// Verifies that a listed log signed a head, and that each signature by a listed key of it holds. Says nothing of
     /// witnesses.
+    ///
+    /// # Errors
+    /// If the log is not listed, none of its listed keys signed the head, or a line that claims to be by one of them does not
+    /// verify; or if it is no head.
     pub fn verify_head(&self, note: &[u8]) -> Result<SignedHead, HeadError> {
         let head = UnverifiedHead::parse(note)?;
         let origin = head.checkpoint.origin();
@@ -188,6 +195,9 @@ impl Policy {
     }
 
     /// The same, with what is missing.
+    ///
+    /// # Errors
+    /// If they are fewer.
     pub fn check_quorum(&self, cosignatures: &[Cosignature]) -> Result<(), NoQuorum> {
         if self.is_quorum(cosignatures) {
             return Ok(());
@@ -208,6 +218,9 @@ impl Policy {
     }
 
     /// Verifies that a listed log signed a head and that a quorum of witnesses cosigned it.
+    ///
+    /// # Errors
+    /// Those of [`verify_head`](Self::verify_head) and [`cosignatures`](Self::cosignatures), or that there is no quorum.
     pub fn verify_cosigned(&self, note: &[u8]) -> Result<CosignedHead, CosignedHeadError> {
         let head = self.verify_head(note)?;
         let cosignatures = self.cosignatures(&head).map_err(HeadError::from)?;
