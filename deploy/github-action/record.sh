@@ -5,6 +5,7 @@ set -euo pipefail
 export -n EVENT_TYPE COMMAND STEP_NAME ARTIFACTS DATA_FILE CONTENT_TYPE EVENT_ID EVENT_TIME OIDC_AUDIENCE REQUIRE_RECEIPT
 
 receipt="$RUNNER_TEMP/counterfoil-$$.tlog-proof"
+payload="$RUNNER_TEMP/counterfoil-$$.json"
 {
   echo "receipt=$receipt"
   echo "artifact=${GITHUB_JOB:-job}-${GITHUB_RUN_ATTEMPT:-1}-$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"
@@ -15,6 +16,8 @@ options=(--type "$EVENT_TYPE" --receipt "$receipt")
 
 # A runner that cancels a step signals the step's process alone: that has to be the program.
 if [[ -n "$COMMAND" ]]; then
+  echo "payload=$payload" >> "$GITHUB_OUTPUT"
+  options+=(--payload-to "$payload")
   [[ -n "$STEP_NAME" ]] && options+=(--name "$STEP_NAME")
   while IFS= read -r artifact; do
     [[ -n "$artifact" ]] && options+=(--artifact "$artifact")

@@ -53,6 +53,43 @@ pub fn programs() -> &'static Path {
     })
 }
 
+/// Starts a program, and waits until it says `ready`. What else it says nobody reads.
+pub fn ready(command: &mut Command) -> Child {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+/// Waits until a program has ended. `None` if it goes on for half a minute; then it is killed.
+pub fn ended(child: &mut Child) -> Option<ExitStatus> {
+    ended_while(child, |_| {})
+}
+
+/// The same, with a signal again and again: the first may reach only what the program runs.
+pub fn insist(child: &mut Child, signal: Signal) -> Option<ExitStatus> {
+    ended_while(child, |child| {
+        kill_process(Pid::from_child(child), signal).unwrap();
+    })
+}
+
+fn ended_while(child: &mut Child, again: impl Fn(&Child)) -> Option<ExitStatus> {
+    for _ in 0..300 {
+        let status = child.try_wait().unwrap();
+        if status.is_some() {
+            return status;
+        }
+        again(child);
+        thread::sleep(Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
 /// A program that would not start.
 #[derive(Debug)]
 pub struct Refused {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_tests::{Data, Issuer, JwtKey, Server, TestLog, counterfoil, counterfoild};
+use counterfoil_tests::{Data, Issuer, JwtKey, Server, TestLog, counterfoil, counterfoild, ended, ready};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -203,10 +203,13 @@ impl Runner {
         panic!("no leaf {index}");
     }
 
-    fn verify(&self, receipt: &Path) {
+    /// What a job keeps takes nothing but the log's key to check.
+    fn verify(&self, receipt: &Path, payload: &Path) {
         let verified = counterfoil()
             .args(["verify", "--log-key", &self.log.key().to_string()])
             .arg(receipt)
+            .arg("--payload")
+            .arg(payload)
             .output()
             .unwrap();
         assert!(verified.status.success(), "{verified:?}");
@@ -276,6 +279,12 @@ impl<'a> Action<'a> {
         let receipt = self.output("receipt");
         assert_code(&self.step("recorded.sh", &[("RECEIPT", &receipt)]), 0);
         output
+    }
+
+    /// Checks what the step that recorded leaves to be uploaded.
+    fn verify(&self) {
+        let [receipt, payload] = ["receipt", "payload"].map(|name| self.output(name));
+        self.runner.verify(Path::new(&receipt), Path::new(&payload));
     }
 
     fn shell(&self, program: &Path, variables: &[(&str, &str)]) -> Command {
@@ -363,7 +372,12 @@ fn the_github_action_records_a_build_with_the_job_s_own_identity() {
     assert_code(&recorded, 3);
     assert_eq!(recorded.stdout, b"making dist\nmaking check\n");
     assert_eq!(action.output("recorded"), "true");
-    runner.verify(Path::new(&action.output("receipt")));
+    action.verify();
+    let text = fs::read_to_string(deploy("github-action/action.yml")).unwrap();
+    let (_, upload) = text.split_once("name: Upload the receipt\n").unwrap();
+    for name in ["receipt", "payload"] {
+        assert!(upload.contains(&format!("${{{{ steps.record.outputs.{name} }}}}\n")));
+    }
     // Leaf 1 is the record of the issuer's keys.
     let end = runner.leaf(3);
     assert_eq!(end["entry_fields"]["authentication"], "oidc");
@@ -449,37 +463,21 @@ fn a_step_of_the_github_action_that_is_cancelled_says_so() {
         ),
         ("OIDC_AUDIENCE", "test.example/main"),
     ];
-    let mut child = action
-        .shell(Path::new("bash"), &build)
+    let mut shell = action.shell(Path::new("bash"), &build);
+    shell
         .args(["--noprofile", "--norc", "-eo", "pipefail"])
         .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
+        .stdin(Stdio::null());
+    let mut child = ready(&mut shell);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let mut status = None;
-    for _ in 0..300 {
-        status = child.try_wait().unwrap();
-        if status.is_some() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    let _ = child.kill();
+    let status = ended(&mut child);
     assert_eq!(status.and_then(|status| status.code()), Some(5));
     let end = payload(&runner.leaf(3));
     assert_eq!(
         (&end["type"], &end["outcome"]),
         (&"ci.job.finished".into(), &"cancelled".into())
     );
-    runner.verify(Path::new(&action.output("receipt")));
+    action.verify();
 }
 
 /// The lines of a list in the component, `name` being its key.
@@ -543,11 +541,12 @@ fn the_gitlab_component_brings_the_program_and_an_outbox() {
     // The log is away for a job; the next one, with what the cache kept, delivers.
     runner.leave();
     assert_code(&job(&runner, "0"), 0);
-    assert!(!runner.path("workspace").join("build.tlog-proof").exists());
+    let kept = ["build.tlog-proof", "build.json"].map(|name| runner.path("workspace").join(name));
+    assert!(kept.iter().all(|file| !file.exists()));
     runner.come_back();
     assert_code(&job(&runner, "7"), 7);
     assert_eq!(payload(&runner.leaf(3))["outcome"], "success");
-    runner.verify(&runner.path("workspace").join("build.tlog-proof"));
+    runner.verify(&kept[0], &kept[1]);
     let end = runner.leaf(5);
     assert_eq!(end["entry_fields"]["source_id"], "gitlab");
     assert_eq!(payload(&end)["outcome"], "failure");
@@ -585,6 +584,7 @@ fn the_jenkins_stage_records_with_a_token_from_a_file() {
         .env("JENKINS_URL", "https://jenkins.example/")
         .env("JOB_NAME", "widgets/main")
         .env("BUILD_ID", "17")
+        .env("BUILD_NUMBER", "17")
         .env("GIT_URL", "https://user:secret@git.example/acme/widgets.git")
         .env("GIT_COMMIT", "4b825dc642cb6eb9a060e54bf8d69288fbee4904")
         .env("BRANCH_NAME", HOSTILE)
@@ -598,7 +598,11 @@ fn the_jenkins_stage_records_with_a_token_from_a_file() {
         .output()
         .unwrap();
     assert_code(&output, 0);
-    runner.verify(&runner.path("workspace").join("build.tlog-proof"));
+    // The workspace outlives the build, and what is archived has to be of this one.
+    let archived = "build-${env.BUILD_NUMBER}.tlog-proof, build-${env.BUILD_NUMBER}.json";
+    assert!(pipeline.contains(&format!("artifacts: \"{archived}\"")));
+    let kept = ["build-17.tlog-proof", "build-17.json"].map(|name| runner.path("workspace").join(name));
+    runner.verify(&kept[0], &kept[1]);
     let end = runner.leaf(2);
     assert_eq!(end["entry_fields"]["authentication"], "token");
     assert_eq!(end["entry_fields"]["source_id"], "jenkins");
@@ -621,6 +625,8 @@ fn units_wait_for_what_comes_later_and_give_nobody_up_too_soon() {
             &[
                 "After=network-online.target time-sync.target",
                 "Wants=network-online.target time-sync.target",
+                // Without it, a start after a restore or a wrong mount opens the log to all.
+                "AssertPathExists=/var/lib/counterfoil/access.toml",
             ][..],
         ),
         // A disk may be full for long.

@@ -2,20 +2,22 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     net::TcpListener,
+    os::unix::fs::symlink,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use counterfoil_tests::{Data, Server, TestLog, counterfoil};
+use counterfoil_tests::{Data, Server, TestLog, counterfoil, ended, insist, ready};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Variables of CI systems, and of ours, that the machine under the test may have.
-const AMBIENT: [&str; 8] = [
+const AMBIENT: [&str; 9] = [
+    "GITEA_ACTIONS",
     "GITHUB_ACTIONS",
     "GITLAB_CI",
     "CIRCLECI",
@@ -110,12 +112,54 @@ impl Job {
             .map(|event_type| event_type.as_str().unwrap().to_owned())
             .collect()
     }
+
+    /// The same, once there are so many, or never will be.
+    fn waiting_at_last(&self, server: &str, count: usize) -> Vec<String> {
+        for _ in 0..200 {
+            if self.waiting_for(server).len() == count {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        self.waiting_for(server)
+    }
+
+    /// A file that takes no room, and longer to read than any test waits.
+    fn vast_file(&self) -> String {
+        let path = self.data.beside("vast");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
 }
 
 fn waiting(list: &mut Command) -> Vec<Value> {
     let output = list.output().unwrap();
     let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
     listed["waiting"].as_array().unwrap().clone()
+}
+
+/// Takes connections, and never says a word.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// The command, run by a shell that ignores a signal. dash would not hand all of them on so.
+fn ignoring(signal: &str, inner: &Command) -> Command {
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", &format!("trap '' {signal}; exec \"$@\""), "bash"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .stdin(Stdio::null());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
 }
 
 /// A service for ID tokens that answers each request with this status.
@@ -284,16 +328,7 @@ fn signals_reach_the_command_and_its_end_is_recorded() {
             "cancelled",
         ),
     ] {
-        let mut child = job
-            .run(&[], script)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut child = ready(&mut job.run(&[], script));
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code));
         leaf += 1;
@@ -313,9 +348,7 @@ fn signals_reach_the_command_and_its_end_is_recorded() {
 #[test]
 fn a_signal_while_a_receipt_is_waited_for_leaves_the_command_alone() {
     let job = Job::without_server();
-    // Takes connections, and never says a word.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = format!("http://{}", silent.local_addr().unwrap());
+    let (silent, server) = silent();
     let ran = job.data.beside("ran");
     let child = job
         .run(&["--require-receipt"], &format!("touch {}", ran.display()))
@@ -339,31 +372,12 @@ fn a_signal_ends_the_wait_for_the_receipt_of_the_end() {
     let job = Job::new();
     let server = job.server.as_ref().unwrap();
     // The log stops in the middle.
-    let script = format!("trap '' TERM; kill -STOP {}; echo stopped", server.pid());
-    let mut child = job
-        .run(&["--require-receipt"], &script)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "stopped\n");
-    let signalled = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        // The first may still reach the script, which ignores it.
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        thread::sleep(Duration::from_millis(100));
-    };
+    let script = format!("trap '' TERM; kill -STOP {}; echo ready", server.pid());
+    let mut child = ready(&mut job.run(&["--require-receipt"], &script));
     // The log would have had a minute.
-    assert!(signalled.elapsed() < Duration::from_secs(30));
+    let status = insist(&mut child, Signal::TERM);
     server.signal(Signal::CONT);
-    assert_eq!(status.code(), Some(3));
+    assert_eq!(status.and_then(|status| status.code()), Some(3));
     let waiting = job.waiting();
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0]["attributes"]["type"], "ci.job.finished");
@@ -374,31 +388,13 @@ fn a_signal_ends_the_wait_for_the_receipt_of_the_end() {
 #[test]
 fn the_end_of_what_a_signal_ended_is_on_disk_before_the_log_answers() {
     let job = Job::without_server();
-    // Takes connections, and never says a word.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = format!("http://{}", silent.local_addr().unwrap());
+    let (_silent, server) = silent();
     let script = "echo ready; while :; do sleep 0.05; done";
-    let mut child = job
-        .run(&["--deadline", "120"], script)
-        .env("COUNTERFOIL_SERVER", &server)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
+    // Not even digests are waited for.
+    let options = ["--deadline", "120", "--artifact", &job.vast_file()];
+    let mut child = ready(job.run(&options, script).env("COUNTERFOIL_SERVER", &server));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let mut waiting = Vec::new();
-    for _ in 0..200 {
-        waiting = job.waiting_for(&server);
-        if waiting.len() == 2 {
-            break;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
+    let waiting = job.waiting_at_last(&server, 2);
     // It still waits for the log.
     assert!(child.try_wait().unwrap().is_none());
     child.kill().unwrap();
@@ -406,34 +402,73 @@ fn the_end_of_what_a_signal_ended_is_on_disk_before_the_log_answers() {
     assert_eq!(waiting, ["ci.job.started", "ci.job.finished"]);
 }
 
+/// Also where nothing is queued but for signals.
+#[test]
+fn the_end_of_what_a_signal_ended_is_on_disk_before_there_is_a_receipt() {
+    let job = Job::new();
+    let server = job.server.as_ref().unwrap();
+    let script = format!(
+        "kill -STOP {}; echo ready; while :; do sleep 0.05; done",
+        server.pid()
+    );
+    let mut child = ready(&mut job.run(&["--require-receipt"], &script));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let waiting = job.waiting_at_last(&format!("http://{}", server.address()), 1);
+    // It still waits for the log.
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(waiting, ["ci.job.finished"]);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_digests() {
+    let job = Job::without_server();
+    let options = ["--artifact", &job.vast_file()];
+    let mut child = ready(&mut job.run(&options, "trap '' TERM; echo ready"));
+    let status = insist(&mut child, Signal::TERM);
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    assert_eq!(job.waiting().len(), 2);
+}
+
+/// The process that holds it may be stopped, or its disk hang.
+#[test]
+fn a_signal_reaches_the_command_though_another_process_holds_the_outbox() {
+    let job = Job::without_server();
+    assert!(job.run(&[], "exit 0").output().unwrap().status.success());
+    let mut outboxes = fs::read_dir(job.data.beside("state/counterfoil/outbox")).unwrap();
+    let outbox = outboxes.next().unwrap().unwrap().path();
+    let lock = File::open(outbox.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let heard = job.data.beside("heard");
+    // By then its start waits for the lock.
+    let script = format!(
+        "trap 'touch {}; exit 5' TERM; sleep 1; echo ready; while :; do sleep 0.05; done",
+        heard.display()
+    );
+    let mut child = ready(&mut job.run(&[], &script));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    for _ in 0..100 {
+        if heard.exists() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let is_heard = heard.exists();
+    drop(lock);
+    let status = ended(&mut child);
+    assert!(is_heard);
+    assert_eq!(status.and_then(|status| status.code()), Some(5));
+    assert_eq!(job.waiting().len(), 4);
+}
+
 #[test]
 fn a_signal_ends_the_wait_for_the_record_of_the_start() {
     let job = Job::without_server();
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = format!("http://{}", silent.local_addr().unwrap());
-    let mut child = job
-        .run(&["--deadline", "120"], "trap '' TERM; echo ready")
-        .env("COUNTERFOIL_SERVER", &server)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
-    let mut status = None;
-    for _ in 0..200 {
-        status = child.try_wait().unwrap();
-        if status.is_some() {
-            break;
-        }
-        // The first may still reach the script, which ignores it.
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        thread::sleep(Duration::from_millis(100));
-    }
-    let _ = child.kill();
+    let (_silent, server) = silent();
+    let mut run = job.run(&["--deadline", "120"], "trap '' TERM; echo ready");
+    let mut child = ready(run.env("COUNTERFOIL_SERVER", &server));
+    let status = insist(&mut child, Signal::TERM);
     assert_eq!(status.and_then(|status| status.code()), Some(0));
     assert_eq!(job.waiting_for(&server), ["ci.job.started", "ci.job.finished"]);
 }
@@ -443,32 +478,117 @@ fn a_signal_ends_the_wait_for_the_record_of_the_start() {
 fn a_signal_that_is_ignored_stays_ignored() {
     let job = Job::new();
     let inner = job.run(&[], "echo ready; read line; exit 5");
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let mut child = ready(ignoring("HUP", &inner).stdin(Stdio::piped()));
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
     // Nobody cancelled it.
     assert_eq!(job.payload(2)["outcome"], "failure");
+}
+
+/// The kernel keeps no end of a child for who ignores its signal.
+#[test]
+fn a_command_has_an_end_though_the_signal_of_it_was_ignored() {
+    let job = Job::new();
+    let output = ignoring("CHLD", &job.run(&[], "exit 3")).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let end = job.payload(2);
+    assert_eq!(
+        (&end["outcome"], &end["process"]["exit_code"]),
+        (&"failure".into(), &3.into())
+    );
+}
+
+/// A workspace may outlive its build.
+#[test]
+fn a_receipt_is_of_this_run_or_not_there() {
+    let mut job = Job::new();
+    let (receipt, link) = (job.data.beside("end.tlog-proof"), job.data.beside("link"));
+    let options = ["--receipt", receipt.to_str().unwrap()];
+    let output = job.run(&options, "exit 0").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(receipt.exists());
+    assert!(!job.data.beside("end.tlog-proof.unlinked").exists());
+
+    job.server.take().unwrap().stop();
+    let output = job.run(&options, "exit 0").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!receipt.exists());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    // Of the start nobody wanted one.
+    assert_eq!(errors.matches("there is no receipt").count(), 1, "{errors}");
+
+    fs::write(&receipt, "of an earlier build").unwrap();
+    let required = [&["--require-receipt"], &options[..]].concat();
+    let output = job.run(&required, "exit 0").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(!receipt.exists());
+
+    // What is no file is written to, and stays.
+    fs::write(&receipt, "").unwrap();
+    symlink(&receipt, &link).unwrap();
+    let options = ["--receipt", link.to_str().unwrap()];
+    let output = job.run(&options, "exit 0").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
+fn what_was_made_is_shown_without_the_log_by_receipt_and_payload() {
+    let mut job = Job::new();
+    let [made, receipt, payload] =
+        ["widgets.tar", "end.tlog-proof", "end.json"].map(|name| job.data.beside(name));
+    let options = [
+        "--artifact",
+        made.to_str().unwrap(),
+        "--receipt",
+        receipt.to_str().unwrap(),
+        "--payload-to",
+        payload.to_str().unwrap(),
+    ];
+    let run = |job: &Job| {
+        let mut command = job.run(&options, "printf abc > \"$0\"");
+        let output = command.arg(&made).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    };
+    run(&job);
+    job.server.take().unwrap().stop();
+    let verified = job
+        .command(&["verify"])
+        .arg(&receipt)
+        .arg("--payload")
+        .arg(&payload)
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    let end: Value = serde_json::from_slice(&fs::read(&payload).unwrap()).unwrap();
+    assert_eq!(
+        (&end["type"], &end["artifacts"][0]["digest"]),
+        (
+            &"ci.job.finished".into(),
+            &"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into()
+        )
+    );
+
+    // The next end is queued.
+    run(&job);
+    assert!(!receipt.exists() && !payload.exists());
+}
+
+/// As where another user made it.
+#[test]
+fn an_outbox_that_can_not_be_used_keeps_nothing_from_the_log() {
+    let job = Job::new();
+    let file = job.data.beside("file");
+    fs::write(&file, "").unwrap();
+    let options = ["--outbox", file.to_str().unwrap()];
+    let output = job.run(&options, "exit 7").output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let warnings = errors.matches("is submitted past all that may wait").count();
+    assert_eq!(warnings, 2, "{errors}");
+    assert_eq!(job.payload(1)["type"], "ci.job.started");
+    assert_eq!(job.payload(2)["type"], "ci.job.finished");
 }
 
 #[test]
@@ -484,6 +604,28 @@ fn nobody_has_to_read_what_is_said() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(job.payload(1)["type"], "ci.job.started");
     assert_eq!(job.payload(2)["type"], "ci.job.finished");
+}
+
+#[test]
+fn a_payload_that_can_not_be_written_to_its_end_is_a_failure() {
+    let job = Job::new();
+    assert!(job.run(&[], "true").output().unwrap().status.success());
+    job.payload(1);
+    let get = || job.command(&["get", "1", "--payload-to", "-"]);
+    // It is one line without an end, which stays in the process until somebody flushes it.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let failed = get().stdout(full).output().unwrap();
+    assert_eq!(failed.status.code(), Some(2), "{failed:?}");
+    let error = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        error.starts_with("error: can't write standard output: "),
+        "{error}"
+    );
+
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let unread = get().stdout(writer).output().unwrap();
+    assert_eq!(unread.status.code(), Some(0), "{unread:?}");
 }
 
 #[test]
@@ -520,6 +662,9 @@ fn a_wrong_command_line_runs_nothing() {
             "run", "--type", &too_long, "--source", "s", "--", "sh", "-c", &script,
         ]),
         job.command(&["run", "--type", "ci.job", "--", "sh", "-c", &script]),
+        // Without the receipt nobody could check it.
+        job.run(&["--payload-to", "end.json"], &script),
+        job.run(&["--receipt", "end", "--payload-to", "end"], &script),
         job.command(&[
             "run",
             "--type",

@@ -410,6 +410,60 @@ fn who_gets_no_receipt_for_what_is_on_record_can_send_the_same_again() {
     );
 }
 
+/// A build's receipt is where the next one wants its own.
+#[test]
+fn a_receipt_from_before_is_no_receipt_of_what_is_queued() {
+    let machine = Machine::new();
+    let receipt = machine.data.beside("build.tlog-proof");
+    let submit = |id| {
+        machine
+            .submit(id)
+            .arg("--receipt")
+            .arg(&receipt)
+            .output()
+            .unwrap()
+    };
+    let server = machine.serve();
+    json(&submit("a"), 0);
+    server.stop();
+    let queued = submit("b");
+    assert_eq!(json(&queued, 0)["queued"], true);
+    let errors = String::from_utf8(queued.stderr).unwrap();
+    assert!(
+        errors.contains("is from before\nthere is no receipt yet"),
+        "{errors}"
+    );
+    assert!(receipt.exists());
+}
+
+/// It holds by itself, so it is evidence.
+#[test]
+fn a_receipt_that_does_not_fit_to_what_is_known_is_kept_beside_its_place() {
+    let machine = Machine::new();
+    let older = machine.data.beside("older");
+    machine.data.copy_to(&older);
+    let server = machine.serve();
+    for id in ["a", "b"] {
+        json(&machine.submit(id).output().unwrap(), 0);
+    }
+    server.stop();
+    machine.data.restore_from(&older);
+    let _server = machine.serve();
+    let receipt = machine.data.beside("c.tlog-proof");
+    let submitted = machine.submit("c").arg("--receipt").arg(&receipt).output();
+    let failed = &json(&submitted.unwrap(), 1)["error"];
+    assert_eq!(
+        (&failed["kind"], &failed["leaf_index"]),
+        (&"misbehaviour".into(), &1.into())
+    );
+    let unlinked = machine.data.beside("c.tlog-proof.unlinked");
+    let hint = format!("its receipt is in {}", unlinked.display());
+    let hints = failed["hints"].as_array().unwrap();
+    assert!(hints.iter().any(|told| *told == hint), "{hints:?}");
+    assert!(unlinked.exists());
+    assert!(!receipt.exists());
+}
+
 #[test]
 fn what_waits_is_delivered_whether_or_not_anybody_reads() {
     let machine = Machine::new();
@@ -447,6 +501,66 @@ fn what_waits_is_delivered_although_the_disk_behind_the_output_is_full() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let listed = machine.counterfoil(&["outbox", "list"]).stdout(full).output();
     json(&listed.unwrap(), 2);
+}
+
+#[test]
+fn what_is_on_record_or_queued_is_named_although_the_disk_behind_the_output_is_full() {
+    let machine = Machine::new();
+    let submit = || {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let submission = ["submit", "--type", "ci.job.finished", "--source", "s"];
+        let failed = machine.counterfoil(&submission).stdout(full).output().unwrap();
+        json(&failed, 2)["error"].clone()
+    };
+    let starts = |failed: &Value, with: &str| {
+        let message = failed["message"].as_str().unwrap();
+        assert!(
+            message.starts_with(&format!("{with}: can't write standard output: ")),
+            "{message}"
+        );
+        assert_eq!(failed["source"], "s");
+    };
+    let queued = submit();
+    starts(&queued, "the event is queued as number 1");
+
+    let _server = machine.serve();
+    let recorded = submit();
+    // What was queued came first.
+    starts(&recorded, "the event is on record as leaf 2");
+    assert_eq!(recorded["leaf_index"], 2);
+    let id = recorded["id"].as_str().unwrap();
+    let again = format!("to send the same event again, give --id {id}");
+    let hints = recorded["hints"].as_array().unwrap();
+    assert!(
+        hints
+            .iter()
+            .any(|hint| hint.as_str().unwrap().starts_with(&again)),
+        "{hints:?}"
+    );
+    assert_eq!(machine.recorded_ids(), [queued["id"].as_str().unwrap(), id]);
+}
+
+#[test]
+fn the_credential_is_read_when_it_is_the_turn_of_who_delivers() {
+    let machine = Machine::new();
+    json(&machine.submit("a").output().unwrap(), 0);
+    let other = File::create(machine.outbox().join("delivery")).unwrap();
+    other.lock().unwrap();
+    let token = machine.data.beside("token");
+    let flush = machine
+        .counterfoil(&["outbox", "flush"])
+        .arg("--token-file")
+        .arg(&token)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Long enough for who does not wait to miss the token.
+    thread::sleep(Duration::from_millis(500));
+    fs::write(token, "not-a-secret").unwrap();
+    other.unlock().unwrap();
+    let flushed = json(&flush.wait_with_output().unwrap(), 3);
+    assert_eq!(flushed["error"]["kind"], "unavailable");
 }
 
 #[test]

@@ -28,21 +28,21 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// How long the CI system may take to give an ID token.
 const ID_TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What to show the server.
+// What to show the server. No documentation, as in `options`.
 #[derive(Args)]
 #[command(next_help_heading = "Credentials")]
 pub(crate) struct Credentials {
     /// A file with an API token of the server [env: COUNTERFOIL_TOKEN, the token itself]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "oidc_audience")]
+    #[arg(long, value_name = "FILE", conflicts_with = "oidc_audience")]
     token_file: Option<PathBuf>,
     /// In GitHub Actions: get an ID token for this audience, which the server's administrator names
-    #[arg(long, global = true, value_name = "AUDIENCE")]
+    #[arg(long, value_name = "AUDIENCE")]
     oidc_audience: Option<String>,
     /// A client certificate in PEM, for https
-    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    #[arg(long, value_name = "FILE", requires = "client_key")]
     client_cert: Option<PathBuf>,
     /// Its private key in PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
     // A pipe, such as a shell's `<(…)`, gives it once.
     #[arg(skip)]

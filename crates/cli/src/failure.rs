@@ -4,6 +4,7 @@ use std::{io, path::Path, process::ExitCode};
 
 use counterfoil_client::{Action, Denied, Error, Misbehaviour, NotCosigned, Reason, Refusal, StateError};
 use counterfoil_event::Event;
+use counterfoil_files::FileError;
 use counterfoil_note::{NoQuorum, PolicyName, SignedHead};
 use counterfoil_verify::Fact;
 use serde_json::{Map, Value, json};
@@ -157,14 +158,15 @@ impl Failure {
             say(json!({ "error": error }));
             return;
         }
-        // A server may have chosen some of the words.
-        let print = |text: &str| text.lines().map(printable).collect::<Vec<_>>().join("\n");
-        say(format_args!("error: {}", print(&self.message)));
+        say(format_args!("error: {}", printable_lines(&self.message)));
         for hint in &self.hints {
-            say(format_args!("  {}", print(hint)));
+            say(format_args!("  {}", printable_lines(hint)));
         }
         for note in &self.evidence {
-            say(format_args!("\nsigned by the log:\n{}", print(note.trim_end())));
+            say(format_args!(
+                "\nsigned by the log:\n{}",
+                printable_lines(note.trim_end())
+            ));
         }
     }
 
@@ -281,6 +283,20 @@ impl Failure {
     }
 }
 
+/// Text of which a server may have chosen some of the words. A line that begins with `::`, be it behind spaces, is a command
+/// to GitHub's runner: it gets a mark in front.
+fn printable_lines(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let line = printable(line);
+        if line.trim_start().starts_with("::") {
+            format!("| {line}")
+        } else {
+            line
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn seen(head: &SignedHead) -> String {
     let signed = head
         .time()
@@ -336,5 +352,24 @@ impl From<Error> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Error::from(refusal).into()
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_words_are_no_commands_to_a_runner() {
+        assert_eq!(
+            printable_lines("no\n::stop-commands::x\n \u{2003}::set-output name=a::b\r\n  a::b\n\u{1b}[2J"),
+            "no\n| ::stop-commands::x\n|  \u{2003}::set-output name=a::b\n  a::b\n\u{fffd}[2J"
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use counterfoil_files::{FileError, Readers, create_directory, replace};
 use rustix::fs::{Access, access};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, output};
 
 /// Reads a file, or standard input for `-`, of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
@@ -39,18 +39,16 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
 /// pipe, a device or a symbolic link, stays: it is written to, as a shell would.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if path == Path::new("-") {
-        return io::stdout()
-            .lock()
-            .write_all(bytes)
-            .map_err(|error| Failure::file("write", path, &error));
+        let mut stdout = io::stdout().lock();
+        // What is behind the last line break would else be written at the end of the process, and its failure passed over.
+        return output::written(stdout.write_all(bytes).and_then(|()| stdout.flush()));
     }
     if stays(path) {
         return File::create(path)
             .and_then(|mut file| file.write_all(bytes))
             .map_err(|error| Failure::file("write", path, &error));
     }
-    replace(path, bytes, Readers::Umask)
-        .map_err(|error| Failure::file(error.action, &error.path, &error.source))
+    Ok(replace(path, bytes, Readers::Umask)?)
 }
 
 /// Whether something is there that must not be replaced by a file.
@@ -74,7 +72,7 @@ pub(crate) fn check_place(path: &Path) -> Result<(), Failure> {
             .map_err(FileError::at("write", path)),
         _ => check_directory(directory),
     };
-    checked.map_err(|error| Failure::file(error.action, &error.path, &error.source))
+    Ok(checked?)
 }
 
 /// Makes a directory, unless it is there, and checks that files can be made in it.

@@ -2,10 +2,10 @@
 //!
 //! Every command that talks to a log verifies the answers under the key given by `--log-key`, or under the
 //! policy of `--policy`, before it prints them.
-//! One file for each command is in [`commands`]; what they share is the options ([`options`]), who they say they are ([`credentials`]), how events get on
-//! record ([`recording`]), what they print
-//! ([`output`]) and how they fail ([`failure`]). The program never reads a log's data directory and builds without
-//! RocksDB.
+//! One file for each command is in [`commands`]; what they share is the options of a log ([`options`]), who they say they
+//! are ([`credentials`]), how events get on record ([`recording`]), what they print ([`output`]), how they fail
+//! ([`failure`]) and how they run until they are told to stop ([`service`]). The program never reads a log's data
+//! directory and builds without RocksDB.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 // They panic where nobody reads: see `output`.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -18,6 +18,7 @@ mod files;
 mod options;
 mod output;
 mod recording;
+mod service;
 
 use std::{
     env,
@@ -32,7 +33,6 @@ use clap::{
 use crate::{
     commands::Command,
     failure::{Exit, Failure},
-    options::Common,
     output::Output,
 };
 
@@ -40,8 +40,10 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "counterfoil", version, after_help = failure::EXIT_CODES, max_term_width = 100)]
 struct Cli {
-    #[command(flatten)]
-    common: Common,
+    /// Print JSON: names as in the API, 32-byte values in hex, other bytes in base64, times as numbers
+    // Behind the command's own options, before --help.
+    #[arg(long, global = true, display_order = 998)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,7 +59,7 @@ impl Cli {
         let matches = without_empty_variables(Self::command()).try_get_matches();
         let parsed = matches.and_then(|matches| Self::from_arg_matches(&matches));
         parsed.unwrap_or_else(|error| {
-            let error = in_the_right_program(error);
+            let error = without_secrets(in_the_right_program(error));
             // Help and versions are no failures, and what stands behind `--` is another program's.
             let mut options = env::args_os().take_while(|argument| argument != "--");
             if error.use_stderr() && options.any(|option| option == "--json") {
@@ -103,16 +105,28 @@ fn in_the_right_program(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// Leaves out a value of `--log-key` that is no key: it may be the log's secret one, or a token, in the log of a CI job.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && argument.starts_with("--log-key ")
+        && let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && !value.starts_with('@')
+    {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("***".to_owned()));
+    }
+    error
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { common, command } = Cli::from_command_line();
-    let output = Output::new(common.json);
-    match command.run(&common, &output).await {
+    let Cli { json, command } = Cli::from_command_line();
+    let output = Output::new(json);
+    match command.run(&output).await {
         Ok(_) if output.has_failed() => Exit::Usage.into(),
         Ok(code) => code,
         Err(failure) => {
-            let failure = commands::evidence::keep(failure, &common);
-            failure.report(common.json);
+            failure.report(json);
             failure.exit.into()
         }
     }

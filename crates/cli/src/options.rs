@@ -1,4 +1,4 @@
-//! The options that all commands share.
+//! The options of every command that talks to a log.
 
 use std::{
     env, fs,
@@ -16,44 +16,29 @@ use crate::{credentials::Credentials, failure::Failure, files};
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
 const SERVER_VARIABLE: &str = "COUNTERFOIL_SERVER";
 
-/// Which log, whom to believe, and how to print.
+// Which log, and whom to believe. No documentation: it would take the place of the command's own.
 #[derive(Args)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct Common {
     /// Where the log is served [env: COUNTERFOIL_SERVER] [default: http://127.0.0.1:7480]
     // Read by hand: `verify` goes to the network only for an option that was really typed.
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub(crate) server: Option<Server>,
     /// The log's public key as `counterfoild init` printed it, or @FILE to read it from a file
-    #[arg(long, global = true, value_name = "VKEY", env = "COUNTERFOIL_LOG_KEY", hide_env_values = true, value_parser = log_key)]
+    #[arg(long, value_name = "VKEY", env = "COUNTERFOIL_LOG_KEY", hide_env_values = true, value_parser = log_key)]
     pub(crate) log_key: Option<VerifierKey>,
     /// Whom to trust: a tlog-policy file that lists logs, witnesses and a quorum; instead of --log-key
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "COUNTERFOIL_POLICY",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FILE", env = "COUNTERFOIL_POLICY", hide_env_values = true)]
     pub(crate) policy: Option<PathBuf>,
     /// The log's name on the server
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        env = "COUNTERFOIL_LOG",
-        default_value = "main"
-    )]
+    #[arg(long, value_name = "NAME", env = "COUNTERFOIL_LOG", default_value = "main")]
     pub(crate) log: String,
     /// Where the largest verified head is kept [default: $XDG_STATE_HOME/counterfoil or ~/.local/state/counterfoil]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Certificates in PEM to trust for https, instead of the machine's own
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
-    /// Print JSON: names as in the API, 32-byte values in hex, other bytes in base64, times as numbers
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
     #[command(flatten)]
     credentials: Credentials,
 }

@@ -11,13 +11,15 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use counterfoil_event::{Annotations, Attributes, Entry, is_deceptive};
+use counterfoil_event::{Annotations, Attributes, Entry};
 use counterfoil_merkle::Digest;
 use counterfoil_note::{Cosignature, Policy, SignedHead};
 use counterfoil_verify::Receipt as VerifyReceipt;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+pub(crate) use counterfoil_event::{printable, utc_millis as millis};
 
 use crate::failure::{Exit, Failure};
 
@@ -37,6 +39,10 @@ impl Output {
         }
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Whether a result could not be written, which was told then.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
@@ -44,29 +50,29 @@ impl Output {
 
     /// Prints a result: as one line of JSON, or as it reads best.
     pub(crate) fn print(&self, json: impl Serialize, human: impl Display) {
-        if let Err(error) = self.write(json, human) {
-            // Whoever reads has had enough, as `head` does. Anything else is a failure.
-            if is_gone(&error) {
-                process::exit(0);
-            }
-            self.report(&error);
+        let result = self.write(json, human);
+        if result.as_ref().is_err_and(is_gone) {
+            process::exit(0);
+        }
+        if let Err(failure) = written(result) {
+            failure.report(self.json);
             process::exit(Exit::Usage as i32);
         }
+    }
+
+    /// Prints a result of which there is more to say than that it can't be written.
+    pub(crate) fn try_print(&self, json: impl Serialize, human: impl Display) -> Result<(), Failure> {
+        written(self.write(json, human))
     }
 
     /// Prints a result of work that goes on to its end, whether or not anybody reads. What can't be written is told once,
     /// and the program fails in the end.
     pub(crate) fn print_if_read(&self, json: impl Serialize, human: impl Display) {
-        if let Err(error) = self.write(json, human)
-            && !is_gone(&error)
+        if let Err(failure) = self.try_print(json, human)
             && !self.failed.swap(true, Ordering::Relaxed)
         {
-            self.report(&error);
+            failure.report(self.json);
         }
-    }
-
-    fn report(&self, error: &io::Error) {
-        Failure::usage(format!("can't write standard output: {error}")).report(self.json);
     }
 
     fn write(&self, json: impl Serialize, human: impl Display) -> io::Result<()> {
@@ -77,6 +83,16 @@ impl Output {
         };
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{}", line.trim_end()).and_then(|()| stdout.flush())
+    }
+}
+
+/// What came of writing to standard output. Whoever reads may have had enough, as `head` does: that is no failure.
+pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if !is_gone(&error) => {
+            Err(Failure::usage(format!("can't write standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -259,25 +275,10 @@ fn seconds(unix_s: u64) -> String {
     time.map_or_else(|| format!("{unix_s} s after 1970"), |time| time.to_string())
 }
 
-/// A time in UTC, from milliseconds since 1970.
-pub(crate) fn millis(unix_ms: u64) -> String {
-    let time = i64::try_from(unix_ms)
-        .ok()
-        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    time.map_or_else(|| format!("{unix_ms} ms after 1970"), |time| format!("{time:.3}"))
-}
-
 /// A time in UTC, from nanoseconds since 1970.
 pub(crate) fn nanos(unix_ns: u64) -> String {
     Timestamp::from_nanosecond(i128::from(unix_ns)).map_or_else(
         |_| format!("{unix_ns} ns after 1970"),
         |time| format!("{time:.6}"),
     )
-}
-
-/// Text that others wrote, with nothing in it that a terminal would act upon, or that looks like something else.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if is_deceptive(c) { '\u{fffd}' } else { c })
-        .collect()
 }

@@ -1,6 +1,10 @@
 //! How events get on record: at once where the log allows it, else by way of the outbox.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs, panic,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use counterfoil_client::{
@@ -10,10 +14,14 @@ use counterfoil_client::{
 use counterfoil_event::{Event, EventParts};
 use counterfoil_note::UnixMillis;
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     failure::{Exit, Failure},
+    files,
     options::Common,
     output,
 };
@@ -64,6 +72,23 @@ pub(crate) enum Recorded {
     Queued { queued: Queued, why: String },
 }
 
+/// What to keep of an event once it is on record.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep<'a> {
+    /// The file for its receipt.
+    pub(crate) receipt: &'a Path,
+    /// The file for its payload: a receipt alone does not show what the event says.
+    pub(crate) payload: Option<&'a Path>,
+}
+
+impl Keep<'_> {
+    /// Removes what was kept of an earlier event, which would pass for that of the next.
+    pub(crate) fn remove_old(self) -> Result<(), Failure> {
+        remove_file(self.receipt)?;
+        self.payload.map_or(Ok(()), remove_file)
+    }
+}
+
 pub(crate) struct OnRecord {
     pub(crate) client: Client,
     pub(crate) submitted: Submitted,
@@ -96,33 +121,42 @@ impl<'a> Recorder<'a> {
 
     /// Submits an event behind all that wait; queues it if the log is away, slow or full.
     ///
-    /// `keep` gets the receipt as soon as it holds by itself: should its head not fit to what is known of the log, it is
-    /// evidence. Denied credentials, a refused event and a log that misbehaves are failures, and queue nothing. A failure
-    /// names the event if it may be on record all the same.
-    pub(crate) async fn record(
+    /// Denied credentials, a refused event and a log that misbehaves are failures, and queue nothing. A failure names the
+    /// event if it may be on record all the same.
+    pub(crate) async fn record(&self, event: &Event, keep: Option<Keep<'_>>) -> Result<Recorded, Failure> {
+        match self.submit(event, keep, Turn::BehindWaiting).await {
+            Err(failure) if failure.exit == Exit::Unavailable && !self.require_receipt => {
+                self.queue(event, failure.may_be_on_record(), &failure).await
+            }
+            recorded => recorded,
+        }
+    }
+
+    /// Submits an event past all that may wait, for who can't queue it.
+    pub(crate) async fn record_at_once(
         &self,
         event: &Event,
-        keep: impl FnOnce(&Submitted) -> Result<(), Failure>,
+        keep: Option<Keep<'_>>,
     ) -> Result<Recorded, Failure> {
+        self.submit(event, keep, Turn::AtOnce).await.map_err(not_queued)
+    }
+
+    async fn submit(&self, event: &Event, keep: Option<Keep<'_>>, turn: Turn) -> Result<Recorded, Failure> {
         let mut sent = false;
-        let submitted = self.submit(event, &mut sent, keep).await;
-        let failure = match submitted {
-            Ok(on_record) => return Ok(Recorded::OnRecord(Box::new(on_record))),
-            Err(failure) if sent => failure.naming(event),
-            Err(failure) => failure,
-        };
-        if failure.exit != Exit::Unavailable || self.require_receipt {
-            return Err(failure);
+        match self.try_submit(event, keep, turn, &mut sent).await {
+            Ok(on_record) => Ok(Recorded::OnRecord(Box::new(on_record))),
+            Err(failure) if sent => Err(failure.naming(event)),
+            Err(failure) => Err(failure),
         }
-        self.queue(event, sent, &failure)
     }
 
     /// `sent` tells whether the log may have recorded the event although this fails.
-    async fn submit(
+    async fn try_submit(
         &self,
         event: &Event,
+        keep: Option<Keep<'_>>,
+        turn: Turn,
         sent: &mut bool,
-        keep: impl FnOnce(&Submitted) -> Result<(), Failure>,
     ) -> Result<OnRecord, Failure> {
         let deadline = Instant::now() + self.deadline;
         let connect = || self.within(deadline, self.common.client_within(self.deadline));
@@ -131,7 +165,7 @@ impl<'a> Recorder<'a> {
         self.common.prepare_state()?;
         // Held until the event is on record: it comes after those that wait, and before those that come.
         let mut _delivering = None;
-        if self.outbox.waiting()? > 0 {
+        if turn == Turn::BehindWaiting && self.outbox.waiting()? > 0 {
             _delivering = Some(self.deliver_waiting(&client, deadline).await?);
             // An ID token may be good for one call, and delivering was one.
             client = connect().await?;
@@ -147,9 +181,27 @@ impl<'a> Recorder<'a> {
             let fact = format!("the event is on record as leaf {index}");
             failure.after(&fact).detail("leaf_index", index.get())
         };
-        keep(&submitted).map_err(on_record)?;
+        // Before more is asked of the log: should the head not fit to what is known of it, the receipt is evidence.
+        let unlinked = keep.and_then(|keep| unlinked_place(keep.receipt));
+        if let Some(place) = &unlinked {
+            write_receipt(place, &submitted).map_err(on_record)?;
+        }
         let linking = async { Ok(client.link_heads().await?) };
-        self.within(deadline, linking).await.map_err(on_record)?;
+        let linked = self.within(deadline, linking).await.map_err(on_record);
+        linked.map_err(|failure| match &unlinked {
+            Some(place) => failure.hint(format!("its receipt is in {}", place.display())),
+            None => failure,
+        })?;
+        if let Some(keep) = keep {
+            // Before the receipt, so that none is there without it.
+            if let Some(path) = keep.payload {
+                files::write(path, event.data()).map_err(on_record)?;
+            }
+            write_receipt(keep.receipt, &submitted).map_err(on_record)?;
+        }
+        if let Some(place) = unlinked {
+            let _ = fs::remove_file(place);
+        }
         Ok(OnRecord { client, submitted })
     }
 
@@ -189,12 +241,21 @@ impl<'a> Recorder<'a> {
     }
 
     /// Puts an event into the outbox because of a failure. `sent`: the log may have it all the same.
-    pub(crate) fn queue(&self, event: &Event, sent: bool, because: &Failure) -> Result<Recorded, Failure> {
+    pub(crate) async fn queue(
+        &self,
+        event: &Event,
+        sent: bool,
+        because: &Failure,
+    ) -> Result<Recorded, Failure> {
         let now = Timestamp::now();
         let millis = UnixMillis::new(u64::try_from(now.as_millisecond()).unwrap_or_default());
         // What the log may have must stay as it was sent: it would conflict with itself.
         let timed = (!sent).then(|| with_time(event, now)).flatten();
-        let queued = self.outbox.enqueue(timed.as_ref().unwrap_or(event), millis);
+        let kept = timed.unwrap_or_else(|| event.clone());
+        let outbox = self.outbox.clone();
+        // Others may be adding, and the disk may be slow. Signals come meanwhile.
+        let queued = task::spawn_blocking(move || outbox.enqueue(&kept, millis)).await;
+        let queued = queued.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
         let queued = queued.map_err(|error| {
             let failure = match error {
                 // As a full outbox: nothing is wrong with the event or the command line.
@@ -202,19 +263,57 @@ impl<'a> Recorder<'a> {
                 error => Failure::from(error),
             };
             let failure = failure.hint(format!("it had to be queued because: {}", because.message()));
-            if sent {
-                failure
-                    .after("the event may be on record, and is not queued")
-                    .naming(event)
-            } else {
-                failure.after("the event is neither on record nor queued")
-            }
+            not_queued(if sent { failure.naming(event) } else { failure })
         })?;
         Ok(Recorded::Queued {
             queued,
             why: because.message().to_owned(),
         })
     }
+}
+
+/// When an event is submitted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Once all that wait are on record.
+    BehindWaiting,
+    AtOnce,
+}
+
+/// Why an event is not queued either.
+fn not_queued(failure: Failure) -> Failure {
+    let fact = if failure.may_be_on_record() {
+        "the event may be on record, and is not queued"
+    } else {
+        "the event is neither on record nor queued"
+    };
+    failure.after(fact)
+}
+
+/// Removes a file. What is there and is no regular file stays, as [`files::write`] leaves it.
+fn remove_file(path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") || !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    fs::remove_file(path).map_err(|error| Failure::file("remove", path, &error))
+}
+
+/// Where a receipt is while its head is not linked to all others: whoever finds it in its own place takes it for more. None for
+/// what is no regular file, such as a pipe: it gets the receipt in the end.
+fn unlinked_place(path: &Path) -> Option<PathBuf> {
+    if path == Path::new("-") || fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return None;
+    }
+    let mut place = path.as_os_str().to_owned();
+    place.push(".unlinked");
+    Some(place.into())
+}
+
+/// Writes a receipt as text.
+fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
+    let text = submitted.receipt.to_text(submitted.verified.head().suite());
+    let text = text.map_err(|error| Failure::untrusted(error.to_string()))?;
+    files::write(path, text.as_bytes())
 }
 
 /// Whether the log may have recorded an event although submitting it failed. Only these reasons are told before anything is

@@ -61,15 +61,18 @@ impl Runner {
             .unwrap()
     }
 
-    /// How `counterfoil` was called, the receipt's path left out.
+    /// How `counterfoil` was called, the paths of receipt and payload left out.
     fn called(&self) -> Vec<String> {
         let called = fs::read_to_string(self.path("called")).unwrap();
         let mut arguments: Vec<_> = called.split_terminator('\0').map(str::to_owned).collect();
-        let receipt = arguments
-            .iter()
-            .position(|argument| argument == "--receipt")
-            .unwrap();
-        arguments.drain(receipt..receipt + 2);
+        let kept: &[_] = match arguments[0].as_str() {
+            "run" => &["--receipt", "--payload-to"],
+            _ => &["--receipt"],
+        };
+        for option in kept {
+            let place = arguments.iter().position(|argument| argument == option).unwrap();
+            arguments.drain(place..place + 2);
+        }
         arguments
     }
 }

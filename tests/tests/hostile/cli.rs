@@ -20,9 +20,9 @@ struct Said {
 
 fn ask(log: &HostileLog, state: &Path, arguments: &[&str]) -> Said {
     let ended = run(counterfoil()
+        .args(arguments)
         .args(["--json", "--server", &log.server(), "--state-dir"])
-        .arg(state)
-        .args(arguments));
+        .arg(state));
     let error: Value = ended
         .stderr
         .lines()
@@ -42,8 +42,8 @@ async fn attacked(attack: Attack, turn: usize, arguments: &[&str]) -> (HostileLo
     let log = HostileLog::start(suite_of(turn)).await;
     let state = tempfile::tempdir().unwrap().keep();
     let key = log.key().to_string();
-    let trusted = [&["--log-key", &key][..], arguments].concat();
-    assert_eq!(ask(&log, &state, &["--log-key", &key, "head"]).code, 0);
+    let trusted = [arguments, &["--log-key", &key]].concat();
+    assert_eq!(ask(&log, &state, &["head", "--log-key", &key]).code, 0);
     log.attack(attack);
     let said = ask(&log, &state, &trusted);
     (log, said)
@@ -133,14 +133,14 @@ async fn a_normal_form_that_no_adapter_makes_is_caught_by_making_it_again() {
     assert!(lie.stderr.contains(difference), "{}", lie.stderr);
     assert!(
         lie.stderr
-            .contains("leaf 22 commits to is not what github/3 makes"),
+            .contains("leaf 22 commits to is not what github/4 makes"),
         "{}",
         lie.stderr
     );
     let honest = get("21");
     assert_eq!(honest.code, 0, "{}", honest.stderr);
     assert!(
-        honest.stdout.contains("what github/3 makes of the payload"),
+        honest.stdout.contains("what github/4 makes of the payload"),
         "{}",
         honest.stdout
     );
@@ -166,7 +166,7 @@ async fn an_entry_that_is_withheld_is_missed_by_who_knows_a_head_or_a_receipt() 
     let receipt = scratch.path().join("seven.tlog-proof");
     let (receipt, key) = (receipt.to_str().unwrap(), log.key().to_string());
     let ask = |state: &str, arguments: &[&str]| {
-        let trusted = [&["--log-key", &key][..], arguments].concat();
+        let trusted = [arguments, &["--log-key", &key]].concat();
         ask(&log, &scratch.path().join(state), &trusted)
     };
     let said = ask("stranger", &["get", "7"]);
@@ -224,7 +224,7 @@ async fn a_view_without_its_witnesses_is_refused_by_a_policy() {
         std::fs::write(&policy, log.witnessed_policy()).unwrap();
         log.attack(attack);
         let policy = policy.to_str().unwrap();
-        let said = ask(&log, &scratch.path().join("state"), &["--policy", policy, "head"]);
+        let said = ask(&log, &scratch.path().join("state"), &["head", "--policy", policy]);
         assert_eq!((said.code, &said.name[..]), (code, name), "{attack:?}");
     }
 }

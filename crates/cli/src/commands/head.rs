@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             Ok(None) => break,
             // The next one may have its witnesses.
             Err(Error::NotCosigned(error)) => {
-                Failure::from(Error::NotCosigned(error)).report(common.json);
+                Failure::from(Error::NotCosigned(error)).report(output.is_json());
                 continue;
             }
             Err(error) => return Err(error.into()),

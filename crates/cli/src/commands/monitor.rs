@@ -1,21 +1,15 @@
 //! `counterfoil monitor`
 
-use std::{
-    io::{self, IsTerminal},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use counterfoil_monitor::{Change, Config, ConfigError, FindingKind, LogRound, Monitor, MonitorError};
 use serde_json::json;
-use tracing_subscriber::EnvFilter;
 
-use super::witness::stop_signal;
 use crate::{
     failure::{Exit, Failure},
-    options::Common,
     output::{Output, say},
+    service,
 };
 
 /// How long `--once` waits for webhooks to take what was found.
@@ -45,7 +39,7 @@ pub(crate) struct Arguments {
     check_config: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config)?;
     if arguments.check_config {
         let names: Vec<&str> = config.logs.iter().map(|log| log.name.as_str()).collect();
@@ -58,17 +52,11 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         return Ok(());
     }
     // What is wrong with the monitor itself, such as a webhook that is down. Findings go to standard output.
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // It would tell of a standard error that is gone on standard error, and panic.
-        .log_internal_errors(false)
-        .init();
+    service::log_to_standard_error();
     let printer = output.clone();
     let monitor = Monitor::open(config, move |event| printer.print_if_read(event.to_json(), event))?;
     let open = monitor.open_findings().count();
-    if open > 0 && !common.json {
+    if open > 0 && !output.is_json() {
         say(format_args!("{} from before:", count(open, "open finding")));
         for finding in monitor.open_findings() {
             let event = counterfoil_monitor::Event {
@@ -79,11 +67,9 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
         }
     }
     if arguments.once {
-        once(monitor, common.json).await
+        once(monitor, output.is_json()).await
     } else {
-        let stop =
-            stop_signal().map_err(|error| Failure::usage(format!("can't wait for signals: {error}")))?;
-        Ok(monitor.run(stop).await?)
+        Ok(monitor.run(service::stop_signal()?).await?)
     }
 }
 

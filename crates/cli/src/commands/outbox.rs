@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use counterfoil_client::{Delivered, Fate, Item, ItemNumber, Listing, SetAside};
 use serde_json::{Value, json};
 
+use super::OfLog;
 use crate::{
     failure::{Exit, Failure},
     options::Common,
@@ -20,9 +21,9 @@ Example:
 
 There is one outbox for each server and log, and --server and --log say which. docs/CI.md tells when events are queued.")]
 pub(crate) enum Outbox {
-    Flush(Flush),
-    List(List),
-    Drop(Drop),
+    Flush(OfLog<Flush>),
+    List(OfLog<List>),
+    Drop(OfLog<Drop>),
 }
 
 /// Deliver what waits, in order, and say where it stands in the log
@@ -64,23 +65,24 @@ pub(crate) struct Drop {
     outbox: OutboxOptions,
 }
 
-pub(crate) async fn run(outbox: Outbox, common: &Common, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(outbox: Outbox, output: &Output) -> Result<(), Failure> {
     match outbox {
-        Outbox::Flush(arguments) => flush(&arguments, common, output).await,
-        Outbox::List(arguments) => list(&arguments, common, output),
-        Outbox::Drop(arguments) => drop_one(&arguments, common, output),
+        Outbox::Flush(command) => command.run(flush, output).await,
+        Outbox::List(command) => command.run(list, output).await,
+        Outbox::Drop(command) => command.run(drop_one, output).await,
     }
 }
 
-async fn flush(arguments: &Flush, common: &Common, output: &Output) -> Result<(), Failure> {
+async fn flush(arguments: Flush, common: &Common, output: &Output) -> Result<(), Failure> {
     let outbox = arguments.outbox.open(common)?;
     if outbox.waiting()? == 0 {
         output.print_if_read(json!({ "recorded": 0, "set_aside": 0 }), "nothing waits");
         return Ok(());
     }
-    let client = common.client().await?;
     let lock = outbox.lock_delivery(None).await?;
     let lock = lock.expect("without a deadline, waiting for a lock ends with the lock");
+    // Only now: an ID token lives for minutes, and another delivery may take longer.
+    let client = common.client().await?;
     let delivered = |delivered: Delivered| match &delivered.fate {
         Fate::Recorded(submitted) => {
             let index = submitted.receipt.index;
@@ -128,7 +130,7 @@ async fn flush(arguments: &Flush, common: &Common, output: &Output) -> Result<()
     Ok(())
 }
 
-fn list(arguments: &List, common: &Common, output: &Output) -> Result<(), Failure> {
+async fn list(arguments: List, common: &Common, output: &Output) -> Result<(), Failure> {
     let outbox = arguments.outbox.open(common)?;
     let Listing {
         waiting,
@@ -194,7 +196,7 @@ fn value(item: &Item) -> Value {
     })
 }
 
-fn drop_one(arguments: &Drop, common: &Common, output: &Output) -> Result<(), Failure> {
+async fn drop_one(arguments: Drop, common: &Common, output: &Output) -> Result<(), Failure> {
     let outbox = arguments.outbox.open(common)?;
     let number = arguments.number;
     outbox.drop_set_aside(number)?;

@@ -5,7 +5,7 @@ use counterfoil_merkle::TreeSize;
 use serde_json::json;
 
 use crate::{
-    commands::select::Selection,
+    commands::{OfLog, select::Selection},
     failure::Failure,
     options::Common,
     output::{self, Facts, Output, TreeHead},
@@ -14,8 +14,8 @@ use crate::{
 /// Fetch a proof, check it, and print it
 #[derive(Subcommand)]
 pub(crate) enum Prove {
-    Inclusion(Inclusion),
-    Consistency(Consistency),
+    Inclusion(OfLog<Inclusion>),
+    Consistency(OfLog<Consistency>),
 }
 
 /// Prove that an entry is in the log
@@ -48,10 +48,10 @@ pub(crate) struct Consistency {
     second: Option<TreeSize>,
 }
 
-pub(crate) async fn run(prove: Prove, common: &Common, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(prove: Prove, output: &Output) -> Result<(), Failure> {
     match prove {
-        Prove::Inclusion(arguments) => inclusion(arguments, common, output).await,
-        Prove::Consistency(arguments) => consistency(arguments, common, output).await,
+        Prove::Inclusion(command) => command.run(inclusion, output).await,
+        Prove::Consistency(command) => command.run(consistency, output).await,
     }
 }
 

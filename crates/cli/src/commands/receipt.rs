@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     json["salt_verified"] = unchecked_salt.is_none().into();
     let Some(path) = &arguments.output else {
         if let Some(why) = unchecked_salt
-            && !common.json
+            && !output.is_json()
         {
             let why = output::printable(&why);
             output::say(format_args!("warning: the salt is not checked: {why}"));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
-use counterfoil_client::{Outbox, Queued, Submitted};
+use counterfoil_client::{Outbox, Queued};
 use counterfoil_event::{
     Authentication, Event, EventParts,
     adapter::{self, statement_type},
@@ -22,7 +22,7 @@ use crate::{
     files,
     options::Common,
     output::{self, Facts, Output},
-    recording::{OnRecord, Recorded, Recorder, RecordingOptions, claim},
+    recording::{Keep, OnRecord, Recorded, Recorder, RecordingOptions, claim},
 };
 
 /// A payload of the largest size in base64, and what is around it.
@@ -58,7 +58,8 @@ pub(crate) struct Arguments {
     /// When it happened by the source's clock, in RFC 3339 [default: now, for an event with a random id]
     #[arg(long, default_value = "", hide_default_value = true)]
     time: String,
-    /// The media type of the payload [default: application/octet-stream]
+    /// The media type of the payload; search finds what application/vnd.counterfoil.event+json says [default:
+    /// application/octet-stream]
     #[arg(
         long,
         value_name = "MEDIA_TYPE",
@@ -114,20 +115,37 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             event.id()
         ))
     };
-    let keep = |submitted: &Submitted| match &receipt_file {
-        Some(path) => write_receipt(path, submitted),
-        None => Ok(()),
-    };
+    let receipt = receipt_file.as_deref();
+    let keep = receipt.map(|receipt| Keep {
+        receipt,
+        payload: None,
+    });
     match recorder.record(&event, keep).await.map_err(again)? {
         Recorded::OnRecord(on_record) => {
             if is_signed {
                 warn_unless_signer_is_known(&on_record);
             }
-            print_recorded(&on_record, &event, receipt_file.as_deref(), output);
+            print_recorded(&on_record, &event, receipt_file.as_deref(), output).map_err(|failure| {
+                let index = on_record.submitted.receipt.index;
+                let fact = format!("the event is on record as leaf {index}");
+                let failure = failure.after(&fact).detail("leaf_index", index.get());
+                again(failure.naming(&event))
+            })?;
         }
         Recorded::Queued { queued, why } => {
-            print_queued(&recorder.outbox, queued, &why, &event, output);
-            if receipt_file.is_some() {
+            let number = queued.number;
+            print_queued(&recorder.outbox, queued, &why, &event, output).map_err(|failure| {
+                failure
+                    .after(&format!("the event is queued as number {number}"))
+                    .naming(&event)
+                    .hint("the next `counterfoil submit` or `counterfoil outbox flush` delivers it: do not send it again")
+            })?;
+            if let Some(path) = receipt {
+                // The same event may have been on record, so it is for the user to remove.
+                if path.is_file() {
+                    let path = output::printable(&path.display().to_string());
+                    output::say(format_args!("warning: what is in {path} is from before"));
+                }
                 output::say(
                     "there is no receipt yet: `counterfoil outbox flush` says where the event stands, then `counterfoil receipt`",
                 );
@@ -148,14 +166,13 @@ fn warn_unless_signer_is_known(on_record: &OnRecord) {
     }
 }
 
-/// Writes a receipt as text.
-pub(super) fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
-    let text = submitted.receipt.to_text(submitted.verified.head().suite());
-    let text = text.map_err(|error| Failure::untrusted(error.to_string()))?;
-    files::write(path, text.as_bytes())
-}
-
-fn print_queued(outbox: &Outbox, queued: Queued, why: &str, event: &Event, output: &Output) {
+fn print_queued(
+    outbox: &Outbox,
+    queued: Queued,
+    why: &str,
+    event: &Event,
+    output: &Output,
+) -> Result<(), Failure> {
     let mut facts = Facts::default();
     facts
         .add(
@@ -183,10 +200,15 @@ fn print_queued(outbox: &Outbox, queued: Queued, why: &str, event: &Event, outpu
         "id": event.id(),
         "because": why,
     });
-    output.print(json, facts);
+    output.try_print(json, facts)
 }
 
-fn print_recorded(on_record: &OnRecord, event: &Event, receipt_file: Option<&Path>, output: &Output) {
+fn print_recorded(
+    on_record: &OnRecord,
+    event: &Event,
+    receipt_file: Option<&Path>,
+    output: &Output,
+) -> Result<(), Failure> {
     let OnRecord { client, submitted } = on_record;
     let head = submitted.verified.head();
     let mut facts = Facts::default();
@@ -229,7 +251,7 @@ fn print_recorded(on_record: &OnRecord, event: &Event, receipt_file: Option<&Pat
         "root_hash": head.root().to_string(),
         "receipt": output::receipt(&submitted.receipt, head),
     });
-    output.print(json, facts);
+    output.try_print(json, facts)
 }
 
 fn event(arguments: Arguments) -> Result<Event, Failure> {

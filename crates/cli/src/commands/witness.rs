@@ -1,21 +1,16 @@
 //! `counterfoil witness`
 
-use std::{
-    io::{self, IsTerminal as _},
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use counterfoil_note::Origin;
 use counterfoil_witness::{DataDirectory, ServeError, ServeOptions, TlsFiles, serve};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     failure::{Exit, Failure},
     output::Output,
+    service,
 };
 
 /// Cosign the heads of other people's logs
@@ -88,20 +83,14 @@ fn init(arguments: Init, output: &Output) -> Result<(), Failure> {
 }
 
 async fn serve_until_told(arguments: Serve, output: &Output) -> Result<(), Failure> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // It would tell of a standard error that is gone on standard error, and panic.
-        .log_internal_errors(false)
-        .init();
+    service::log_to_standard_error();
     let options = ServeOptions {
         tls: tls(&arguments)?,
         data: DataDirectory::new(arguments.data),
         logs: arguments.logs,
         listen: arguments.listen,
     };
-    let stop = stop_signal().map_err(|error| Failure::usage(format!("can't wait for signals: {error}")))?;
+    let stop = service::stop_signal()?;
     let listening = |address: SocketAddr| {
         output.print(
             json!({ "listening": address.to_string() }),
@@ -133,16 +122,4 @@ fn tls(arguments: &Serve) -> Result<Option<TlsFiles>, Failure> {
         certificate: certificate.clone(),
         key: key.clone(),
     }))
-}
-
-/// Ends at the first SIGTERM or SIGINT after this call; from then on neither kills the process.
-pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -17,6 +17,8 @@ const MAX_VALUE_BYTES: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Provider {
     GitHub,
+    /// Forgejo too.
+    Gitea,
     GitLab,
     Jenkins,
     CircleCi,

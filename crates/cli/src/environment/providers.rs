@@ -3,7 +3,9 @@
 use super::{Environment, Provider, Variables, branch_or_tag, host, repository};
 
 impl Provider {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
+        // Before GitHub, whose variables it sets too.
+        Self::Gitea,
         Self::GitHub,
         Self::GitLab,
         Self::CircleCi,
@@ -17,6 +19,7 @@ impl Provider {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::GitHub => "github",
+            Self::Gitea => "gitea",
             Self::GitLab => "gitlab",
             Self::Jenkins => "jenkins",
             Self::CircleCi => "circleci",
@@ -29,6 +32,8 @@ impl Provider {
         let flag = |name| variables.flag(name) == Some(true);
         match self {
             Self::GitHub => flag("GITHUB_ACTIONS"),
+            // Forgejo's runner sets it beside one of its own.
+            Self::Gitea => flag("GITEA_ACTIONS"),
             Self::GitLab => flag("GITLAB_CI"),
             Self::CircleCi => flag("CIRCLECI"),
             Self::Buildkite => flag("BUILDKITE"),
@@ -39,7 +44,7 @@ impl Provider {
 
     pub(super) fn read(self, variables: &Variables<'_>) -> Environment {
         let environment = match self {
-            Self::GitHub => github(variables),
+            Self::GitHub | Self::Gitea => github(variables),
             Self::GitLab => gitlab(variables),
             Self::Jenkins => jenkins(variables),
             Self::CircleCi => circleci(variables),
@@ -102,16 +107,22 @@ fn workflow_file(name: &str, repository: Option<&str>) -> Option<String> {
 
 /// <https://docs.gitlab.com/ci/variables/predefined_variables/>
 fn gitlab(variables: &Variables<'_>) -> Environment {
-    let tag = variables.text("CI_COMMIT_TAG");
-    // In pipelines of merge requests there is no CI_COMMIT_BRANCH.
-    let branch = variables.first(&["CI_COMMIT_BRANCH", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME"]);
+    let project = variables.text("CI_PROJECT_ID");
+    // In pipelines of merge requests there is no CI_COMMIT_BRANCH, and a fork's branch may be called like one of this project.
+    let is_own = project.is_some() && project == variables.text("CI_MERGE_REQUEST_SOURCE_PROJECT_ID");
+    let branch = variables.text("CI_COMMIT_BRANCH").or_else(|| {
+        variables
+            .text("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME")
+            .filter(|_| is_own)
+    });
     Environment {
         host: variables.text("CI_SERVER_HOST"),
         source: variables.url("CI_PROJECT_URL"),
         trigger: variables.text("CI_PIPELINE_SOURCE"),
-        repository_id: variables.text("CI_PROJECT_ID"),
+        repository_id: project,
         repository: variables.text("CI_PROJECT_PATH"),
-        reference: branch_or_tag(branch, tag),
+        reference: branch_or_tag(branch, variables.text("CI_COMMIT_TAG"))
+            .or_else(|| variables.text("CI_MERGE_REQUEST_REF_PATH")),
         reference_protected: variables.flag("CI_COMMIT_REF_PROTECTED"),
         commit: variables.text("CI_COMMIT_SHA"),
         change: variables.number("CI_MERGE_REQUEST_IID"),
@@ -135,15 +146,22 @@ fn jenkins(variables: &Variables<'_>) -> Environment {
     let repository = address.as_deref().and_then(repository);
     let jenkins = variables.url("JENKINS_URL");
     let job = variables.text("JOB_NAME");
-    // GIT_BRANCH is `origin/main`, or `main` in a multibranch pipeline.
-    let branch = variables.first(&["CHANGE_BRANCH", "BRANCH_NAME"]).or_else(|| {
-        Some(
-            variables
-                .text("GIT_BRANCH")?
-                .trim_start_matches("origin/")
-                .to_owned(),
-        )
-    });
+    let branch = if variables.text("CHANGE_ID").is_some() {
+        // BRANCH_NAME and GIT_BRANCH name the change, and a fork's branch may be called like one of this repository.
+        variables
+            .text("CHANGE_BRANCH")
+            .filter(|_| variables.text("CHANGE_FORK").is_none())
+    } else {
+        // GIT_BRANCH is `origin/main`, or `main` in a multibranch pipeline.
+        variables.text("BRANCH_NAME").or_else(|| {
+            Some(
+                variables
+                    .text("GIT_BRANCH")?
+                    .trim_start_matches("origin/")
+                    .to_owned(),
+            )
+        })
+    };
     Environment {
         host: repository
             .as_ref()
@@ -196,7 +214,11 @@ fn circleci(variables: &Variables<'_>) -> Environment {
 /// <https://buildkite.com/docs/pipelines/configure/environment-variables>
 fn buildkite(variables: &Variables<'_>) -> Environment {
     let address = variables.text("BUILDKITE_REPO");
+    let source = variables.text("BUILDKITE_PULL_REQUEST_REPO");
+    let source = source.map(|address| repository(&address));
     let repository = address.as_deref().and_then(repository);
+    // A fork's branch may be called like one of this repository.
+    let is_own = source.is_none_or(|source| source.is_some() && source == repository);
     let organisation = variables.text("BUILDKITE_ORGANIZATION_SLUG");
     let pipeline = variables.text("BUILDKITE_PIPELINE_SLUG");
     Environment {
@@ -207,7 +229,7 @@ fn buildkite(variables: &Variables<'_>) -> Environment {
         trigger: variables.text("BUILDKITE_SOURCE"),
         repository: repository.map(|(_, path)| path),
         reference: branch_or_tag(
-            variables.text("BUILDKITE_BRANCH"),
+            variables.text("BUILDKITE_BRANCH").filter(|_| is_own),
             variables.text("BUILDKITE_TAG"),
         ),
         // Before the checkout it may be the word HEAD.
@@ -221,7 +243,7 @@ fn buildkite(variables: &Variables<'_>) -> Environment {
         // Retries of a job are counted from 0.
         run_attempt: variables
             .number("BUILDKITE_RETRY_COUNT")
-            .map(|retries| retries + 1),
+            .and_then(|retries| retries.checked_add(1)),
         workflow_id: variables.text("BUILDKITE_PIPELINE_ID"),
         workflow: pipeline,
         job_id: variables.text("BUILDKITE_JOB_ID"),

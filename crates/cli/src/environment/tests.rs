@@ -63,6 +63,13 @@ fn github_actions() {
         ..Environment::default()
     };
     assert_eq!(read(&pull_request), expected);
+
+    let gitea = [&pull_request[..], &[("GITEA_ACTIONS", "true")]].concat();
+    let expected = Environment {
+        provider: Some(Provider::Gitea),
+        ..expected
+    };
+    assert_eq!(read(&gitea), expected);
 }
 
 #[test]
@@ -110,14 +117,22 @@ fn gitlab_ci() {
     };
     assert_eq!(read(&tag), expected);
 
-    let merge_request = [
-        ("GITLAB_CI", "true"),
-        ("CI_MERGE_REQUEST_IID", "9"),
-        ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "topic"),
-    ];
-    let merge_request = read(&merge_request);
-    assert_eq!(merge_request.change, Some(9));
-    assert_eq!(merge_request.reference, text("refs/heads/topic"));
+    for (source_project, reference) in [
+        ("55", "refs/heads/main"),
+        ("56", "refs/merge-requests/9/head"),
+        ("", "refs/merge-requests/9/head"),
+    ] {
+        let merge_request = read(&[
+            ("GITLAB_CI", "true"),
+            ("CI_PROJECT_ID", "55"),
+            ("CI_MERGE_REQUEST_IID", "9"),
+            ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", source_project),
+            ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "main"),
+            ("CI_MERGE_REQUEST_REF_PATH", "refs/merge-requests/9/head"),
+        ]);
+        assert_eq!(merge_request.change, Some(9));
+        assert_eq!(merge_request.reference, text(reference), "{source_project}");
+    }
 }
 
 #[test]
@@ -154,6 +169,18 @@ fn jenkins() {
         ..Environment::default()
     };
     assert_eq!(read(&multibranch), expected);
+
+    for (fork, reference) in [("", text("refs/heads/main")), ("mallory", None)] {
+        let change = read(&[
+            ("JENKINS_URL", "https://jenkins.example/"),
+            ("BRANCH_NAME", "PR-7"),
+            ("GIT_BRANCH", "PR-7"),
+            ("CHANGE_ID", "7"),
+            ("CHANGE_BRANCH", "main"),
+            ("CHANGE_FORK", fork),
+        ]);
+        assert_eq!((change.change, change.reference), (Some(7), reference), "{fork}");
+    }
 
     let freestyle = [
         ("JENKINS_URL", "https://jenkins.example/"),
@@ -248,6 +275,20 @@ fn buildkite() {
         ("BUILDKITE_PULL_REQUEST", "12"),
     ]);
     assert_eq!((early.commit, early.change), (None, Some(12)));
+
+    for (source, reference) in [
+        ("https://git.example/acme/widgets.git", text("refs/heads/main")),
+        ("https://git.example/mallory/widgets.git", None),
+        ("nowhere", None),
+    ] {
+        let pull_request = [&build[..], &[("BUILDKITE_PULL_REQUEST_REPO", source)]].concat();
+        assert_eq!(read(&pull_request).reference, reference, "{source}");
+    }
+    let worn = read(&[
+        ("BUILDKITE", "true"),
+        ("BUILDKITE_RETRY_COUNT", "18446744073709551615"),
+    ]);
+    assert_eq!(worn.run_attempt, None);
 }
 
 #[test]

@@ -13,21 +13,22 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::{failure::Failure, options::Common, output::Output};
+use super::OfLog;
+use crate::{failure::Failure, output::Output};
 
 /// Measure a log
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    Ingest(ingest::Arguments),
-    Prove(prove::Arguments),
-    Webhooks(webhooks::Arguments),
+    Ingest(OfLog<ingest::Arguments>),
+    Prove(OfLog<prove::Arguments>),
+    Webhooks(OfLog<webhooks::Arguments>),
 }
 
-pub(crate) async fn run(bench: Bench, common: &Common, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(bench: Bench, output: &Output) -> Result<(), Failure> {
     match bench {
-        Bench::Ingest(arguments) => ingest::run(arguments, common, output).await,
-        Bench::Prove(arguments) => prove::run(arguments, common, output).await,
-        Bench::Webhooks(arguments) => webhooks::run(arguments, common, output).await,
+        Bench::Ingest(command) => command.run(ingest::run, output).await,
+        Bench::Prove(command) => command.run(prove::run, output).await,
+        Bench::Webhooks(command) => command.run(webhooks::run, output).await,
     }
 }
 

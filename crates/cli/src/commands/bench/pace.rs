@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, TryAcquireError};
 
 /// Starts that nobody was free for are told in so many groups at most, however many there were.
 const MISSED_GROUPS: u64 = 10_000;
@@ -29,6 +29,24 @@ struct Open {
     /// A permit for each start whose time has come; closed at the deadline.
     due: Arc<Semaphore>,
     taken: AtomicU64,
+}
+
+impl Open {
+    /// Waits until the time of a start has come, and takes it; returns how many were taken before. None at the end.
+    async fn turn(&self) -> Option<u64> {
+        match self.due.try_acquire() {
+            Ok(permit) => permit.forget(),
+            // What is left then, nobody was free for.
+            Err(TryAcquireError::Closed) => return None,
+            Err(TryAcquireError::NoPermits) => match self.due.acquire().await {
+                Ok(permit) => permit.forget(),
+                // Whoever waited may have been given a permit in time and hear of the end first: it is back by now.
+                Err(_closed) if self.due.forget_permits(1) == 0 => return None,
+                Err(_closed) => {}
+            },
+        }
+        Some(self.taken.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Pace {
@@ -59,8 +77,7 @@ impl Pace {
         match &self.open {
             None => Some(Instant::now()).filter(|now| *now < self.deadline),
             Some(open) => {
-                open.due.acquire().await.ok()?.forget();
-                let turn = open.taken.fetch_add(1, Ordering::Relaxed);
+                let turn = open.turn().await?;
                 Some(self.started + mul(open.interval, turn))
             }
         }
@@ -137,15 +154,15 @@ mod tests {
 
     #[tokio::test]
     async fn an_open_loop_keeps_its_timetable_and_counts_what_it_missed() {
-        let pace = Pace::start(Duration::from_millis(200), Some(Duration::from_millis(10)));
+        let pace = Pace::start(Duration::from_secs(2), Some(Duration::from_millis(100)));
         let first = pace.next().await.unwrap();
         assert_eq!(first, pace.started());
         // A slow caller: starts are due meanwhile, and keep their intended times.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let second = pace.next().await.unwrap();
-        assert_eq!(second - first, Duration::from_millis(10));
-        assert!(second.elapsed() >= Duration::from_millis(80));
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(second - first, Duration::from_millis(100));
+        assert!(second.elapsed() >= Duration::from_millis(800));
+        tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(pace.next().await.is_none());
         assert_eq!(pace.missed(), 18);
     }
@@ -162,6 +179,26 @@ mod tests {
                 taken: AtomicU64::new(0),
             }),
         }
+    }
+
+    #[tokio::test]
+    async fn a_start_whose_time_came_before_the_end_counts_for_who_waited_for_it() {
+        let pace = overloaded(Duration::from_secs(100), Duration::from_secs(1), 0);
+        let due = &pace.open.as_ref().unwrap().due;
+        // Both wait by then, and run again when all is over.
+        let end = async {
+            due.add_permits(1);
+            due.close();
+        };
+        let (first, second, ()) = tokio::join!(pace.next(), pace.next(), end);
+        assert_eq!((first, second), (Some(pace.started()), None));
+        assert_eq!(pace.missed(), 99);
+
+        // For what is left nobody was free.
+        let pace = overloaded(Duration::from_secs(100), Duration::from_secs(1), 2);
+        pace.open.as_ref().unwrap().due.close();
+        assert_eq!(pace.next().await, None);
+        assert_eq!(pace.missed(), 100);
     }
 
     #[tokio::test]
@@ -198,9 +235,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_loop_starts_at_once_until_the_deadline() {
-        let pace = Pace::start(Duration::from_millis(50), None);
+        let pace = Pace::start(Duration::from_millis(500), None);
         assert!(pace.next().await.is_some());
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(pace.next().await.is_none());
         assert_eq!(pace.missed(), 0);
     }

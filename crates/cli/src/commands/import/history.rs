@@ -57,6 +57,9 @@ impl History {
         let mut walk = Walk::new(&repository)?;
         walk.references()?;
         walk.commits();
+        // More than one name may lead to it.
+        let mut told = HashSet::new();
+        walk.skipped.retain(|problem| told.insert(problem.clone()));
         let source = match source {
             Some(source) => source,
             None => format!("git:{}", walk.root_commit()?),
@@ -152,7 +155,24 @@ impl<'a> Walk<'a> {
         let shallow = repository
             .shallow_commits()
             .map_err(|error| Failure::usage(format!("can't read where the shallow clone ends: {error}")))?;
-        let head = repository.head_id().ok().map(|id| id.detach());
+        // The library would find none, and call that no error.
+        let storage = repository.config_snapshot().string("extensions.refStorage");
+        if let Some(storage) = storage.filter(|storage| storage != "files") {
+            return Err(Failure::usage(format!(
+                "the references are kept as {storage}, which is not known here"
+            ))
+            .hint("import a clone that has them as files: git clone --mirror --ref-format=files REPOSITORY CLONE"));
+        }
+        let mut skipped = Vec::new();
+        let head = match repository.head() {
+            // What is no commit, or is missing, is told when it is read as one.
+            Ok(mut head) => head.try_peel_to_id().unwrap_or_else(|_| head.id()),
+            Err(error) => {
+                skipped.push(format!("HEAD can't be read: {error}"));
+                None
+            }
+        };
+        let head = head.map(|id| id.detach());
         Ok(Self {
             repository,
             shallow: shallow
@@ -161,7 +181,7 @@ impl<'a> Walk<'a> {
             head,
             tips: head.into_iter().collect(),
             tags: Vec::new(),
-            skipped: Vec::new(),
+            skipped,
             nodes: Vec::new(),
             places: HashMap::new(),
         })
@@ -514,6 +534,49 @@ mod tests {
             "{skipped}"
         );
         assert!(scratch.read(None).is_err());
+    }
+
+    /// As in a job of a CI system, which has no branches.
+    #[test]
+    fn a_head_that_leads_to_nothing_is_said() {
+        let scratch = Scratch::new();
+        let other = scratch.commit(1, &[]);
+        scratch.reference("refs/heads/other", other);
+        let gone = scratch.commit(2, &[]);
+        fs::remove_file(scratch.object_path(gone)).unwrap();
+        let skipped = || scratch.read(Some("s")).unwrap().skipped;
+        scratch.set_head(&gone.to_string());
+        assert_eq!(skipped(), [format!("object {gone} is missing")]);
+        assert_eq!(scratch.events(), hex(&[other]));
+        assert!(scratch.read(None).is_err());
+        // Once, whatever leads to it.
+        scratch.reference("refs/heads/main", gone);
+        scratch.set_head("ref: refs/heads/main");
+        assert_eq!(skipped(), [format!("object {gone} is missing")]);
+
+        fs::write(scratch.directory.path().join("refs/heads/main"), "no id").unwrap();
+        let skipped = skipped().join("\n");
+        assert!(skipped.contains("HEAD can't be read"), "{skipped}");
+        assert_eq!(scratch.events(), hex(&[other]));
+    }
+
+    /// As `git init --ref-format=reftable` leaves it.
+    #[test]
+    fn references_that_are_no_files_are_not_taken_for_none() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.directory.path().join(name);
+        scratch.set_head("ref: refs/heads/.invalid");
+        fs::remove_dir_all(path("refs")).unwrap();
+        fs::create_dir(path("refs")).unwrap();
+        fs::write(path("refs/heads"), "this repository uses the reftable format\n").unwrap();
+        fs::write(
+            path("config"),
+            "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\trefstorage = reftable\n",
+        )
+        .unwrap();
+        let failure = scratch.read(Some("s")).err().unwrap();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message().contains("reftable"), "{}", failure.message());
     }
 
     #[test]

@@ -6,16 +6,17 @@ mod object;
 
 use clap::Subcommand;
 
-use crate::{failure::Failure, options::Common, output::Output};
+use super::OfLog;
+use crate::{failure::Failure, output::Output};
 
 /// Record what another system already knows
 #[derive(Subcommand)]
 pub(crate) enum Import {
-    Git(git::Arguments),
+    Git(OfLog<git::Arguments>),
 }
 
-pub(crate) async fn run(import: Import, common: &Common, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(import: Import, output: &Output) -> Result<(), Failure> {
     match import {
-        Import::Git(arguments) => git::run(arguments, common, output).await,
+        Import::Git(command) => command.run(git::run, output).await,
     }
 }

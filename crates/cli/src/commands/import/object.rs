@@ -16,10 +16,11 @@
 
 use counterfoil_event::{
     Event, EventParts, InvalidEvent,
+    adapter::git_time,
     limits::{MAX_EXTENSION_VALUE_BYTES, MAX_SUBJECT_BYTES},
 };
 use gix::{ObjectId, objs::Kind};
-use jiff::{Timestamp, tz::Offset};
+use jiff::Timestamp;
 
 const OBJECT_MEDIA_TYPE: &str = "application/x-git-object";
 const REFERENCE_MEDIA_TYPE: &str = "text/plain";
@@ -137,7 +138,7 @@ impl<'a> Object<'a> {
     /// When a commit says that it was committed, in seconds since 1970.
     pub(super) fn committed_unix_s(&self) -> i64 {
         self.first("committer")
-            .and_then(seconds_and_offset)
+            .and_then(git_time)
             .map_or(0, |(seconds, _)| seconds)
     }
 
@@ -181,34 +182,11 @@ impl<'a> Object<'a> {
 
 /// The time at the end of a `committer` or `tagger` line, in RFC 3339.
 fn time(person: &[u8]) -> Option<String> {
-    let (seconds, offset) = seconds_and_offset(person)?;
+    let (seconds, offset) = git_time(person)?;
     let timestamp = Timestamp::from_second(seconds)
         .ok()
         .filter(|_| (0..LAST_TIME_UNIX_S).contains(&seconds))?;
     Some(timestamp.display_with_offset(offset).to_string())
-}
-
-fn seconds_and_offset(person: &[u8]) -> Option<(i64, Offset)> {
-    let end = person.iter().rposition(|byte| *byte == b'>')?;
-    let text = str::from_utf8(&person[end + 1..]).ok()?;
-    let mut words = text.split_ascii_whitespace();
-    let seconds = words.next()?.parse().ok()?;
-    Some((seconds, words.next().and_then(offset).unwrap_or(Offset::UTC)))
-}
-
-/// Reads `+0130`.
-fn offset(text: &str) -> Option<Offset> {
-    let (sign, digits) = match text.split_at_checked(1)? {
-        ("+", digits) => (1, digits),
-        ("-", digits) => (-1, digits),
-        _ => return None,
-    };
-    let number: i32 = digits.parse().ok().filter(|_| digits.len() == 4)?;
-    let (hours, minutes) = (number / 100, number % 100);
-    if hours > 23 || minutes > 59 {
-        return None;
-    }
-    Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()
 }
 
 fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

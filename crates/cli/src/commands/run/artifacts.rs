@@ -1,14 +1,24 @@
 //! What a command made: names and digests.
 
 use std::{
+    convert::Infallible,
     fs::{self, File},
+    future,
     io::{self, Read},
+    panic,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use counterfoil_event::normal::{Artifact, Text};
 use sha2::{Digest, Sha256};
+use tokio::{task, time::sleep};
 
+use super::process::EndSignals;
 use crate::failure::Failure;
 
 /// Most artifacts of one command: their names and digests have to fit into one normalised event.
@@ -16,6 +26,17 @@ const MAX_ARTIFACTS: usize = 200;
 /// Longest name of one, as it was given.
 const MAX_NAME_BYTES: usize = 128;
 const BUFFER_BYTES: usize = 256 << 10;
+/// How long reading may go on once somebody asked for the end by a signal: SIGKILL may follow.
+const TIME_TO_STOP: Duration = Duration::from_secs(1);
+
+/// What was read of the artifacts.
+pub(super) struct Found {
+    pub(super) artifacts: Vec<Artifact>,
+    /// Why others are not among them. A command that failed may have made none.
+    pub(super) missing: Vec<String>,
+    /// A signal came meanwhile.
+    pub(super) is_stopped: bool,
+}
 
 /// Whether so many, of such names, can be recorded. Asked before the command runs.
 pub(super) fn check(paths: &[PathBuf]) -> Result<(), Failure> {
@@ -38,12 +59,41 @@ fn name(path: &Path) -> Option<String> {
         .then(|| name.to_owned())
 }
 
-/// The artifacts that are there, and why others are not. A command that failed may have made none.
-pub(super) fn read(paths: &[PathBuf]) -> (Vec<Artifact>, Vec<String>) {
+/// Reads the artifacts. Once a signal has come, before or meanwhile, only those that take no longer than a second.
+pub(super) async fn read(paths: &[PathBuf], is_cancelled: bool, signals: &mut EndSignals) -> Found {
+    let stop = Arc::new(AtomicBool::new(false));
+    let reading = task::spawn_blocking({
+        let (paths, stop) = (paths.to_vec(), Arc::clone(&stop));
+        move || digests(&paths, &stop)
+    });
+    let mut is_stopped = false;
+    let stopping = async {
+        if !is_cancelled {
+            signals.next().await;
+            is_stopped = true;
+        }
+        sleep(TIME_TO_STOP).await;
+        stop.store(true, Ordering::Relaxed);
+        future::pending::<Infallible>().await
+    };
+    let read = tokio::select! {
+        read = reading => read,
+        never = stopping => match never {},
+    };
+    let (artifacts, missing) = read.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+    Found {
+        artifacts,
+        missing,
+        is_stopped,
+    }
+}
+
+/// The artifacts that are there, and why others are not.
+fn digests(paths: &[PathBuf], stop: &AtomicBool) -> (Vec<Artifact>, Vec<String>) {
     let mut artifacts = Vec::new();
     let mut missing = Vec::new();
     for path in paths {
-        match (name(path), digest(path)) {
+        match (name(path), digest(path, stop)) {
             (Some(name), Ok(digest)) => artifacts.push(Artifact {
                 name: Text::cut(&name),
                 digest: Text::cut(&digest),
@@ -56,7 +106,7 @@ pub(super) fn read(paths: &[PathBuf]) -> (Vec<Artifact>, Vec<String>) {
     (artifacts, missing)
 }
 
-fn digest(path: &Path) -> io::Result<String> {
+fn digest(path: &Path, stop: &AtomicBool) -> io::Result<String> {
     // A pipe might never open nor end, and a directory has no digest.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));
@@ -65,6 +115,9 @@ fn digest(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("a signal ended the wait for its digest"));
+        }
         match file.read(&mut buffer)? {
             0 => return Ok(format!("sha256:{}", hex::encode(hasher.finalize()))),
             read => hasher.update(&buffer[..read]),
@@ -87,7 +140,7 @@ mod tests {
             scratch.path().to_owned(),
         ];
         check(&paths).unwrap();
-        let (artifacts, missing) = read(&paths);
+        let (artifacts, missing) = digests(&paths, &AtomicBool::new(false));
         let expected = Artifact {
             name: Text::cut(file.to_str().unwrap()),
             // FIPS 180-4, example B.1.
@@ -97,6 +150,10 @@ mod tests {
         assert_eq!(artifacts, [expected]);
         assert_eq!(missing.len(), 2);
         assert!(missing[1].ends_with("not a file"));
+
+        let (artifacts, missing) = digests(&paths, &AtomicBool::new(true));
+        assert_eq!((artifacts.len(), missing.len()), (0, 3));
+        assert!(missing[0].ends_with("a signal ended the wait for its digest"));
     }
 
     #[test]

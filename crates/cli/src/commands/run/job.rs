@@ -1,6 +1,6 @@
 //! The two events of a command, as normalised events: what they say is in `docs/CI.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use counterfoil_event::{
     Event, EventParts,
@@ -16,7 +16,6 @@ use crate::{
     commands::submit::random_id,
     environment::{Environment, Provider},
     failure::Failure,
-    output::{printable, say},
     recording::claim,
 };
 
@@ -70,17 +69,18 @@ impl Job {
         self.event(STARTED, Outcome::Unknown, now, vec![], self.process())
     }
 
-    pub(super) fn ended(&self, ended: &Ended, paths: &[PathBuf], now: Timestamp) -> Result<Event, Failure> {
+    pub(super) fn ended(
+        &self,
+        ended: &Ended,
+        artifacts: Vec<Artifact>,
+        now: Timestamp,
+    ) -> Result<Event, Failure> {
         let outcome = outcome(ended);
         let [succeeded, failed] = end_phases(&self.event_type);
         let phase = match outcome {
             Outcome::Success => succeeded,
             _ => failed,
         };
-        let (artifacts, missing) = artifacts::read(paths);
-        for missing in missing {
-            say(format_args!("warning: no artifact {}", printable(&missing)));
-        }
         let mut process = self.process();
         process.duration_ms = u64::try_from(ended.duration.as_millis())
             .ok()
@@ -89,6 +89,7 @@ impl Job {
             Ending::Exited(code) => process.exit_code = Some(u32::from(code).into()),
             Ending::Killed(signal) => process.signal = Some(u32::from(signal).into()),
             Ending::NotStarted(_) => process.started = Some(false),
+            Ending::Unknown(_) => {}
         }
         self.event(phase, outcome, now, artifacts, process)
     }
@@ -187,8 +188,8 @@ fn outcome(ended: &Ended) -> Outcome {
         Ending::Exited(0) => Outcome::Success,
         Ending::Exited(_) | Ending::Killed(_) if ended.cancelled => Outcome::Cancelled,
         Ending::Exited(_) => Outcome::Failure,
-        // It could not be run, or a signal ended it that nobody sent by way of us.
-        Ending::Killed(_) | Ending::NotStarted(_) => Outcome::Error,
+        // It could not be run, a signal ended it that nobody sent by way of us, or nobody knows.
+        Ending::Killed(_) | Ending::NotStarted(_) | Ending::Unknown(_) => Outcome::Error,
     }
 }
 
@@ -321,6 +322,14 @@ mod tests {
                 json!({"started": false}),
             ),
             (
+                "ci.job",
+                Ending::Unknown(io::ErrorKind::Other.into()),
+                false,
+                "ci.job.finished",
+                "error",
+                json!({"exit_code": null, "started": null}),
+            ),
+            (
                 "deploy",
                 Ending::Exited(0),
                 false,
@@ -338,7 +347,7 @@ mod tests {
             ),
         ] {
             let event = job(event_type)
-                .ended(&ended(ending, cancelled), &[], now())
+                .ended(&ended(ending, cancelled), vec![], now())
                 .unwrap();
             let payload: Value = serde_json::from_slice(event.data()).unwrap();
             assert_eq!(event.event_type(), expected_type);

@@ -4,14 +4,9 @@ mod artifacts;
 mod job;
 mod process;
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use counterfoil_client::Submitted;
 use counterfoil_event::Event;
 use jiff::Timestamp;
 
@@ -19,13 +14,13 @@ use self::{
     job::Job,
     process::{EndSignals, Ended, Ending},
 };
-use super::{evidence, submit::write_receipt};
+use super::evidence;
 use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     options::Common,
-    output::{self, say},
-    recording::{Recorded, Recorder, RecordingOptions},
+    output::{self, Output, say},
+    recording::{Keep, Recorded, Recorder, RecordingOptions},
 };
 
 /// Run a command, and record its start and its end: outcome, duration, exit code, artifacts
@@ -65,6 +60,9 @@ pub(crate) struct Arguments {
     /// Where to keep the receipt of the end
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+    /// Where to keep the payload of the end, byte for byte: `counterfoil verify --payload` checks it by the receipt
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    payload_to: Option<PathBuf>,
     #[command(flatten)]
     recording: RecordingOptions,
     /// The command and its arguments
@@ -72,18 +70,36 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
-pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCode, Failure> {
+impl Arguments {
+    /// What to keep of the end.
+    fn keep(&self) -> Result<Option<Keep<'_>>, Failure> {
+        let Some(receipt) = self.receipt.as_deref() else {
+            return Ok(None);
+        };
+        let payload = self.payload_to.as_deref();
+        if payload == Some(receipt) {
+            return Err(Failure::usage("--receipt and --payload-to name the same file"));
+        }
+        Ok(Some(Keep { receipt, payload }))
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) -> Result<ExitCode, Failure> {
     // What is wrong with the command line is told before anything runs. Nothing after this fails for the log's sake.
     common.policy()?;
     let recorder = Recorder::new(&arguments.recording, common)?;
     let job = Job::new(&arguments, Environment::of_process())?;
     let signals = EndSignals::catch();
     let mut signals = signals.map_err(|error| Failure::usage(format!("can't wait for signals: {error}")))?;
+    let keep = arguments.keep()?;
+    // Both events are new, so what is there is of another.
+    keep.map_or(Ok(()), Keep::remove_old)?;
 
     let start = job.started(Timestamp::now())?;
     let recording = Recording {
         recorder: &recorder,
         common,
+        output,
     };
     let is_required = arguments.recording.require_receipt;
     let (ended, is_stopped) = if is_required {
@@ -100,21 +116,39 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
     } else {
         recording.run(&arguments.command, &start, &mut signals).await
     };
+    let now = Timestamp::now();
     let code = ended.ending.exit_code();
-    if let Ending::NotStarted(error) = &ended.ending {
-        let program = arguments.command[0].display();
-        say(format_args!("error: can't run {program}: {error}"));
+    let program = arguments.command[0].display();
+    match &ended.ending {
+        Ending::Exited(_) | Ending::Killed(_) => {}
+        Ending::NotStarted(error) => say(format_args!("error: can't run {program}: {error}")),
+        Ending::Unknown(error) => say(format_args!("error: can't tell how {program} ended: {error}")),
     }
-    let recorded = match job.ended(&ended, &arguments.artifacts, Timestamp::now()) {
-        Ok(end) if is_stopped => {
-            recording.tell_queued(&end, recorder.queue(&end, false, &stopped()));
-            Ok(())
+    let found = artifacts::read(&arguments.artifacts, ended.cancelled || is_stopped, &mut signals).await;
+    for missing in &found.missing {
+        say(format_args!(
+            "warning: no artifact {}",
+            output::printable(missing)
+        ));
+    }
+    let recorded = match job.ended(&ended, found.artifacts, now) {
+        Ok(end) if is_stopped || found.is_stopped => {
+            let stopped = stopped();
+            let queued = recorder.queue(&end, false, &stopped).await;
+            recording.tell_queued(&end, keep, queued);
+            if is_required { Err(stopped) } else { Ok(()) }
         }
         Ok(end) => {
-            if ended.cancelled && !is_required {
-                recording.prepare(&end);
-            }
-            recording.end(&end, &arguments, &mut signals).await
+            let is_prepared = ended.cancelled && recording.prepare(&end).await;
+            let recorded = recording.end(&end, keep, is_required, &mut signals).await;
+            recorded.map_err(|failure| {
+                if is_prepared {
+                    let outbox = recorder.outbox.path().display();
+                    failure.hint(format!("what is not on record waits in {outbox}"))
+                } else {
+                    failure
+                }
+            })
         }
         Err(failure) => Err(failure),
     };
@@ -122,7 +156,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
         Ok(()) => Ok(ExitCode::from(code)),
         Err(failure) if code == 0 && is_required => Err(failure),
         Err(failure) => {
-            failure.report(common.json);
+            failure.report(output.is_json());
             Ok(ExitCode::from(code))
         }
     }
@@ -132,6 +166,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common) -> Result<ExitCod
 struct Recording<'a> {
     recorder: &'a Recorder<'a>,
     common: &'a Common,
+    output: &'a Output,
 }
 
 impl Recording<'_> {
@@ -159,92 +194,115 @@ impl Recording<'_> {
             };
         // It may be on its way to the log, and is recorded once however often it comes.
         drop(recording);
-        self.keep(start, &stopped());
+        self.keep(start, None, &stopped()).await;
         (ended, is_stopped)
     }
 
     /// Puts the end onto the disk before the log is asked: whoever sent a signal may send SIGKILL next. What stands against
     /// that stands against queueing it later, and is told then. Recording it delivers it from there, and asks once more for the receipt.
-    fn prepare(&self, event: &Event) {
-        let _ = self.recorder.queue(event, false, &stopped());
+    /// Whether it is there.
+    async fn prepare(&self, event: &Event) -> bool {
+        self.recorder.queue(event, false, &stopped()).await.is_ok()
     }
 
     /// Records the end. Whoever asks for the end of all this by a signal does not wait for the log.
     async fn end(
         &self,
         event: &Event,
-        arguments: &Arguments,
+        keep: Option<Keep<'_>>,
+        is_required: bool,
         signals: &mut EndSignals,
     ) -> Result<(), Failure> {
-        let receipt = arguments.receipt.as_deref();
-        let is_required = arguments.recording.require_receipt;
         let recording = async {
             if is_required {
-                return self.require(event, receipt).await;
+                return self.require(event, keep).await;
             }
-            self.record_or_keep(event, receipt).await;
+            self.record_or_keep(event, keep).await;
             Ok(())
         };
         tokio::select! {
             recorded = recording => recorded,
             _ = signals.next() => {
                 let stopped = stopped();
-                self.keep(event, &stopped);
+                self.keep(event, keep, &stopped).await;
                 if is_required { Err(stopped) } else { Ok(()) }
             }
         }
     }
 
     /// Records an event, or fails.
-    async fn require(&self, event: &Event, receipt: Option<&Path>) -> Result<(), Failure> {
-        let keep = |submitted: &Submitted| keep_receipt(receipt, submitted);
-        self.tell(event, &self.recorder.record(event, keep).await?);
+    async fn require(&self, event: &Event, keep: Option<Keep<'_>>) -> Result<(), Failure> {
+        self.tell(event, keep, &self.recorder.record(event, keep).await?);
         Ok(())
     }
 
     /// Records an event, or keeps it for later whatever stands against it, and says so.
-    async fn record_or_keep(&self, event: &Event, receipt: Option<&Path>) {
-        let keep = |submitted: &Submitted| keep_receipt(receipt, submitted);
-        match self.recorder.record(event, keep).await {
-            Ok(recorded) => self.tell(event, &recorded),
-            Err(failure) => {
-                // Onto the disk before anything is said.
-                let queued = (!failure.is_final())
-                    .then(|| self.recorder.queue(event, failure.may_be_on_record(), &failure));
-                evidence::keep(failure, self.common).report(self.common.json);
-                match queued {
-                    Some(queued) => self.tell_queued(event, queued),
-                    None => say(format_args!(
-                        "counterfoil: {} is not recorded",
-                        event.event_type()
-                    )),
-                }
-            }
+    async fn record_or_keep(&self, event: &Event, keep: Option<Keep<'_>>) {
+        let failure = match self.recorder.record(event, keep).await {
+            Ok(recorded) => return self.tell(event, keep, &recorded),
+            Err(failure) => failure,
+        };
+        if failure.is_final() {
+            self.report(failure);
+            say(format_args!(
+                "counterfoil: {} is not recorded",
+                event.event_type()
+            ));
+            return;
         }
+        // Onto the disk before anything is said.
+        let sent = failure.may_be_on_record();
+        let queued = self.recorder.queue(event, sent, &failure).await;
+        // Nothing of the log's stands against it, but something on this machine.
+        let is_local = failure.exit == Exit::Usage && !sent;
+        self.report(failure);
+        match queued {
+            Err(unqueued) if is_local => self.record_at_once(event, keep, &unqueued).await,
+            queued => self.tell_queued(event, keep, queued),
+        }
+    }
+
+    /// Records an event of which nobody can tell what waits before it: out of order it is better off than lost.
+    async fn record_at_once(&self, event: &Event, keep: Option<Keep<'_>>, unqueued: &Failure) {
+        let (event_type, problem) = (event.event_type(), output::printable(unqueued.message()));
+        say(format_args!(
+            "warning: {event_type} is submitted past all that may wait: {problem}"
+        ));
+        match self.recorder.record_at_once(event, keep).await {
+            Ok(recorded) => self.tell(event, keep, &recorded),
+            Err(failure) => self.report(failure),
+        }
+    }
+
+    fn report(&self, failure: Failure) {
+        evidence::keep(failure, self.common).report(self.output.is_json());
     }
 
     /// Queues an event that `submit` would not queue: here nobody is there to submit it again.
-    fn keep(&self, event: &Event, because: &Failure) {
-        self.tell_queued(event, self.recorder.queue(event, true, because));
+    async fn keep(&self, event: &Event, keep: Option<Keep<'_>>, because: &Failure) {
+        let queued = self.recorder.queue(event, true, because).await;
+        self.tell_queued(event, keep, queued);
     }
 
-    fn tell_queued(&self, event: &Event, queued: Result<Recorded, Failure>) {
+    fn tell_queued(&self, event: &Event, keep: Option<Keep<'_>>, queued: Result<Recorded, Failure>) {
         match queued {
-            Ok(queued) => self.tell(event, &queued),
-            Err(failure) => failure.report(self.common.json),
+            Ok(queued) => self.tell(event, keep, &queued),
+            Err(failure) => failure.report(self.output.is_json()),
         }
     }
 
-    fn tell(&self, event: &Event, recorded: &Recorded) {
+    /// Says what became of an event, of which somebody may want the receipt.
+    fn tell(&self, event: &Event, keep: Option<Keep<'_>>, recorded: &Recorded) {
         let event_type = event.event_type();
         let line = match recorded {
             Recorded::OnRecord(on_record) => {
                 format!("{event_type} is leaf {}", on_record.submitted.receipt.index)
             }
             Recorded::Queued { queued, why } => format!(
-                "{event_type} is queued in {} ({} waiting): {why}",
+                "{event_type} is queued in {} ({} waiting){}: {why}",
                 self.recorder.outbox.path().display(),
-                queued.waiting
+                queued.waiting,
+                keep.map_or("", |_| ", and there is no receipt"),
             ),
         };
         // Standard output is the command's.
@@ -255,8 +313,4 @@ impl Recording<'_> {
 /// Why an event is queued once somebody asked by a signal for the end of all this.
 fn stopped() -> Failure {
     Failure::new(Exit::Unavailable, "a signal ended the wait for the log")
-}
-
-fn keep_receipt(path: Option<&Path>, submitted: &Submitted) -> Result<(), Failure> {
-    path.map_or(Ok(()), |path| write_receipt(path, submitted))
 }

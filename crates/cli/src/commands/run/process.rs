@@ -19,6 +19,8 @@ use tokio::signal::unix::{self, SignalKind};
 /// What a shell returns for a command that is not there, and for one that can't be run.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
+/// What `env` and `timeout` return for a failure of their own.
+const UNKNOWN: u8 = 125;
 /// What a shell adds to the number of the signal that ended a command.
 const SIGNALLED: u8 = 128;
 
@@ -29,6 +31,8 @@ pub(super) enum Ending {
     /// By this signal.
     Killed(u8),
     NotStarted(io::Error),
+    /// It ran, and the system does not say how it ended.
+    Unknown(io::Error),
 }
 
 /// What there is to tell of a command.
@@ -53,6 +57,7 @@ impl Ending {
             Self::Killed(signal) => SIGNALLED.saturating_add(*signal),
             Self::NotStarted(error) if error.kind() == ErrorKind::NotFound => NOT_FOUND,
             Self::NotStarted(_) => NOT_EXECUTABLE,
+            Self::Unknown(_) => UNKNOWN,
         }
     }
 }
@@ -127,6 +132,8 @@ async fn supervise(
     cancelled: &mut bool,
 ) -> io::Result<Ending> {
     let (program, arguments) = command.split_first().ok_or(ErrorKind::InvalidInput)?;
+    // Where SIGCHLD is ignored, as this process may have inherited it, the kernel keeps no child's end for who waits for it.
+    let _child_ended = unix::signal(SignalKind::child())?;
     let mut child = Command::new(program).args(arguments).spawn()?;
     let pid = Pid::from_child(&child);
     // The child is looked at and left where it is, so that its id is still its own while signals are passed on.
@@ -144,7 +151,10 @@ async fn supervise(
             }
         }
     }
-    let status = child.wait()?;
+    let status = match child.wait() {
+        Ok(status) => status,
+        Err(error) => return Ok(Ending::Unknown(error)),
+    };
     let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
     Ok(
         match (
