@@ -36,7 +36,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::{
-    access::{Certificate, CertificateError, PeerCertificate},
+    access::{Certificate, CertificateError, OPEN_TO_ALL, PeerCertificate},
     http,
     metrics::Metrics,
     refusal::Refusal,
@@ -64,8 +64,10 @@ const SECOND_LOOK: Duration = Duration::from_millis(20);
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
 /// For the head of an HTTP/1.1 request, and so for the pause before it too.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// The longest head of an HTTP/1.1 request. In HTTP/2 hyper's limit is 16 KiB.
+/// The longest head of an HTTP/1.1 request.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// The same in HTTP/2, unpacked, with 32 bytes more for each header (RFC 9113, section 6.5.2).
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// Streams and calls under way on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// What one connection may have under way to us, unread, in bytes.
@@ -82,12 +84,6 @@ const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 const BACKLOG: u32 = 4096;
 /// Until accepting is tried again after it failed: most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// Calls that need no right, and stay open for as long as whoever makes them likes.
-const OPEN_TO_ALL: [&str; 2] = [
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-];
 
 /// What begins a connection in HTTP/2, and no request in HTTP/1.1 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -273,6 +269,7 @@ impl Server {
         http2
             .http2()
             .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADER_LIST_BYTES)
             .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -4,27 +4,21 @@
 
 mod access;
 mod cli;
+mod commands;
 mod connections;
 mod deliveries;
-mod dsse_key;
-mod export;
-mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
 mod grpc;
 mod http;
-mod init;
 mod intake;
 mod local;
 mod logs;
 mod metrics;
+mod open_files;
 mod owner;
 mod print;
 mod refusal;
-mod serve;
-mod setup;
-mod source;
-mod token;
 mod turns;
 mod unread;
 mod watched;
@@ -33,6 +27,8 @@ mod witnessing;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+
+use crate::commands::{dsse_key, export, fsck, init, serve, setup, source, token};
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -43,7 +39,7 @@ pub fn main() -> ExitCode {
         cli::Command::Export(arguments) => export::run(&arguments),
         cli::Command::Source(command) => source::run(&command),
         cli::Command::Setup(arguments) => setup::run(&arguments),
-        cli::Command::Token(arguments) => token::run(&arguments),
+        cli::Command::Token(command) => token::run(&command),
         cli::Command::DsseKey(command) => dsse_key::run(&command),
     };
     result.unwrap_or_else(|error| {

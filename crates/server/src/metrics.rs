@@ -17,7 +17,7 @@ use counterfoil_tls::Tls;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
 use crate::{http, logs::Logs};
@@ -74,7 +74,7 @@ struct LogLabel {
 type UnsignedGauge = Gauge<u64, AtomicU64>;
 
 /// What the server counts. Clones share the counts.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Metrics {
     intake: Family<IntakeLabels, Counter>,
     source_recorded: Family<SourceLabel, UnsignedGauge>,
@@ -87,9 +87,63 @@ pub(crate) struct Metrics {
     certificate_expires: Family<[(&'static str, &'static str); 0], Gauge>,
     connections_put_off: Counter,
     answers_given_up: Counter,
+    registry: Arc<Registry>,
 }
 
 impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("counterfoil");
+        Self {
+            intake: registered(
+                &mut registry,
+                "intake",
+                "Events and requests that came in, by path and by what became of them",
+            ),
+            source_recorded: registered_in_seconds(
+                &mut registry,
+                "source_last_recorded",
+                "When a delivery of the source was last recorded or found on record, since 1970",
+            ),
+            source_refused: registered(
+                &mut registry,
+                "source_refused",
+                "Deliveries to the source that were refused",
+            ),
+            entries: registered(&mut registry, "log_entries", "Entries on record"),
+            published_entries: registered(
+                &mut registry,
+                "log_published_entries",
+                "Entries under the newest published head",
+            ),
+            published_time: registered_in_seconds(
+                &mut registry,
+                "log_published_time",
+                "When the newest published head was signed, since 1970",
+            ),
+            writing: registered(
+                &mut registry,
+                "log_writing",
+                "1 if the log takes events, 0 if its disk is full or it has stopped",
+            ),
+            certificate_expires: registered_in_seconds(
+                &mut registry,
+                "tls_certificate_expires",
+                "When the server's own certificate expires, since 1970",
+            ),
+            connections_put_off: registered(
+                &mut registry,
+                "connections_put_off",
+                "Connections that came when all were taken, and were told health at most",
+            ),
+            answers_given_up: registered(
+                &mut registry,
+                "answers_given_up",
+                "Answers that their readers did not take when others needed the memory",
+            ),
+            registry: Arc::new(registry),
+        }
+    }
+
     /// Counts one event that came in, or one request that was refused as a whole.
     pub(crate) fn count_intake(&self, path: IntakePath, outcome: IntakeOutcome) {
         self.intake.get_or_create(&IntakeLabels { path, outcome }).inc();
@@ -124,60 +178,6 @@ impl Metrics {
         self.answers_given_up.inc();
     }
 
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("counterfoil");
-        registry.register(
-            "intake",
-            "Events and requests that came in, by path and by what became of them",
-            self.intake.clone(),
-        );
-        registry.register_with_unit(
-            "source_last_recorded",
-            "When a delivery of the source was last recorded or found on record, since 1970",
-            Unit::Seconds,
-            self.source_recorded.clone(),
-        );
-        registry.register(
-            "source_refused",
-            "Deliveries to the source that were refused",
-            self.source_refused.clone(),
-        );
-        registry.register("log_entries", "Entries on record", self.entries.clone());
-        registry.register(
-            "log_published_entries",
-            "Entries under the newest published head",
-            self.published_entries.clone(),
-        );
-        registry.register_with_unit(
-            "log_published_time",
-            "When the newest published head was signed, since 1970",
-            Unit::Seconds,
-            self.published_time.clone(),
-        );
-        registry.register(
-            "log_writing",
-            "1 if the log takes events, 0 if its disk is full or it has stopped",
-            self.writing.clone(),
-        );
-        registry.register_with_unit(
-            "tls_certificate_expires",
-            "When the server's own certificate expires, since 1970",
-            Unit::Seconds,
-            self.certificate_expires.clone(),
-        );
-        registry.register(
-            "connections_put_off",
-            "Connections that came when all were taken, and were told health at most",
-            self.connections_put_off.clone(),
-        );
-        registry.register(
-            "answers_given_up",
-            "Answers that their readers did not take when others needed the memory",
-            self.answers_given_up.clone(),
-        );
-        registry
-    }
-
     fn observe(&self, name: &LogName, log: &counterfoil_log::Log) {
         let label = LogLabel {
             log: name.to_string(),
@@ -198,7 +198,6 @@ impl Metrics {
 
     /// `GET /metrics`, and `GET /health` for who would not ask where the world does.
     pub(crate) fn router(&self, logs: Logs, tls: Option<Tls>) -> Router {
-        let registry = Arc::new(self.registry());
         let metrics = self.clone();
         let answer = async move || {
             for (name, log) in logs.iter() {
@@ -208,11 +207,23 @@ impl Metrics {
                 metrics.certificate_expires.get_or_create(&[]).set(expires);
             }
             let mut text = String::new();
-            encode(&mut text, &registry).expect("a String takes all that is written");
+            encode(&mut text, &metrics.registry).expect("a String takes all that is written");
             ([(CONTENT_TYPE, OPENMETRICS), (CACHE_CONTROL, "no-store")], text)
         };
         http::health().route("/metrics", get(answer))
     }
+}
+
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn registered_in_seconds<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 fn source_label(source: &SourceId) -> SourceLabel {

@@ -365,7 +365,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn unread() -> Arc<Unread> {
-        Unread::new(Metrics::default())
+        Unread::new(Metrics::new())
     }
 
     /// `None` if there was no room.

@@ -4,28 +4,30 @@ use std::path::Path;
 
 use super::{Certificate, EnrolledKey, Token, TokenRecord, config::Config};
 
-pub(crate) use super::oidc::fuzzing::{believed_audience, keys_url, rewrite_spent_tokens, verified_audience};
+pub use super::oidc::fuzzing::{believed_audience, keys_url, rewrite_spent_tokens, verified_audience};
 
-/// An API token as it is written.
-pub(crate) fn rewrite_token(text: &str) -> Option<String> {
+/// Reads an API token, and writes it.
+pub fn rewrite_token(text: &str) -> Option<String> {
     let token: Token = text.parse().ok()?;
     Some(token.reveal().to_string())
 }
 
-/// The file of a token, as it is written.
-pub(crate) fn rewrite_token_record(text: &str) -> Option<String> {
+/// Reads what the server keeps of a token, and writes it.
+pub fn rewrite_token_record(text: &str) -> Option<String> {
     Some(TokenRecord::from_toml(text).ok()?.to_toml())
 }
 
-/// The file of a key, as it is written.
-pub(crate) fn rewrite_dsse_key(text: &str) -> Option<String> {
+/// Reads the file of a key that signs DSSE envelopes, and writes it.
+pub fn rewrite_dsse_key(text: &str) -> Option<String> {
     Some(EnrolledKey::from_toml(text).ok()?.to_toml())
 }
 
-pub(crate) fn is_config(text: &str) -> bool {
+/// Whether a text is an `access.toml`.
+pub fn is_access_config(text: &str) -> bool {
     Config::parse(text, Path::new("/data")).is_ok()
 }
 
-pub(crate) fn is_certificate(der: &[u8]) -> bool {
+/// Whether bytes are a client certificate that can be used.
+pub fn is_certificate(der: &[u8]) -> bool {
     Certificate::from_der(der, Path::new("/data/ca.pem").into()).is_ok()
 }

@@ -44,6 +44,7 @@ pub(crate) use self::{
     dsse::{EnrolledKey, MAX_KEYS as MAX_DSSE_KEYS, Submitting, dsse_keys_directory},
     mtls::{Certificate, CertificateError, PeerCertificate},
     rights::{Grant, Role},
+    table::{HEALTH, OPEN_TO_ALL},
     token::{MAX_NOTE_BYTES, Token, TokenId, TokenRecord},
 };
 use self::{

@@ -90,6 +90,20 @@ pub(super) const TABLE: &[(&str, Needs)] = &[
     ("/metrics", Needs::Nothing),
 ];
 
+/// Health checks, in every protocol.
+pub(crate) const HEALTH: [&str; 4] = [
+    "/health",
+    "/grpc.health.v1.Health/Check",
+    "/services/collector/health",
+    "/services/collector/health/1.0",
+];
+
+/// Calls that need no right, and stay open for as long as whoever makes them likes.
+pub(crate) const OPEN_TO_ALL: [&str; 2] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+
 /// The row of a path as it came.
 pub(super) fn needs(path: &str) -> Option<Needs> {
     static ROUTES: LazyLock<Router<Needs>> = LazyLock::new(|| {
@@ -108,31 +122,8 @@ pub(super) fn needs(path: &str) -> Option<Needs> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
     use super::*;
-
-    /// The paths of all methods that the port serves over gRPC.
-    fn methods() -> BTreeSet<String> {
-        let sets = [
-            counterfoil_proto::DESCRIPTORS,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        ];
-        let mut paths = BTreeSet::new();
-        for file in sets
-            .into_iter()
-            .flat_map(|set| FileDescriptorSet::decode(set).unwrap().file)
-        {
-            for service in &file.service {
-                let service_name = format!("{}.{}", file.package(), service.name());
-                let methods = service.method.iter();
-                paths.extend(methods.map(|method| format!("/{service_name}/{}", method.name())));
-            }
-        }
-        paths
-    }
+    use crate::grpc::methods;
 
     #[test]
     fn every_method_has_a_row_and_every_row_of_a_method_has_one() {
@@ -141,7 +132,15 @@ mod tests {
             .filter(|path| path[1..].split('/').next().unwrap().contains('.'))
             .map(ToOwned::to_owned)
             .collect();
-        assert_eq!(of_methods, methods());
+        let methods: BTreeSet<_> = methods().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(of_methods, methods);
+    }
+
+    #[test]
+    fn what_is_served_to_all_has_a_row_and_needs_nothing() {
+        for path in HEALTH.iter().chain(&OPEN_TO_ALL) {
+            assert!(TABLE.contains(&(*path, Needs::Nothing)), "{path}");
+        }
     }
 
     /// The end-to-end test reads the same table, and calls everything in it.

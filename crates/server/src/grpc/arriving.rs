@@ -27,7 +27,7 @@ use crate::refusal::Refusal;
 const SMALL_BUDGET_BYTES: usize = 64 << 20;
 /// Memory for parts of longer messages.
 const LARGE_BUDGET_BYTES: usize = 192 << 20;
-/// The longest message of usual size. They have a budget of their own, so that who sends long ones does not keep them out.
+/// The longest message of usual size. They have a budget of their own, so that senders of long ones do not keep them out.
 const SMALL_BYTES: usize = 256 << 10;
 /// Memory for parts of what asks for no right.
 const QUESTIONS_BUDGET_BYTES: usize = 1 << 20;
@@ -41,14 +41,14 @@ const STREAMS: [&str; 2] = [
 /// What comes before each message: whether it is compressed, and its length.
 const HEAD_BYTES: usize = 5;
 
-/// Room for what arrives. Clones share it.
+/// Memory for what arrives. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Room {
+pub(crate) struct MessageBudget {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
-impl Room {
+impl MessageBudget {
     pub(crate) fn new() -> Self {
         Self {
             small: Arc::new(Semaphore::new(SMALL_BUDGET_BYTES)),
@@ -65,8 +65,8 @@ impl Room {
         }
     }
 
-    /// A call of which no more arrives than there is room for.
-    pub(crate) fn bound(&self, call: Request) -> Request {
+    /// A call of which no more arrives than there is memory for.
+    pub(crate) fn limit(&self, call: Request) -> Request {
         let is_stream = STREAMS.contains(&call.uri().path());
         call.map(|body| self.body(body, is_stream))
     }
@@ -74,7 +74,7 @@ impl Room {
     fn body(&self, body: Body, is_stream: bool) -> Body {
         Body::new(Arriving {
             body,
-            room: self.clone(),
+            budget: self.clone(),
             part: Part::default(),
             held: None,
             is_stream,
@@ -85,7 +85,7 @@ impl Room {
 
 struct Arriving {
     body: Body,
-    room: Room,
+    budget: MessageBudget,
     part: Part,
     held: Option<OwnedSemaphorePermit>,
     /// Whether messages follow one another.
@@ -143,18 +143,18 @@ impl Arriving {
             let is_begun = self.part.is_begun();
             self.patience = is_begun.then(|| Box::pin(sleep(MESSAGE_PATIENCE)));
         }
-        // As long as the head is not complete, nothing says which room the message has.
+        // As long as the head is not complete, nothing says which memory the message takes.
         if gathered == 0 {
             return Ok(());
         }
         let is_small = self.part.length <= SMALL_BYTES;
-        let room = if is_small {
-            &self.room.small
+        let budget = if is_small {
+            &self.budget.small
         } else {
-            &self.room.large
+            &self.budget.large
         };
         let gathered = u32::try_from(gathered).map_err(|_| Refusal::crowded())?;
-        let permit = room.clone().try_acquire_many_owned(gathered);
+        let permit = budget.clone().try_acquire_many_owned(gathered);
         let permit = permit.map_err(|_| Refusal::crowded())?;
         match &mut self.held {
             // Both are of one semaphore: a message's length does not change once it is known.
@@ -210,8 +210,8 @@ impl Part {
     }
 }
 
-/// For the fuzz targets: how many bytes of a message that is not complete are held after each of these pieces of a body.
-pub(crate) fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
+/// For the fuzz targets: how many bytes of a gRPC message that is not complete are held after each of these pieces of a call's body.
+pub fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
     let (mut part, mut held) = (Part::default(), 0);
     let after = |piece: &&[u8]| {
         let (completed, gathered) = part.advance(piece);
@@ -224,11 +224,10 @@ pub(crate) fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use futures_util::{StreamExt as _, stream};
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
     use tokio::time::timeout;
 
     use super::*;
+    use crate::grpc::methods;
 
     fn message(bytes: usize) -> Vec<u8> {
         let length = u32::try_from(bytes).unwrap().to_be_bytes();
@@ -261,11 +260,11 @@ mod tests {
 
     #[tokio::test]
     async fn parts_of_messages_have_a_common_budget() {
-        let room = Room::new();
+        let budget = MessageBudget::new();
         let begun = || {
             let part = Bytes::from(message(24 << 20)).slice(..16 << 20);
             let never = stream::once(async { Ok::<_, Status>(part) }).chain(stream::pending());
-            let body = room.body(Body::from_stream(never), false);
+            let body = budget.body(Body::from_stream(never), false);
             let mut body = body.into_data_stream();
             async move {
                 let first = body.next().await.unwrap();
@@ -284,14 +283,14 @@ mod tests {
         let (refused, _) = begun().await;
         assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
         // What is complete, or short, has room all the same.
-        let complete = room.body(Body::from(message(30 << 20)), false);
+        let complete = budget.body(Body::from(message(30 << 20)), false);
         assert!(read(complete).await.is_ok());
         let small = message(SMALL_BYTES);
         let cut = small
             .chunks(1_000)
             .map(|piece| Ok::<_, Status>(Bytes::copy_from_slice(piece)));
         let cut: Vec<_> = cut.collect();
-        let cut = room.body(Body::from_stream(stream::iter(cut)), false);
+        let cut = budget.body(Body::from_stream(stream::iter(cut)), false);
         assert_eq!(read(cut).await.unwrap(), small.len());
         // And so have others once one gives up.
         bodies.pop();
@@ -300,17 +299,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_may_be_cut_in_its_head() {
-        let room = Room::new();
+        let budget = MessageBudget::new();
         for bytes in [1, SMALL_BYTES, SMALL_BYTES + 1] {
             let message = Bytes::from(message(bytes));
             for cut in 1..=HEAD_BYTES + 1 {
                 let body = [message.slice(..cut), message.slice(cut..)].map(Ok::<_, Status>);
-                let body = room.body(Body::from_stream(stream::iter(body)), true);
+                let body = budget.body(Body::from_stream(stream::iter(body)), true);
                 assert_eq!(read(body).await.unwrap(), HEAD_BYTES + bytes);
             }
         }
-        assert_eq!(room.small.available_permits(), SMALL_BUDGET_BYTES);
-        assert_eq!(room.large.available_permits(), LARGE_BUDGET_BYTES);
+        assert_eq!(budget.small.available_permits(), SMALL_BUDGET_BYTES);
+        assert_eq!(budget.large.available_permits(), LARGE_BUDGET_BYTES);
     }
 
     /// What was sent, and no more.
@@ -321,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_come_is_given_up() {
-        let room = Room::new();
+        let budget = MessageBudget::new();
         let whole = message(3);
         for (sent, is_stream) in [
             // Nothing, half of its head, half of it, and all of it without the call's end.
@@ -332,7 +331,7 @@ mod tests {
             (whole[..3].to_vec(), true),
             ([&whole[..], &whole[..6]].concat(), true),
         ] {
-            let body = room.body(stalled(sent.clone()), is_stream);
+            let body = budget.body(stalled(sent.clone()), is_stream);
             let refused = read(body).await.unwrap_err();
             assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{sent:?}");
         }
@@ -340,32 +339,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn between_the_messages_of_a_stream_there_is_all_the_time_there_is() {
-        let room = Room::new();
+        let budget = MessageBudget::new();
         for sent in [vec![], message(3), [message(3), message(0)].concat()] {
-            let reading = read(room.body(stalled(sent), true));
+            let reading = read(budget.body(stalled(sent), true));
             assert!(timeout(10 * MESSAGE_PATIENCE, reading).await.is_err());
         }
     }
 
     #[test]
     fn the_calls_that_send_message_after_message_are_known() {
-        let sets = [
-            counterfoil_proto::DESCRIPTORS,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        ];
-        let mut streams = Vec::new();
-        for file in sets
+        let streams = methods()
             .into_iter()
-            .flat_map(|set| FileDescriptorSet::decode(set).unwrap().file)
-        {
-            for service in &file.service {
-                let service_name = format!("{}.{}", file.package(), service.name());
-                for method in service.method.iter().filter(|it| it.client_streaming()) {
-                    streams.push(format!("/{service_name}/{}", method.name()));
-                }
-            }
-        }
+            .filter(|(_, method)| method.client_streaming());
+        let streams: Vec<_> = streams.map(|(path, _)| path).collect();
         assert_eq!(streams, STREAMS);
     }
 }

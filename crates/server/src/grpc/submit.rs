@@ -364,3 +364,65 @@ fn accepted(Placed { leaf, duplicate }: Placed) -> v1::Accepted {
         duplicate,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axum::{Router, body::Body, http};
+    use counterfoil_log::{DataDirectory, LogName, LogOptions, create_log};
+    use counterfoil_merkle::Suite;
+    use counterfoil_proto::v1::submit_service_server::SubmitServiceServer;
+    use http_body_util::BodyExt as _;
+    use tokio::time::sleep;
+    use tonic::{Code, service::Routes};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{
+        access::{Access, Settings},
+        deliveries::Deliveries,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn results_that_nobody_reads_are_given_up_and_the_client_is_told() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let directory = tempfile::tempdir().unwrap();
+        let (data, name) = (DataDirectory::new(directory.path()), LogName::default());
+        create_log(&data, &name, &"test.example/main".parse().unwrap(), Suite::Blake3).unwrap();
+        let log = Log::open(&data, &name, LogOptions::default()).unwrap();
+        let logs = Arc::new(BTreeMap::from([(name, Arc::new(log))]));
+        let settings = Settings::start(directory.path()).unwrap();
+        let access = Access::start(settings, directory.path(), &logs).await.unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let service = SubmitServiceServer::new(Submitter::new(logs, stopping));
+        let router = Routes::from(Router::new())
+            .add_service(service)
+            .into_axum_router();
+        let router = access.guard(router, Deliveries::default());
+
+        // Without an event it is refused, which is a result.
+        let message = v1::SubmitStreamRequest {
+            sequence: 7,
+            ..v1::SubmitStreamRequest::default()
+        }
+        .encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let message = [&[0][..], &length, &message].concat();
+        for (unread, code) in [
+            (UNREAD_PATIENCE - SECOND, Code::Ok),
+            (UNREAD_PATIENCE + SECOND, Code::DeadlineExceeded),
+        ] {
+            let call = http::Request::post("/counterfoil.v1.SubmitService/SubmitStream")
+                .header("content-type", "application/grpc")
+                .body(Body::from(message.clone()))
+                .unwrap();
+            let answer = router.clone().oneshot(call).await.unwrap();
+            sleep(unread).await;
+            let answer = answer.into_body().collect().await.unwrap();
+            let status = Status::from_header_map(answer.trailers().unwrap()).unwrap();
+            assert_eq!(status.code(), code, "{status:?}");
+            assert_eq!(answer.to_bytes().is_empty(), code != Code::Ok);
+        }
+    }
+}

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::room::{Buffer, Full, Patience, Room, Share};
+use super::budget::{BodyBudget, Buffer, Full, Patience, Share};
 
 /// The longest body that any path takes.
 pub(super) const MAX_BODY_BYTES: usize = 36 << 20;
@@ -82,18 +82,18 @@ pub(super) struct Received {
 /// The memory for bodies. Clones share it.
 #[derive(Clone)]
 pub(super) struct Bodies {
-    small: Room,
-    large: Room,
-    unpacked: Room,
+    small: BodyBudget,
+    large: BodyBudget,
+    unpacked: BodyBudget,
 }
 
 impl Bodies {
     pub(super) fn new() -> Self {
         // A second place for the longest stands aside for what is unpacked.
-        let large = Room::new(LARGE_BUDGET_BYTES - MAX_BODY_BYTES, MAX_BODY_BYTES);
+        let large = BodyBudget::new(LARGE_BUDGET_BYTES - MAX_BODY_BYTES, MAX_BODY_BYTES);
         Self {
-            small: Room::new(SMALL_BUDGET_BYTES, SMALL_BYTES),
-            unpacked: large.second(),
+            small: BodyBudget::new(SMALL_BUDGET_BYTES, SMALL_BYTES),
+            unpacked: large.with_second_whole_place(),
             large,
         }
     }
@@ -115,13 +115,13 @@ impl Bodies {
         if limit > max_bytes {
             return Err(BodyError::TooLarge { max_bytes });
         }
-        let room = if limit <= SMALL_BYTES {
+        let budget = if limit <= SMALL_BYTES {
             &self.small
         } else {
             &self.large
         };
         let mut patience = Patience(BUDGET_PATIENCE);
-        let (bytes, share) = collect(room, body, limit, &mut patience).await?.finish();
+        let (bytes, share) = collect(budget, body, limit, &mut patience).await?.finish();
         if compressed {
             return self.unpack(&bytes, max_bytes, &mut patience).await;
         }
@@ -170,7 +170,7 @@ fn declared_length(headers: &HeaderMap) -> Result<Option<usize>, BodyError> {
 }
 
 async fn collect<'r>(
-    room: &'r Room,
+    budget: &'r BodyBudget,
     body: Body,
     limit: usize,
     patience: &mut Patience,
@@ -178,13 +178,13 @@ async fn collect<'r>(
     let mut began = Instant::now();
     let deadline = began + BODY_PATIENCE;
     let mut chunks = body.into_data_stream();
-    let mut buffer = Buffer::new(room, limit);
+    let mut buffer = Buffer::new(budget, limit);
     loop {
         let now = Instant::now();
         let sent = Duration::from_millis(buffer.len() as u64 * 1_000 / BYTES_PER_SECOND);
         let makes_room = async {
             sleep_until((now + SILENCE).min(began + SILENCE + sent)).await;
-            room.is_wanted().await;
+            budget.is_wanted().await;
         };
         let chunk = tokio::select! {
             biased;

@@ -6,10 +6,10 @@
 
 mod answer;
 mod body;
+mod budget;
 mod cloudevents;
 mod hec;
 pub(crate) mod hooks;
-mod room;
 mod tiles;
 
 use std::{iter, path::Path};
@@ -31,7 +31,7 @@ use counterfoil_log::Log;
 use tonic::Status;
 
 use crate::{
-    access::Submitting,
+    access::{HEALTH, Submitting},
     deliveries::Deliveries,
     intake::{Group, Load, Placed, Results},
     logs::Logs,
@@ -207,14 +207,6 @@ pub(crate) fn refuse(refusal: Refusal, in_grpc: bool) -> Response {
     }
     Problem::from(refusal).into_response()
 }
-
-/// What whoever watches over the server asks for.
-const HEALTH: [&str; 4] = [
-    "/health",
-    "/grpc.health.v1.Health/Check",
-    "/services/collector/health",
-    "/services/collector/health/1.0",
-];
 
 /// On a connection beyond those that are served, all is put off but the question whether the server is well: whoever
 /// restarted it for an answer that does not come would make things worse.

@@ -250,20 +250,10 @@ async fn probe(url: &str) -> Result<StatusCode, String> {
         .post(url)
         .header(CONTENT_TYPE, "application/json")
         .body("{}");
+    // What is under an error says more than the error: that no connection came about, and why.
     let answer = request
         .send()
         .await
-        .map_err(|problem| with_causes(&problem.without_url()))?;
+        .map_err(|problem| format!("{:#}", anyhow::Error::from(problem.without_url())))?;
     Ok(answer.status())
-}
-
-/// What is under an error says more than the error: that no connection came about, and why.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,17 +1,25 @@
 //! `counterfoild token`: API tokens, as files that a running server follows.
 
-use std::{fmt, fs, path::Path, process::ExitCode, str::FromStr};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+};
 
 use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Subcommand};
+use counterfoil_event::SourceId;
 use counterfoil_files::{
     Readers, create_directory, create_secret, read_secret, remove, replace, sync_directory,
 };
-use counterfoil_log::{DataDirectory, LogName};
+use counterfoil_log::LogName;
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
-    access::{Grant, MAX_NOTE_BYTES, Token, TokenId, TokenRecord, config_path, tokens_directory},
-    cli::{self, EXIT_FAILED, TokenCommand, TokenCreate},
+    access::{Grant, MAX_NOTE_BYTES, Role, Token, TokenId, TokenRecord, config_path, tokens_directory},
+    cli::EXIT_FAILED,
+    logs::ensure_logs,
     owner::ensure_owner,
     print::print_line,
     watched::{self, MAX_FILES},
@@ -23,9 +31,75 @@ const MAX_FILE_BYTES: usize = 64 * 1024;
 /// As many tokens may be made at once, each of which sees room for itself.
 const SPARE_FILES: usize = 16;
 
+/// API tokens let programs in: each has roles, a source to submit as, and logs. A running server takes changes within a second.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a token and print it, this once
+    Create(Create),
+    /// List the tokens, the oldest first
+    List(List),
+    /// Revoke a token
+    Revoke(Revoke),
+}
+
+/// Makes a token and prints it on standard output. It is shown this once: the server keeps a hash of it only.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  counterfoild token create --data ./data --role submit --source build-farm --expires 90d --note 'the build farm'
+  counterfoild token create --data ./data --role audit --log main --expires 2027-06-30
+
+Whoever sends it says `authorization: Bearer TOKEN`. As long as there is no DATA/access.toml, callers without a token may do
+as much.")]
+pub(crate) struct Create {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// What it is good for; give it again for more
+    #[arg(long = "role", value_name = "submit|read|audit|admin", required = true)]
+    roles: Vec<Role>,
+    /// What entries will name as their source, if it submits: 1 to 64 of a-z, 0-9, '.', '_' and '-'
+    #[arg(long, value_name = "NAME")]
+    source: Option<SourceId>,
+    /// A log that it is for; give it again for more. All of them otherwise
+    #[arg(long = "log", value_name = "NAME")]
+    logs: Vec<LogName>,
+    /// When it ends: after a time such as `12h`, `90d` or `1y`, or at a date or time such as `2027-06-30` (its beginning in UTC).
+    /// Never otherwise
+    #[arg(long, value_name = "DURATION|DATE")]
+    expires: Option<Expiry>,
+    /// What it is for, to be remembered by
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    note: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild token list --data ./data")]
+pub(crate) struct List {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+}
+
+/// Revokes a token. A running server refuses it within a second, also on connections that are open. What it submitted stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild token revoke --data ./data 1f0c9e5a77d2b384")]
+pub(crate) struct Revoke {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Its id: the part between cft_ and the next _
+    #[arg(value_name = "ID")]
+    id: TokenId,
+}
+
 /// When a token ends.
 #[derive(Debug, Clone)]
-pub(crate) enum Expiry {
+enum Expiry {
     After(Span),
     At(Timestamp),
 }
@@ -35,7 +109,7 @@ pub(crate) enum Expiry {
 #[error(
     "it takes a duration such as 12h or 90d, or a date or time such as 2027-06-30 or 2027-06-30T12:00:00Z"
 )]
-pub(crate) struct NoExpiry;
+struct NoExpiry;
 
 impl FromStr for Expiry {
     type Err = NoExpiry;
@@ -70,18 +144,18 @@ impl Expiry {
     }
 }
 
-pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
-    match &arguments.command {
-        TokenCommand::Create(arguments) => create(arguments)?,
-        TokenCommand::List(arguments) => return list(&arguments.data),
-        TokenCommand::Revoke(arguments) => revoke(&arguments.data, &arguments.id)?,
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create(arguments) => create(arguments)?,
+        Command::List(arguments) => return list(&arguments.data),
+        Command::Revoke(arguments) => revoke(&arguments.data, &arguments.id)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
+fn create(arguments: &Create) -> anyhow::Result<()> {
     ensure_owner(&arguments.data)?;
-    check_logs(&arguments.data, &arguments.logs)?;
+    ensure_logs(&arguments.data, &arguments.logs)?;
     ensure!(
         arguments.note.len() <= MAX_NOTE_BYTES && !arguments.note.chars().any(char::is_control),
         "--note takes one line of at most {MAX_NOTE_BYTES} bytes"
@@ -130,20 +204,6 @@ fn create(arguments: &TokenCreate) -> anyhow::Result<()> {
 /// Nobody needs to know better.
 fn to_the_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a time to the second is a time")
-}
-
-/// A misspelt log would make a token that is good for nothing, and nobody would see why.
-fn check_logs(data: &Path, wanted: &[LogName]) -> anyhow::Result<()> {
-    let logs = DataDirectory::new(data).logs();
-    let logs = logs.with_context(|| format!("can't list the logs of {}", data.display()))?;
-    for log in wanted {
-        ensure!(
-            logs.contains(log),
-            "there is no log `{log}` in {}",
-            data.display()
-        );
-    }
-    Ok(())
 }
 
 fn list(data: &Path) -> anyhow::Result<ExitCode> {
@@ -255,7 +315,7 @@ impl fmt::Display for MakeRoom<'_> {
     }
 }
 
-fn file(directory: &Path, id: &TokenId) -> std::path::PathBuf {
+fn file(directory: &Path, id: &TokenId) -> PathBuf {
     directory.join(format!("{id}.toml"))
 }
 

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _},
+    net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -10,7 +12,11 @@ use std::{
 
 use anyhow::Context as _;
 use axum::{Router, extract::Request, middleware};
-use counterfoil_log::{DataDirectory, Log, LogName, LogOptions, verifier_keys};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
+use counterfoil_log::{DataDirectory, Log, LogName, LogOptions, WithoutQuorum, verifier_keys};
 use counterfoil_note::VerifierKey;
 use counterfoil_proto::{
     DESCRIPTORS,
@@ -18,7 +24,6 @@ use counterfoil_proto::{
 };
 use counterfoil_tls::{Tls, TlsFiles};
 use futures_util::{StreamExt as _, future::join_all, stream};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
@@ -35,13 +40,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     access::{Access, Settings, config_path, turn_away},
-    cli::Serve,
     connections,
     deliveries::Deliveries,
-    grpc::{MAX_QUESTION_BYTES, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, Reader, Room, Submitter},
+    grpc::{
+        MAX_QUESTION_BYTES, MAX_READ_REQUEST_BYTES, MAX_SUBMIT_MESSAGE_BYTES, MessageBudget, Reader,
+        Submitter,
+    },
     http, local,
     logs::Logs,
     metrics::Metrics,
+    open_files::{open_files, raise_file_limit, warn_of_few_files},
     owner::ensure_owner,
     print::print_line,
     witnessing::{Witnesses, gather},
@@ -53,12 +61,72 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Threads that may wait for the disk at a time. More would not have it answer sooner, and each holds on to memory.
 const DISK_THREADS: usize = 32;
 
-/// Files that a database may have open, however few the system allows: with fewer it would open tables all the time.
-const MIN_OPEN_FILES: usize = 128;
-/// As many tables as a log of 100 million entries has, and as many again.
-const MAX_OPEN_FILES: usize = 8_192;
+/// Serves every log of a data directory on one port: over gRPC, and as C2SP tlog-tiles over HTTP under /logs/NAME/. Prints
+/// `listening on ADDR` when it is ready. SIGTERM or SIGINT drains and stops; SIGHUP changes nothing, unless its terminal went
+/// away.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  counterfoild serve --data ./data --anchor /mnt/other-disk/anchors
+  counterfoild serve --data ./data --witness-policy ./witnesses.policy
 
-pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
+Without DATA/access.toml, whoever can reach the port can submit and read all. docs/ACCESS.md has what to write into it.
+RUST_LOG sets what is logged to standard error, such as RUST_LOG=debug.")]
+pub(crate) struct Arguments {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
+    listen: SocketAddr,
+    /// Serve GET /metrics at this address, and GET /health, in plain HTTP. Keep it on loopback or a private network
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
+    /// The server's certificate chain (PEM); turns TLS on
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The secret key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Listen beyond this machine without TLS: anyone on the way can read and change what is sent
+    #[arg(long)]
+    insecure_plaintext_on_network: bool,
+    /// A directory, best on another disk, that keeps the newest head each log signed for publication. The server refuses to start a
+    /// log that is older
+    #[arg(long, value_name = "DIR")]
+    anchor: Option<PathBuf>,
+    /// Memory for each log's database and tiles, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 320, value_parser = clap::value_parser!(u32).range(32..))]
+    memory_mib: u32,
+    /// Refuse submissions when free space is below this plus one batch (32 MiB), in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    min_free_mib: u32,
+    /// Publish a head this often if the log grew, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    publish_interval_ms: u32,
+    /// A C2SP tlog-policy with the witnesses to ask, each with its URL, and the quorum that a head needs to be published. One
+    /// for all logs; if it has `log` lines, all of them must be there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness_policy: Option<PathBuf>,
+    /// How long a witness may take to answer, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000, requires = "witness_policy",
+          value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub(crate) witness_timeout_ms: u32,
+    /// What to do with a head that no quorum cosigns: `hold` it back, so that readers keep the one before, or `publish` it
+    /// with the cosignatures that there are
+    #[arg(long, value_name = "hold|publish", default_value = "hold", requires = "witness_policy",
+          value_parser = PossibleValuesParser::new(["hold", "publish"]).map(|word| without_quorum(&word)))]
+    pub(crate) without_quorum: WithoutQuorum,
+}
+
+fn without_quorum(word: &str) -> WithoutQuorum {
+    match word {
+        "publish" => WithoutQuorum::Publish,
+        _ => WithoutQuorum::Hold,
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(io::stderr)
@@ -92,44 +160,8 @@ pub(crate) fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// Databases and connections take file descriptors, and the limit that a process starts with is often low for the sake of
-/// programs from long ago. A database that runs out of them can't write. Returns the limit now.
-pub(crate) fn raise_file_limit() -> u64 {
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: before.maximum,
-        ..before
-    };
-    let limit = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => before.maximum,
-        Err(problem) => {
-            warn!(%problem, "can't raise the limit of open files");
-            before.current
-        }
-    };
-    // There may be none.
-    limit.unwrap_or(u64::MAX)
-}
-
-fn warn_of_few_files(limit: u64) {
-    if limit / 2 < connections::MAX_FILES {
-        warn!(
-            limit,
-            "the limit of open files is low: connections alone may take {}, and a database that can't open a file stops writing. \
-             Raise it (LimitNOFILE, --ulimit nofile)",
-            connections::MAX_FILES
-        );
-    }
-}
-
-/// How many files each of so many databases may have open: half of the limit is theirs, the other for connections.
-fn open_files(limit: u64, databases: usize) -> usize {
-    let share = usize::try_from(limit / 2).unwrap_or(usize::MAX) / databases.max(1);
-    share.clamp(MIN_OPEN_FILES, MAX_OPEN_FILES)
-}
-
 /// Has to be called within a runtime.
-fn start_tls(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<Tls>> {
+fn start_tls(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Option<Tls>> {
     let authorities = settings.client_authorities();
     if !settings.are_given() {
         warn!(
@@ -161,7 +193,7 @@ fn start_tls(arguments: &Serve, settings: &Settings) -> anyhow::Result<Option<Tl
 }
 
 fn open_logs(
-    arguments: &Serve,
+    arguments: &Arguments,
     witnesses: Option<&Witnesses>,
     file_limit: u64,
     runtime: &Runtime,
@@ -241,7 +273,7 @@ fn mebibytes(count: u32) -> usize {
 }
 
 async fn serve(
-    arguments: &Serve,
+    arguments: &Arguments,
     tls: Option<Tls>,
     settings: Settings,
     witnesses: Option<Arc<Witnesses>>,
@@ -255,7 +287,7 @@ async fn serve(
         .local_addr()
         .context("can't tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
-    let metrics = Metrics::default();
+    let metrics = Metrics::new();
     serve_metrics(arguments, &metrics, &logs, tls.clone(), &stopping).await?;
 
     let (mut health, health_service) = tonic_health::server::health_reporter();
@@ -272,19 +304,19 @@ async fn serve(
         .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
     let reader = ReadServiceServer::new(Reader::new(logs.clone(), stopping.clone()))
         .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
-    let room = Room::new();
+    let messages = MessageBudget::new();
     let services = Routes::from(Router::new())
         .add_service(submitter)
         .add_service(reader)
         .into_axum_router()
-        .layer(MapRequestLayer::new(move |call: Request| room.bound(call)))
+        .layer(MapRequestLayer::new(move |call: Request| messages.limit(call)))
         .layer(middleware::from_fn(turn_away));
-    let room = Room::of_questions();
+    let questions = MessageBudget::of_questions();
     let grpc = Routes::from(Router::new())
         .add_service(health_service.max_decoding_message_size(MAX_QUESTION_BYTES))
         .add_service(reflection.max_decoding_message_size(MAX_QUESTION_BYTES))
         .into_axum_router()
-        .layer(MapRequestLayer::new(move |call: Request| room.bound(call)))
+        .layer(MapRequestLayer::new(move |call: Request| questions.limit(call)))
         .merge(services);
     let deliveries = Deliveries::default();
     let router = http::add_to(
@@ -363,7 +395,7 @@ async fn tell_intake(health: HealthReporter, logs: Logs) {
 
 /// On a port of its own, so that who scrapes needs no access to the logs, and who has that sees no metrics.
 async fn serve_metrics(
-    arguments: &Serve,
+    arguments: &Arguments,
     metrics: &Metrics,
     logs: &Logs,
     tls: Option<Tls>,
@@ -406,18 +438,4 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             info!("SIGHUP changes nothing: files are followed by themselves");
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn databases_share_half_of_what_may_be_open() {
-        assert_eq!(open_files(u64::MAX, 1), MAX_OPEN_FILES);
-        assert_eq!(open_files(1 << 19, 100), (1 << 18) / 100);
-        assert_eq!(open_files(8_192, 2), 2_048);
-        assert_eq!(open_files(1_024, 3), 170);
-        assert_eq!(open_files(1_024, 100), MIN_OPEN_FILES);
-    }
 }

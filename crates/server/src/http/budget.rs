@@ -19,9 +19,9 @@ pub(super) struct Full;
 #[derive(Debug)]
 pub(super) struct Patience(pub(super) Duration);
 
-/// Memory. Clones share it.
+/// Memory for bodies. Clones share it.
 #[derive(Clone)]
-pub(super) struct Room {
+pub(super) struct BodyBudget {
     parts: Arc<Semaphore>,
     /// The place for the longest. Whoever has it needs nothing more.
     whole: Arc<Semaphore>,
@@ -36,7 +36,7 @@ pub(super) enum Share {
     Whole(OwnedSemaphorePermit),
 }
 
-impl Room {
+impl BodyBudget {
     /// Memory of `bytes` for bodies none of which is longer than `longest_bytes`.
     pub(super) fn new(bytes: usize, longest_bytes: usize) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Room {
 
     /// The same memory, beside another place for the longest: for a second step, which bodies come to with what they hold of
     /// the first.
-    pub(super) fn second(&self) -> Self {
+    pub(super) fn with_second_whole_place(&self) -> Self {
         Self {
             whole: Arc::new(Semaphore::new(1)),
             ..self.clone()
@@ -119,17 +119,17 @@ impl Drop for Waiting<'_> {
 
 /// A body as far as it has come.
 pub(super) struct Buffer<'r> {
-    room: &'r Room,
-    /// The longest that it may become: no more than the longest of the room.
+    budget: &'r BodyBudget,
+    /// The longest that it may become: no more than the longest of the budget.
     limit: usize,
     bytes: Vec<u8>,
     share: Option<Share>,
 }
 
 impl<'r> Buffer<'r> {
-    pub(super) fn new(room: &'r Room, limit: usize) -> Self {
+    pub(super) fn new(budget: &'r BodyBudget, limit: usize) -> Self {
         Self {
-            room,
+            budget,
             limit,
             bytes: Vec::new(),
             share: None,
@@ -147,7 +147,7 @@ impl<'r> Buffer<'r> {
         if length > self.bytes.capacity() {
             // Twice as much each time: it is copied seldom, and holds little more than came.
             let capacity = length.next_power_of_two().min(self.limit);
-            let share = self.room.take(capacity, patience).await?;
+            let share = self.budget.take(capacity, patience).await?;
             let capacity = match share {
                 Share::Part(_) => capacity,
                 Share::Whole(_) => self.limit,
@@ -174,34 +174,34 @@ mod tests {
 
     const BRIEF: Duration = Duration::from_millis(10);
 
-    async fn take(room: &Room, bytes: usize) -> Result<Share, Full> {
-        room.take(bytes, &mut Patience(BRIEF)).await
+    async fn take(budget: &BodyBudget, bytes: usize) -> Result<Share, Full> {
+        budget.take(bytes, &mut Patience(BRIEF)).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn there_is_so_much_and_no_more() {
-        let room = Room::new(10, 4);
-        let part = take(&room, 6).await.unwrap();
-        let whole = take(&room, 1).await.unwrap();
+        let budget = BodyBudget::new(10, 4);
+        let part = take(&budget, 6).await.unwrap();
+        let whole = take(&budget, 1).await.unwrap();
         assert!(matches!((&part, &whole), (Share::Part(_), Share::Whole(_))));
-        assert_eq!(take(&room, 1).await.err(), Some(Full));
+        assert_eq!(take(&budget, 1).await.err(), Some(Full));
         drop(whole);
-        assert!(matches!(take(&room, 4).await, Ok(Share::Whole(_))));
+        assert!(matches!(take(&budget, 4).await, Ok(Share::Whole(_))));
 
         // What is not needed goes back, and so does the place for the longest as soon as there is another.
-        let part = room.keep(part, 1);
-        let whole = take(&room, 6).await.unwrap();
-        assert!(matches!(room.keep(whole, 3), Share::Part(permit) if permit.num_permits() == 3));
-        let whole = take(&room, 6).await.unwrap();
-        let _rest = take(&room, 5).await.unwrap();
-        assert!(matches!(room.keep(whole, 3), Share::Whole(_)));
+        let part = budget.keep(part, 1);
+        let whole = take(&budget, 6).await.unwrap();
+        assert!(matches!(budget.keep(whole, 3), Share::Part(permit) if permit.num_permits() == 3));
+        let whole = take(&budget, 6).await.unwrap();
+        let _rest = take(&budget, 5).await.unwrap();
+        assert!(matches!(budget.keep(whole, 3), Share::Whole(_)));
         drop(part);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_holds_a_place_of_the_first_step_gets_on_to_the_second() {
-        let first = Room::new(10, 4);
-        let second = first.second();
+        let first = BodyBudget::new(10, 4);
+        let second = first.with_second_whole_place();
         let _parts = take(&first, 6).await.unwrap();
         let _whole = take(&first, 4).await.unwrap();
         assert_eq!(take(&first, 1).await.err(), Some(Full));
@@ -211,31 +211,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_waits_together_have_an_end() {
-        let room = Room::new(10, 4);
-        let mut held = (take(&room, 6).await.unwrap(), take(&room, 4).await.unwrap());
+        let budget = BodyBudget::new(10, 4);
+        let mut held = (take(&budget, 6).await.unwrap(), take(&budget, 4).await.unwrap());
         let began = Instant::now();
         let mut patience = Patience(BRIEF);
         for _ in 0..4 {
-            let waits = room.take(1, &mut patience);
+            let waits = budget.take(1, &mut patience);
             let lets_go = async {
                 tokio::time::sleep(BRIEF / 5).await;
                 drop(held.1);
             };
             held.1 = tokio::join!(waits, lets_go).0.unwrap();
         }
-        assert_eq!(room.take(1, &mut patience).await.err(), Some(Full));
+        assert_eq!(budget.take(1, &mut patience).await.err(), Some(Full));
         assert_eq!(began.elapsed(), BRIEF);
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_wanted_while_somebody_waits() {
-        let room = Room::new(10, 4);
-        let is_wanted = async || timeout(BRIEF / 10, room.is_wanted()).await.is_ok();
-        let _held = (take(&room, 6).await.unwrap(), take(&room, 4).await.unwrap());
+        let budget = BodyBudget::new(10, 4);
+        let is_wanted = async || timeout(BRIEF / 10, budget.is_wanted()).await.is_ok();
+        let _held = (take(&budget, 6).await.unwrap(), take(&budget, 4).await.unwrap());
         assert!(!is_wanted().await);
         let while_one_waits = tokio::select! {
             biased;
-            _ = take(&room, 1) => false,
+            _ = take(&budget, 1) => false,
             wanted = is_wanted() => wanted,
         };
         assert!(while_one_waits && !is_wanted().await);
@@ -246,8 +246,8 @@ mod tests {
     async fn buffers_never_have_more_than_there_is() {
         const BYTES: usize = 1_000;
         const LONGEST: usize = 200;
-        let room = Room::new(BYTES, LONGEST);
-        let new = || Buffer::new(&room, LONGEST);
+        let budget = BodyBudget::new(BYTES, LONGEST);
+        let new = || Buffer::new(&budget, LONGEST);
         let mut buffers: Vec<_> = (0..12).map(|_| new()).collect();
         let (mut finished, mut refused) = (0, 0);
         for step in 0..20_000_usize {
@@ -270,8 +270,8 @@ mod tests {
         }
         assert!(finished > 100 && refused > 100, "{finished}, {refused}");
         drop(buffers);
-        let whole = room.whole.available_permits();
-        assert_eq!((room.parts.available_permits(), whole), (BYTES - LONGEST, 1));
-        assert_eq!(*room.waiting.borrow(), 0);
+        let whole = budget.whole.available_permits();
+        assert_eq!((budget.parts.available_permits(), whole), (BYTES - LONGEST, 1));
+        assert_eq!(*budget.waiting.borrow(), 0);
     }
 }

@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use counterfoil_dsse::{MAX_PEM_BYTES, PublicKey};
 use counterfoil_event::SourceId;
 use counterfoil_files::{self as files, create_directory, create_secret, read_secret};
-use counterfoil_log::{DataDirectory, LogName};
+use counterfoil_log::LogName;
 
 use crate::{
     access::{EnrolledKey, MAX_DSSE_KEYS, dsse_keys_directory},
+    logs::ensure_logs,
     owner::ensure_owner,
     print::print_line,
 };
@@ -90,15 +91,7 @@ fn add(arguments: &Add) -> anyhow::Result<()> {
         logs,
     } = arguments;
     ensure_owner(data)?;
-    let known = DataDirectory::new(data).logs();
-    let known = known.with_context(|| format!("can't list the logs of {}", data.display()))?;
-    for log in logs {
-        ensure!(
-            known.contains(log),
-            "there is no log `{log}` in {}",
-            data.display()
-        );
-    }
+    ensure_logs(data, logs)?;
     let length = fs::metadata(key)
         .with_context(|| format!("can't read {}", key.display()))?
         .len();

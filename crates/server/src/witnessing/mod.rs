@@ -21,7 +21,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::cli::Serve;
+use crate::commands::serve;
 pub(crate) use gather::gather;
 
 /// How often a start asks a witness that can't be reached.
@@ -40,7 +40,7 @@ pub(crate) struct Witnesses {
 
 impl Witnesses {
     /// The witnesses that the command line asks for, if any.
-    pub(crate) fn from_arguments(arguments: &Serve) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn from_arguments(arguments: &serve::Arguments) -> anyhow::Result<Option<Self>> {
         let Some(path) = &arguments.witness_policy else {
             return Ok(None);
         };
