@@ -1,11 +1,23 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process,
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
 /// Long enough for any answer that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port of the loopback interface, which the system chooses, at an address that no other test uses. Given back, it can be taken
+/// again: nobody else has listened there meanwhile, or called from there.
+pub fn own_port() -> SocketAddr {
+    static CALLS: AtomicU8 = AtomicU8::new(0);
+    // 127.0.x.y has what all others use.
+    let number = 1 + CALLS.fetch_add(1, Ordering::Relaxed) % 254;
+    let [.., high, low] = process::id().to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(127, number, high, low), 0))
+}
 
 /// A connection for plain HTTP/1.1, where a test decides about every byte.
 pub struct Connection(BufReader<TcpStream>);

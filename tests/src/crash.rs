@@ -18,9 +18,10 @@ use tokio::time::sleep;
 
 use crate::{
     Data, Hook, Load, Notes, Promises, Refused, Server, SmallDisk, TestLog, Witness, WitnessData,
-    counterfoild, now_unix_s,
+    counterfoild, now_unix_s, own_port,
     power::{Disk, Loss, Recording, recorder, trace},
     server::assert_says_no_defect,
+    skip,
 };
 
 /// How often each thing was done.
@@ -94,7 +95,9 @@ impl Subject {
     pub fn witnessed(mut self) -> Self {
         let data = WitnessData::init("witness.example/w");
         data.set_logs(&self.log.keys.iter().collect::<Vec<_>>());
-        let running = Witness::start(&data);
+        let running =
+            Witness::try_start_with(&data, &data.logs_path(), &["--listen", &own_port().to_string()]);
+        let running = running.unwrap();
         let address = running.address();
         let mut policy: String = self.log.keys.iter().map(|key| format!("log {key}\n")).collect();
         policy += &format!("witness w {} http://{address}/\nquorum w\n", data.key());
@@ -587,14 +590,14 @@ pub async fn fill_disk(name: &str, random: &mut Rng) -> Option<Subject> {
     Some(subject)
 }
 
-/// The library that lies about the time, where it is installed.
+/// The library that lies about the time, where it is installed. Under CI it has to be.
 fn faketime() -> Option<String> {
     let output = Command::new("faketime")
         .args(["-f", "+0", "printenv", "LD_PRELOAD"])
         .stderr(Stdio::null())
         .output();
     let Some(output) = output.ok().filter(|output| output.status.success()) else {
-        eprintln!("SKIPPED: this sets the server's clock with faketime, which is not installed");
+        skip("this sets the server's clock with faketime, which is not installed");
         return None;
     };
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
@@ -652,7 +655,7 @@ pub async fn step_clock(name: &str, random: &mut Rng) -> Option<Subject> {
     Some(subject)
 }
 
-/// Makes a log while the power goes, at so many places: there is a log or none, and then one can be made.
+/// Makes a log while the power goes, at so many places and after the last call: there is a log or none, and then one can be made.
 pub fn lose_power_while_a_log_is_made(crashes: usize, random: &mut Rng) -> Counts {
     let data = Data::temporary();
     fs::create_dir(data.path()).unwrap();
@@ -665,12 +668,18 @@ pub fn lose_power_while_a_log_is_made(crashes: usize, random: &mut Rng) -> Count
     let mut places: Vec<_> = (0..crashes).map(|_| random.usize(..recording.calls())).collect();
     places.sort_unstable();
     let mut number = 0;
-    let mut check = |disk: &Disk, _: SystemTime| {
+    let mut check = |disk: &Disk, is_made: bool| {
         let path = data.beside(&format!("left-{number}"));
         number += 1;
-        disk.lose_power(&path, if random.bool() { Loss::All } else { Loss::Some }, random);
+        let loss = if is_made || random.bool() {
+            Loss::All
+        } else {
+            Loss::Some
+        };
+        disk.lose_power(&path, loss, random);
         let after = Data::at(path.clone());
         let is_there = path.join("logs/main").exists();
+        assert!(is_there || !is_made, "it was said to be made");
         if is_there {
             after.assert_sound();
         } else {
@@ -681,7 +690,8 @@ pub fn lose_power_while_a_log_is_made(crashes: usize, random: &mut Rng) -> Count
         *counts.entry("power lost while a log was made").or_default() += 1;
         fs::remove_dir_all(path).unwrap();
     };
-    disk.play(&recording, &places, &mut check);
+    disk.play(&recording, &places, |disk, _| check(disk, false));
+    check(&disk, true);
     disk.assert_is(&recording, data.path());
     counts
 }

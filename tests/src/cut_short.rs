@@ -1,13 +1,18 @@
-//! Commands that make files, while the power goes.
+//! Commands that make files, while the power goes; and what is promised of them, beside a log's entries.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{fs, net::SocketAddr, path::Path, process::Command, time::SystemTime};
 
+use counterfoil_merkle::Suite;
 use fastrand::Rng;
+use tonic::{Code, Request, Status};
 
 use crate::{
-    Data, Server, client_of, counterfoil, counterfoild, json_of, output_of,
-    power::{Disk, Loss, Recording},
+    Connection, Data, Issuer, JwtKey, MemoryLog, Server, WitnessData, client_of, counterfoil, counterfoild,
+    event, json_of, output_of,
+    power::{Disk, Loss, Recording, recorder},
     process::Process,
+    server::behind,
+    submission,
 };
 
 /// Where the power went.
@@ -51,19 +56,136 @@ pub fn lose_power_while_a_witness_is_made(random: &mut Rng) {
     lose_power_during(&init, &root, random, |left, cut| {
         let data = left.join("new/witness");
         if data.join("witness.key").exists() {
-            let mut serve = counterfoil();
-            serve
-                .args(["witness", "serve", "--listen", "127.0.0.1:0", "--data"])
-                .arg(data)
-                .arg("--logs")
-                .arg(&logs);
-            let mut witness = Process::spawn(serve, scratch.path().join("errors"));
+            let mut witness = Process::spawn(serve_witness(&data, &logs), scratch.path().join("errors"));
             witness.listening().unwrap();
             witness.kill();
         } else {
             assert_eq!(cut, Cut::Meanwhile, "the key was given out");
         }
     });
+}
+
+fn serve_witness(data: &Path, logs: &Path) -> Command {
+    let mut serve = counterfoil();
+    serve
+        .args(["witness", "serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .arg("--logs")
+        .arg(logs);
+    serve
+}
+
+/// Takes the power away from a witness at so many places, and after the last head that it cosigned: it remembers each that it had
+/// cosigned by then.
+pub fn lose_power_under_a_witness(crashes: usize, random: &mut Rng) {
+    const HEADS: u64 = 12;
+    let log = MemoryLog::new("log.example/main", Suite::Blake3, 1);
+    let data = WitnessData::init("witness.example/w");
+    data.set_logs(&log.keys().collect::<Vec<_>>());
+    let scratch = tempfile::tempdir().unwrap();
+    let (calls, errors) = (scratch.path().join("calls"), scratch.path().join("errors"));
+    let mut disk = Disk::load(&data.path());
+    let serve = behind(&recorder(&calls), serve_witness(&data.path(), &data.logs_path()));
+    let mut witness = Process::spawn(serve, errors.clone());
+    let mut connection = Connection::to(witness.listening().unwrap());
+    let mut cosigned = Vec::new();
+    for size in 1..=HEADS {
+        let answer = connection.add_checkpoint(log.request(size - 1, size));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        cosigned.push((size, SystemTime::now()));
+    }
+    witness.kill();
+    let recording = Recording::read(&calls, witness.id(), &data.path());
+
+    let mut places: Vec<_> = (0..crashes).map(|_| random.usize(..recording.calls())).collect();
+    places.sort_unstable();
+    let mut check = |disk: &Disk, moment: SystemTime| {
+        let before = cosigned.iter().rev().find(|(_, when)| *when < moment);
+        let known = before.map_or(0, |(size, _)| *size);
+        let left = scratch.path().join("left");
+        disk.lose_power(&left, if random.bool() { Loss::All } else { Loss::Some }, random);
+        let serve = serve_witness(&left, &data.logs_path());
+        let mut witness = Process::spawn(serve, errors.clone());
+        let mut connection = Connection::to(witness.listening().unwrap());
+        // From a log that says that it asks for the first time. A conflict tells what is remembered.
+        let answer = connection.add_checkpoint(log.request(0, HEADS + 1));
+        let remembered: u64 = match answer.status {
+            200 => 0,
+            409 => answer.body.trim_end().parse().unwrap(),
+            _ => panic!("{answer:?}"),
+        };
+        assert!(
+            known <= remembered,
+            "{known} was cosigned, {remembered} is remembered"
+        );
+        witness.kill();
+        fs::remove_dir_all(left).unwrap();
+    };
+    disk.play(&recording, &places, &mut check);
+    check(&disk, SystemTime::now());
+    disk.assert_is(&recording, &data.path());
+}
+
+/// Submits with job tokens, each good for one call, and takes the power away after each: it stays spent.
+pub async fn lose_power_after_tokens_are_spent(random: &mut Rng) {
+    let (data, _) = Data::with_main_log();
+    let key = JwtKey::p256("k1");
+    let issuer = Issuer::start(&[&key]);
+    let access = format!(
+        "[[oidc]]\nissuer = \"{}\"\n[[oidc.rule]]\nmatch = {{ repository_id = \"482139077\" }}\nroles = [\"submit\"]\n\
+         source = \"jobs\"\n",
+        issuer.url()
+    );
+    fs::write(data.path().join("access.toml"), access).unwrap();
+    let mut disk = Disk::load(data.path());
+    let calls = data.beside("calls");
+    let server = Server::try_start_under(&data, &[], &recorder(&calls)).unwrap();
+    let mut spent = Vec::new();
+    for _ in 0..3 {
+        let token = key.token(&issuer.claims("test.example/main"));
+        submit_as(&server, &token).await.unwrap();
+        spent.push((token, SystemTime::now()));
+    }
+    let pid = server.pid();
+    server.kill();
+    let recording = Recording::read(&calls, pid, data.path());
+
+    // Before the first call after each answer, and after all of them.
+    let (mut left, mut before) = (Vec::new(), 0);
+    let mut lose_power = |disk: &Disk, moment: SystemTime| {
+        let known = spent.iter().filter(|(_, when)| *when < moment).count();
+        if before < known {
+            before = known;
+            for loss in [Loss::All, Loss::Some] {
+                let path = data.beside(&format!("left-{}", left.len()));
+                disk.lose_power(&path, loss, random);
+                left.push((path, known));
+            }
+        }
+    };
+    let all: Vec<_> = (0..recording.calls()).collect();
+    disk.play(&recording, &all, &mut lose_power);
+    lose_power(&disk, SystemTime::now());
+    disk.assert_is(&recording, data.path());
+    for (path, known) in left {
+        let after = Data::at(path);
+        let server = Server::start(&after, &[]);
+        for (token, _) in &spent[..known] {
+            let status = submit_as(&server, token).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+            assert!(status.message().contains("has submitted before"), "{status:?}");
+        }
+        server.kill();
+    }
+}
+
+/// Submits an event under a token.
+async fn submit_as(server: &Server, token: &str) -> Result<(), Status> {
+    let event = event(format!("{:x}", fastrand::u64(..)), "data");
+    let mut request = Request::new(submission(event));
+    let bearer = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    server.submitter().submit(request).await.map(drop)
 }
 
 /// Submits an event twice while the log is away, the first time cut off anywhere: both ways it is queued, and stays so.

@@ -6,6 +6,8 @@ use std::{
 
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::skip;
+
 const MIB: usize = 1024 * 1024;
 
 /// A file system of its own, small enough to be filled. Unmounted when dropped.
@@ -14,7 +16,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts a tmpfs. `None`, with a line on standard error, where that is not allowed: it takes root.
+    /// Mounts a tmpfs. `None`, with a line on standard error, where that is not allowed: it takes root. Under CI it has to be.
     pub fn mount(mib: usize) -> Option<Self> {
         let directory = TempDir::with_prefix("counterfoil-disk-").unwrap();
         let mounted = Command::new("mount")
@@ -23,7 +25,7 @@ impl SmallDisk {
             .stderr(Stdio::null())
             .status();
         if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: this test mounts a tmpfs, which takes root");
+            skip("this test mounts a tmpfs, which takes root");
             return None;
         }
         Some(Self { directory })

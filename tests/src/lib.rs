@@ -28,7 +28,7 @@ mod witness;
 
 pub use audit::{Replica, entry_at, head, receipt_of, submit, verified};
 pub use command::{bytes_under, client_of, configure_monitor, json_of, output_of};
-pub use connection::{Answer, Connection};
+pub use connection::{Answer, Connection, own_port};
 pub use data::{Data, TestLog, event};
 pub use disk::{Ballast, SmallDisk};
 pub use held::Held;
@@ -39,14 +39,24 @@ pub use issuer::{Document, Issuer, JwtKey, hs256_token, now_unix_s, signed};
 pub use load::{Acknowledged, Delivered, Delivery, Load, Notes, Shown};
 pub use memory_log::{MemoryLog, add_checkpoint};
 pub use overload::{Crowd, Health, Overload, Phase};
-pub use process::{Refused, counterfoil, counterfoild, example, programs};
+pub use process::{Refused, counterfoil, counterfoild, ended, example, insist, programs, ready};
 pub use promises::Promises;
 pub use server::Server;
 pub use witness::{Witness, WitnessData};
 
+use std::env;
+
 use counterfoil_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+/// Says that a test does nothing here, for what the machine lacks. Under CI that is a failure: nobody reads what a test says that
+/// passes.
+#[track_caller]
+pub fn skip(lacking: &str) {
+    assert!(env::var_os("CI").is_none(), "{lacking}");
+    eprintln!("SKIPPED: {lacking}");
+}
 
 /// What a client can read off a refusal without reading its prose.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use counterfoil_proto::v1::{
-    self, leaf_selector::Leaf, submit_result::Outcome, submit_service_client::SubmitServiceClient,
+    self, Reason, leaf_selector::Leaf, submit_result::Outcome, submit_service_client::SubmitServiceClient,
 };
 use counterfoil_verify::Receipt;
 use fastrand::Rng;
@@ -364,7 +364,7 @@ async fn submit_batches(server: Served, notes: Notebook, mut source: Source) {
                 assert_eq!(results.len(), events.len());
                 let mut notes = notes.lock().unwrap();
                 for (event, result) in events.into_iter().zip(results) {
-                    notes.note(event, result, &tree_heads);
+                    notes.note(&server, event, result, &tree_heads);
                 }
             }
             Err(status) => {
@@ -379,7 +379,7 @@ async fn submit_batches(server: Served, notes: Notebook, mut source: Source) {
 
 impl Notes {
     /// Takes down what became of one event of many.
-    fn note(&mut self, event: v1::Event, result: v1::SubmitResult, heads: &[v1::TreeHead]) {
+    fn note(&mut self, server: &Served, event: v1::Event, result: v1::SubmitResult, heads: &[v1::TreeHead]) {
         match result.outcome.unwrap() {
             Outcome::Accepted(accepted) => {
                 assert!(!accepted.duplicate);
@@ -389,7 +389,11 @@ impl Notes {
                     when: SystemTime::now(),
                 });
             }
-            Outcome::Refused(_) => self.unanswered.push(event),
+            Outcome::Refused(refused) => {
+                let pushed_back = [Reason::QueueFull, Reason::OutOfSpace].contains(&refused.reason());
+                assert!(pushed_back || server.is_cut_off(), "{refused:?}");
+                self.unanswered.push(event);
+            }
         }
     }
 }
@@ -432,12 +436,15 @@ async fn submit_stream(server: Served, notes: Notebook, mut source: Source) {
                 expected_sequence += 1;
                 room.add_permits(1);
                 let event = sent.lock().unwrap().pop_front().unwrap();
-                notes.lock().unwrap().note(event, result, &tree_heads);
+                notes.lock().unwrap().note(&server, event, result, &tree_heads);
             }
         }
         Ok::<_, Status>(())
     };
-    if let Err(status) = ended.await {
+    let ended = ended.await;
+    // Events that find no room are refused, and the stream goes on.
+    assert!(server.is_cut_off(), "the stream ended: {ended:?}");
+    if let Err(status) = ended {
         server.assert_cut_off_or_pushed_back(&status);
     }
     room.close();

@@ -386,7 +386,8 @@ impl Sender {
         loop {
             let results = match answers.message().await {
                 Ok(Some(answer)) => answer.results,
-                Ok(None) => return,
+                Ok(None) if self.phase.is_over() => return,
+                Ok(None) => return self.phase.fail("a stream ended by itself"),
                 Err(status) => return self.refused(&status, Instant::now(), true).await,
             };
             for result in results {

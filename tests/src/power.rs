@@ -18,6 +18,8 @@ use std::{
 
 use fastrand::Rng;
 
+use crate::skip;
+
 /// Calls that change a file or make changes durable. None that the server makes may be missing: what was played back is compared
 /// with what is there.
 const CALLS: &str = "trace=open,openat,creat,write,writev,pwrite64,pwritev,fsync,fdatasync,sync_file_range,rename,renameat,\
@@ -27,7 +29,7 @@ const MAX_WRITE_BYTES: usize = 64 * 1024 * 1024;
 const PAGE_BYTES: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether there is an `strace` that may trace. Says so where there is none.
+/// Whether there is an `strace` that may trace. Says so where there is none; under CI there has to be.
 pub fn can_trace() -> bool {
     let works = Command::new("strace")
         .args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "true"])
@@ -35,7 +37,7 @@ pub fn can_trace() -> bool {
         .status()
         .is_ok_and(|status| status.success());
     if !works {
-        eprintln!("SKIPPED: this needs strace 5.3 or later, allowed to trace");
+        skip("this needs strace 5.3 or later, allowed to trace");
     }
     works
 }

@@ -45,18 +45,7 @@ impl Server {
         options: &[&str],
         tracer: &[S],
     ) -> Result<Self, Refused> {
-        let command = command(data, options);
-        let command = match tracer {
-            [] => command,
-            [program, arguments @ ..] => {
-                let mut traced = Command::new(program);
-                traced
-                    .args(arguments)
-                    .arg(command.get_program())
-                    .args(command.get_args());
-                traced
-            }
-        };
+        let command = behind(tracer, command(data, options));
         let mut process = Process::spawn(command, data.beside("server.log"));
         let address = process.listening()?;
         Ok(Self { process, address })
@@ -184,6 +173,21 @@ impl Server {
 pub(crate) fn assert_says_no_defect(errors: &str) {
     let is_defect = |line: &&str| line.contains("panicked") || line.contains("can't write any more");
     assert_eq!(errors.lines().find(is_defect), None);
+}
+
+/// A command line behind another, if there is one.
+pub(crate) fn behind<S: AsRef<OsStr>>(tracer: &[S], command: Command) -> Command {
+    match tracer {
+        [] => command,
+        [program, arguments @ ..] => {
+            let mut traced = Command::new(program);
+            traced
+                .args(arguments)
+                .arg(command.get_program())
+                .args(command.get_args());
+            traced
+        }
+    }
 }
 
 fn command(data: &Data, options: &[&str]) -> Command {

@@ -40,6 +40,7 @@ async fn finish(mut subject: Subject, rounds: u64, random: &mut Rng) {
         subject.counts()
     );
     assert!(promised as u64 > rounds, "hardly anything was promised");
+    assert!(heads > 0 || rounds == 0, "no published head was seen");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,6 +97,20 @@ fn a_token_is_made_whole_or_not_at_all() {
 fn a_witness_is_made_whole_or_not_at_all() {
     if can_trace() {
         cut_short::lose_power_while_a_witness_is_made(&mut random());
+    }
+}
+
+#[test]
+fn what_a_witness_cosigned_survives_lost_power() {
+    if can_trace() {
+        cut_short::lose_power_under_a_witness(8, &mut random());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_token_that_was_spent_survives_lost_power_as_spent() {
+    if can_trace() {
+        cut_short::lose_power_after_tokens_are_spent(&mut random()).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! `counterfoil find`: what it makes of entries whose payload is not served, and how far it says that it looked.
+//! `counterfoil find`: what it makes of entries whose payload is not served, and how far it says that it looked. And what the
+//! server takes and gives at most.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -15,14 +16,25 @@ use axum::{
     http::{Request, Response, header::CONTENT_LENGTH},
 };
 use counterfoil_proto::v1::{self, leaf_selector::Leaf};
-use counterfoil_tests::{Data, Server, TestLog, counterfoil, head, submission};
+use counterfoil_tests::{Data, Refusal, Server, TestLog, counterfoil, head, submission};
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tonic::{codegen::Service as _, transport::Channel};
+use tonic::{Code, codegen::Service as _, transport::Channel};
 
 const COMMIT: &str = "cccccccccccccccccccccccccccccccccccccccc";
 const OTHER: &str = "dddddddddddddddddddddddddddddddddddddddd";
+
+fn about(commit: &str, id: &str) -> v1::Event {
+    v1::Event {
+        id: id.to_owned(),
+        source: "https://ci.example/acme".to_owned(),
+        r#type: "ci.run.finished".to_owned(),
+        data_content_type: "application/vnd.counterfoil.event+json".to_owned(),
+        data: json!({ "commit": commit }).to_string().into(),
+        ..v1::Event::default()
+    }
+}
 
 /// A log whose leaves 1 and 3 are about [`COMMIT`]; there are four.
 struct Setting {
@@ -36,14 +48,7 @@ impl Setting {
         let (data, log) = Data::with_main_log();
         let server = Server::start(&data, &["--publish-interval-ms", "20"]);
         for (id, commit) in [("1", COMMIT), ("2", OTHER), ("3", COMMIT)] {
-            let event = v1::Event {
-                id: id.to_owned(),
-                source: "https://ci.example/acme".to_owned(),
-                r#type: "ci.run.finished".to_owned(),
-                data_content_type: "application/vnd.counterfoil.event+json".to_owned(),
-                data: json!({ "commit": commit }).to_string().into(),
-                ..v1::Event::default()
-            };
+            let event = about(commit, id);
             server.submitter().submit(submission(event)).await.unwrap();
         }
         head(&mut server.reader(), &log, 4).await;
@@ -262,5 +267,52 @@ async fn a_scan_says_which_entries_it_read() {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains(says), "{says:?} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_a_thousand_entries_at_most() {
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &[]);
+    let request = v1::SubmitBatchRequest {
+        log: String::new(),
+        events: (1..=1_001)
+            .map(|number| about(COMMIT, &number.to_string()))
+            .collect(),
+    };
+    server.submitter().submit_batch(request).await.unwrap();
+    let mut reader = server.reader();
+    let mut find = async |value: String, first_leaf_index, limit| {
+        let request = v1::FindEntriesRequest {
+            log: String::new(),
+            attribute: v1::IndexAttribute::Commit.into(),
+            value,
+            first_leaf_index,
+            limit,
+        };
+        let answer = reader.find_entries(request).await;
+        answer.map(|answer| answer.into_inner())
+    };
+    for (first, limit, last, more) in [
+        (1, 0, 1_000, true),
+        (1, 999, 999, true),
+        (1, 1_000, 1_000, true),
+        (1, 2_000, 1_000, true),
+        (1, u32::MAX, 1_000, true),
+        (2, 0, 1_001, false),
+    ] {
+        let answer = find(COMMIT.to_owned(), first, limit).await.unwrap();
+        let found: Vec<_> = (first..=last).collect();
+        assert_eq!(
+            (answer.leaf_indices, answer.more),
+            (found, more),
+            "{first}, {limit}"
+        );
+    }
+    for (bytes, is_taken) in [(0, false), (1, true), (1_024, true), (1_025, false)] {
+        let answer = find("c".repeat(bytes), 0, 0).await;
+        let refusal = answer.err().map(|status| Refusal::from(&status));
+        let expected = Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", "value");
+        assert_eq!(refusal, (!is_taken).then_some(expected), "{bytes} bytes");
     }
 }

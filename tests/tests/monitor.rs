@@ -16,6 +16,7 @@ use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
 use counterfoil_tests::{
     Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, counterfoild, event, head, http_get,
+    own_port,
 };
 use counterfoil_verify::Evidence;
 use rustix::process::{Pid, Signal, kill_process};
@@ -233,7 +234,8 @@ async fn a_monitor_killed_anywhere_goes_on_where_it_was() {
     let monitored = Monitored::new(&log);
     monitored.configure(&[by_tiles(&server)], &[]);
     let mut sizes = vec![0];
-    for delay_ms in [0, 20, 60, 100, 150, 200, 250] {
+    // Not ever later: one that begins anew each time has to show.
+    for delay_ms in [0, 250, 20, 150, 60, 200, 100] {
         let mut child = monitored
             .command()
             .arg("--once")
@@ -304,13 +306,15 @@ impl Drop for Running {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_stops_is_a_finding_that_resolves_when_it_is_back() {
     let (data, log) = Data::with_main_log();
-    let server = Server::start(&data, &[]);
+    let server = Server::start(&data, &["--listen", &own_port().to_string()]);
     let listen = server.address().to_string();
     let monitored = Monitored::new(&log);
     monitored.configure(&[by_grpc(&server)], &[]);
     let monitor = Running::start(&monitored);
+    let started = Instant::now();
     // The file is there before the first round.
     while !monitored.path("state/logs/builds.json").exists() || monitored.state()["tree_size"] == 0 {
+        assert!(started.elapsed() < PATIENCE, "no round ends");
         thread::sleep(Duration::from_millis(10));
     }
     server.stop();
@@ -338,7 +342,7 @@ fn the_alerts_go_by_metrics_that_there_are() {
     let server = Server::start(&data, &[]);
     let monitored = Monitored::new(&log);
     monitored.configure(&[by_tiles(&server)], &[]);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind(own_port()).unwrap();
     let address = free.local_addr().unwrap();
     let file = monitored.path("monitor.toml");
     let config = fs::read_to_string(&file).unwrap();

@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use counterfoil_event::Event;
 use counterfoil_note::SignedHead;
-use counterfoil_proto::v1::{self, leaf_selector::Leaf, submit_service_client::SubmitServiceClient};
+use counterfoil_proto::v1::{
+    self, Reason, leaf_selector::Leaf, submit_result::Outcome, submit_service_client::SubmitServiceClient,
+};
 use counterfoil_tests::{
     Data, Refusal, Replica, Server, SmallDisk, TestLog, assert_pushed_back, entry_at, event, head, http_get,
     receipt_of, submission, submit,
@@ -17,10 +19,11 @@ use counterfoil_tests::{
 use counterfoil_verify::{Receipt, VerifiedReceipt};
 use fastrand::Rng;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::{self, JoinSet},
     time::{sleep, timeout},
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -158,6 +161,38 @@ async fn a_full_queue_pushes_back() {
     for event in refused.into_iter().take(3) {
         submit_in_the_end(&server, &log, event).await;
     }
+    server.stop();
+}
+
+/// In a stream each event that finds no room is refused, and more may come: what began the stream may be good for one call only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_where_there_is_no_room() {
+    let (data, _log) = Data::with_main_log();
+    // More than any disk has free.
+    let server = Server::start(&data, &["--min-free-mib", "4294967295"]);
+    let (requests, received) = mpsc::channel(1);
+    let answers = server
+        .submitter()
+        .submit_stream(ReceiverStream::new(received))
+        .await;
+    let mut answers = answers.unwrap().into_inner();
+    for sequence in 0..3 {
+        let request = v1::SubmitStreamRequest {
+            log: String::new(),
+            sequence,
+            event: Some(event(sequence.to_string(), "")),
+        };
+        requests.send(request).await.unwrap();
+        let mut results = answers.message().await.unwrap().unwrap().results;
+        let result = results.pop().unwrap();
+        assert_eq!((result.sequence, results.len()), (sequence, 0));
+        match result.outcome {
+            Some(Outcome::Refused(refused)) => assert_eq!(refused.reason(), Reason::OutOfSpace),
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(requests);
+    assert_eq!(answers.message().await.unwrap(), None);
     server.stop();
 }
 

@@ -350,10 +350,10 @@ struct Observer<'a> {
 impl Observer<'_> {
     fn run(&self, server: &Server, arguments: &[&str]) -> Output {
         counterfoil()
+            .args(arguments)
             .args(["--json", "--server", &format!("http://{}", server.address())])
             .args(["--log-key", &self.log.key().to_string(), "--state-dir"])
             .arg(self.directory.join("state"))
-            .args(arguments)
             .output()
             .unwrap()
     }
@@ -573,6 +573,22 @@ async fn the_table_says_who_notices_what() {
         &data,
         "the same, where there is an anchor",
         number + 2,
+        &options,
+    ));
+    let data = sound.copy("older-received");
+    replace(&sound.older, data.path());
+    // As docs/OPERATIONS.md has it: all that follows the first empty line of a receipt.
+    let receipt = fs::read_to_string(directory.join(format!("{OLD}.tlog-proof"))).unwrap();
+    let (_, checkpoint) = receipt.split_once("\n\n").unwrap();
+    let anchor = sound.data.beside("received");
+    fs::create_dir(&anchor).unwrap();
+    fs::write(anchor.join("main.checkpoint"), checkpoint).unwrap();
+    let options = ["--anchor", anchor.to_str().unwrap()];
+    table.push(watched(
+        &observer,
+        &data,
+        "the same, where a receipt's head was made the anchor",
+        number + 3,
         &options,
     ));
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_tests::{Connection, Data, Hook, Server, counterfoil, counterfoild};
+use counterfoil_tests::{Connection, Data, Hook, Server, counterfoil, counterfoild, own_port};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// Nothing that is waited for here takes so long.
@@ -326,7 +326,7 @@ fn what_is_wrong_with_a_delivery_is_told() {
 #[test]
 fn the_server_may_be_started_afterwards() {
     let (data, _log) = Data::with_main_log();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind(own_port()).unwrap();
     let address: SocketAddr = free.local_addr().unwrap();
     let to = format!("http://{address}");
     let mut setup = Setup::start(&data, &["github", "--url", &to, "--repo", "acme/widgets"]);

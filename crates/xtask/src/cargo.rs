@@ -85,6 +85,7 @@ impl Workspace {
 
     /// What a change has to pass, the quick checks first.
     pub(crate) fn ci(&self) -> Result<()> {
+        machine::require_test_tools()?;
         self.cargo(&["fmt", "--all", "--check"])?;
         if self.has_cargo_deny() {
             self.cargo(&["deny", "--locked", "check", "bans", "licenses", "sources"])?;

@@ -1,4 +1,4 @@
-//! What a build needs of the machine, beside Rust.
+//! What a build and the tests need of the machine, beside Rust.
 
 use std::env;
 use std::ffi::OsString;
@@ -33,13 +33,41 @@ const BUILD_TOOLS: [Tool; 3] = [
     },
 ];
 
+const TEST_TOOLS: [Tool; 3] = [
+    Tool {
+        name: "python3, which logs are verified in a second time",
+        debian_package: "python3",
+        is_present: || find_program("python3").is_some(),
+    },
+    Tool {
+        name: "strace, which takes the power away from servers and fails their system calls",
+        debian_package: "strace",
+        is_present: || find_program("strace").is_some(),
+    },
+    Tool {
+        name: "faketime, which sets the clocks of servers back",
+        debian_package: "faketime",
+        is_present: || find_program("faketime").is_some(),
+    },
+];
+
 /// Where distributions keep compilers' names that lead to ccache.
 const CCACHE_DIRECTORIES: [&str; 3] = ["/usr/lib/ccache", "/usr/lib64/ccache", "/usr/lib/ccache/bin"];
 
 /// Installs what is missing where that can be done without a question (root, apt); elsewhere fails with the
 /// command to type.
 pub(crate) fn require_build_tools() -> Result<()> {
-    let missing = missing_tools();
+    // With ccache, a build in another directory takes RocksDB from its cache.
+    require(&BUILD_TOOLS, &["ccache"])
+}
+
+/// The same for what the tests need beside it.
+pub(crate) fn require_test_tools() -> Result<()> {
+    require(&TEST_TOOLS, &[])
+}
+
+fn require(tools: &[Tool], welcome_packages: &[&str]) -> Result<()> {
+    let missing = missing_of(tools);
     if missing.is_empty() {
         return Ok(());
     }
@@ -56,9 +84,8 @@ pub(crate) fn require_build_tools() -> Result<()> {
             packages.join(" ")
         );
     }
-    // With ccache, a build in another directory takes RocksDB from its cache.
-    install(&[&packages[..], &["ccache"]].concat())?;
-    if let Some(tool) = missing_tools().first() {
+    install(&[&packages[..], welcome_packages].concat())?;
+    if let Some(tool) = missing_of(tools).first() {
         bail!(
             "apt-get installed {}, yet this is still missing: {}",
             packages.join(" "),
@@ -89,8 +116,8 @@ pub(crate) fn path_with_compiler_cache() -> Result<OsString> {
     }
 }
 
-fn missing_tools() -> Vec<&'static Tool> {
-    BUILD_TOOLS.iter().filter(|tool| !(tool.is_present)()).collect()
+fn missing_of(tools: &[Tool]) -> Vec<&Tool> {
+    tools.iter().filter(|tool| !(tool.is_present)()).collect()
 }
 
 fn install(packages: &[&str]) -> Result<()> {

@@ -27,8 +27,26 @@ fn outbox_seeds() -> Vec<Vec<u8>> {
         .to_vec()
 }
 
-/// A record has one spelling, and the event in it can be recorded.
+/// A record has one spelling, and the event in it can be recorded. No mutation finds the hash of what it changed, so that is put in
+/// as well.
 fn outbox(input: &[u8]) {
+    check_record(input);
+    if let Some(sealed) = sealed(input) {
+        check_record(&sealed);
+    }
+}
+
+/// The same lines, with the hash that fits them.
+fn sealed(input: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = input.splitn(4, |byte| *byte == b'\n');
+    let (magic, queued, _hash, body) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+    let queued = [queued, b"\n"].concat();
+    let hash = blake3::Hasher::new().update(&queued).update(body).finalize();
+    let hash = format!("blake3 {hash}\n");
+    Some([magic, b"\n", &queued, hash.as_bytes(), body].concat())
+}
+
+fn check_record(input: &[u8]) {
     let Some((event, queued)) = fuzzing::decode_outbox_record(input) else {
         return;
     };
@@ -76,5 +94,21 @@ fn arguments(input: &[u8]) {
     if let Ok(token) = text.parse::<BearerToken>() {
         assert_eq!(format!("{token:?}"), "BearerToken(..)");
         assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_changed_is_read_under_its_own_hash() {
+        for mut record in outbox_seeds() {
+            assert_eq!(sealed(&record).as_ref(), Some(&record));
+            // A digit of the time.
+            record[32] = b'4';
+            assert!(fuzzing::decode_outbox_record(&record).is_none());
+            assert!(sealed(&record).is_some_and(|it| fuzzing::decode_outbox_record(&it).is_some()));
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "repo": {"id": "1", "full_name": "acme/widgets"}, "ref": {"name": "refs/heads/main", "before": commit, "after": commit, "forced": false, "protected": true},
         "commit": commit, "commits": [commit, "x"],
         "change": {"number": 17, "author_id": "7", "author": "octo", "head_sha": commit, "base_ref": "main", "merge_sha": commit},
-        "review": {"id": "8", "state": "approved", "commit": commit},
+        "review": {"id": "8", "state": "approved", "commit": commit, "association": "MEMBER"},
         "run": {"id": "42", "number": 2, "attempt": 1, "workflow_id": "3", "path": "ci.yml", "trigger": "push"},
         "job": {"id": "4", "name": "test", "runner": "r1"}, "process": {"id": "p", "name": "make", "duration_ms": 250, "exit_code": 2, "signal": 9, "started": true},
         "artifacts": [{"name": "a.tgz", "digest": "sha256:5a", "purl": "pkg:npm/widgets@1.2.3", "tag": "v1", "mine": 1}],

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     Data, Held, Hook, Server, TestLog, Witness, WitnessData, bytes_under, client_of, configure_monitor,
-    counterfoil, entry_at, json_of, output_of, process::Process,
+    counterfoil, entry_at, json_of, output_of, own_port, process::Process,
 };
 
 /// For the database and tiles of the server: little, so that it is soon used up.
@@ -130,7 +130,7 @@ struct Subject {
 impl Subject {
     /// On the address that it had before.
     fn start(&mut self, address: Option<SocketAddr>) -> SocketAddr {
-        let listen = address.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
+        let listen = address.unwrap_or_else(own_port).to_string();
         let memory = MEMORY_MIB.to_string();
         let policy = self.data.beside("policy");
         let policy = policy.to_str().unwrap();

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use counterfoil_proto::v1::{Reason, submit_result::Outcome};
 use counterfoil_tests::{
     Data, Issuer, JwtKey, Server, SmallDisk, assert_pushed_back, event, http_get, http_post, submission,
 };
@@ -13,7 +14,7 @@ use fastrand::Rng;
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status};
 
-use super::{assert_denied, eventually, set_access, submit_as, submitter};
+use super::{assert_denied, eventually, set_access, streams::SubmitStream, submit_as, submitter};
 
 struct Job {
     data: Data,
@@ -138,6 +139,13 @@ async fn a_token_of_a_call_that_finds_the_disk_full_is_not_used_up() {
     for id in ["a", "b"] {
         assert_pushed_back(&job.submit(&server, id).await.unwrap_err(), "OUT_OF_SPACE");
     }
+    // A stream spends its token as it begins. What finds no room has to be sent on the same stream.
+    let token = job.another_token();
+    let mut stream = SubmitStream::begin(submitter(&server, Some(&token)), "stream").await;
+    match stream.outcome().await.unwrap() {
+        Outcome::Refused(refused) => assert_eq!(refused.reason(), Reason::OutOfSpace),
+        accepted => panic!("{accepted:?}"),
+    }
     drop(ballast);
     eventually(async || (health() == 200).then_some(())).await;
     assert_eq!(job.submit(&server, "good").await.unwrap(), 3);
@@ -146,6 +154,8 @@ async fn a_token_of_a_call_that_finds_the_disk_full_is_not_used_up() {
         Code::Unauthenticated,
         "has submitted before",
     );
+    assert_eq!(stream.submit().await.unwrap(), 4);
+    drop(stream);
     server.stop();
 }
 

@@ -23,22 +23,35 @@ pub(super) struct SubmitStream {
 }
 
 impl SubmitStream {
-    /// Begins one; `name` is in the ids of its events. Returns it when its first event is recorded, with that one's leaf.
-    pub(super) async fn start(mut submitter: SubmitServiceClient<Authorized>, name: &str) -> (Self, u64) {
+    /// Begins one; `name` is in the ids of its events.
+    pub(super) async fn begin(mut submitter: SubmitServiceClient<Authorized>, name: &str) -> Self {
         let (requests, received) = mpsc::channel(1);
         let answers = submitter.submit_stream(ReceiverStream::new(received)).await;
-        let mut stream = Self {
+        Self {
             name: name.to_owned(),
             sent: 0,
             requests,
             answers: answers.unwrap().into_inner(),
-        };
+        }
+    }
+
+    /// The same. Returns it when its first event is recorded, with that one's leaf.
+    pub(super) async fn start(submitter: SubmitServiceClient<Authorized>, name: &str) -> (Self, u64) {
+        let mut stream = Self::begin(submitter, name).await;
         let leaf = stream.submit().await.unwrap();
         (stream, leaf)
     }
 
     /// Submits one more event; returns its leaf, or how the call ended.
     pub(super) async fn submit(&mut self) -> Result<u64, Status> {
+        match self.outcome().await? {
+            Outcome::Accepted(accepted) => Ok(accepted.leaf_index),
+            Outcome::Refused(refused) => panic!("{refused:?}"),
+        }
+    }
+
+    /// Submits one more event; returns what became of it, or how the call ended.
+    pub(super) async fn outcome(&mut self) -> Result<Outcome, Status> {
         let request = v1::SubmitStreamRequest {
             log: String::new(),
             sequence: self.sent,
@@ -48,10 +61,7 @@ impl SubmitStream {
         // A call that has ended takes none, and says why below.
         let _ = self.requests.send(request).await;
         let mut answer = self.answers.message().await?.expect("an answer to each event");
-        match answer.results.pop().unwrap().outcome.unwrap() {
-            Outcome::Accepted(accepted) => Ok(accepted.leaf_index),
-            Outcome::Refused(refused) => panic!("{refused:?}"),
-        }
+        Ok(answer.results.pop().unwrap().outcome.unwrap())
     }
 }
 

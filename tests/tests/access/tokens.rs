@@ -8,7 +8,7 @@ use std::{
 
 use counterfoil_event::Authentication;
 use counterfoil_proto::v1;
-use counterfoil_tests::{Data, Server, counterfoil, counterfoild, event};
+use counterfoil_tests::{Data, Server, counterfoil, counterfoild, event, skip};
 use tonic::Code;
 
 use super::{
@@ -342,7 +342,7 @@ fn a_token_that_nobody_was_shown_is_none() {
 fn root_writes_nothing_into_another_users_directory() {
     let (data, _log) = Data::with_main_log();
     if fs::metadata(data.path()).unwrap().uid() != 0 {
-        eprintln!("skipped: only root can give a directory away");
+        skip("only root can give a directory away");
         return;
     }
     let logs = data.path().join("logs");

@@ -305,8 +305,10 @@ fn deliveries_are_counted_by_what_became_of_them() {
     assert!(names.len() > 5);
     for name in names {
         // Only with TLS; `processes.rs` has it.
-        let is_told =
-            metrics.contains(&format!("\n{name}{{")) || name == "counterfoil_tls_certificate_expires_seconds";
+        let is_told = ['{', ' ']
+            .iter()
+            .any(|end| metrics.contains(&format!("\n{name}{end}")))
+            || name == "counterfoil_tls_certificate_expires_seconds";
         assert!(is_told, "no {name} in {metrics}");
     }
     assert_eq!(http_get(address, "/hooks/github").status, 404);

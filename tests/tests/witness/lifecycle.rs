@@ -114,6 +114,40 @@ fn it_refuses_to_start_where_it_could_cosign_a_fork_or_leak_its_key() {
     assert_eq!(connect(&witness).add_checkpoint(log.request(0, 9)).body, "8\n");
 }
 
+/// Stopped in order, and killed: then the database has to be repaired, and has what it was before the newest commit.
+#[test]
+fn it_refuses_to_start_on_a_note_that_was_changed() {
+    let log = log(Suite::Blake3);
+    for is_killed in [false, true] {
+        let (data, witness) = witness(&[&log]);
+        let mut connection = connect(&witness);
+        for (old, new) in [(0, 8), (8, 9)] {
+            assert_eq!(connection.add_checkpoint(log.request(old, new)).status, 200);
+        }
+        if is_killed {
+            witness.kill();
+        } else {
+            witness.stop();
+        }
+        let state = data.path().join("state.redb");
+        let mut bytes = fs::read(&state).unwrap();
+        let begin = format!("{}\n9\n", log.origin());
+        let places: Vec<_> = bytes
+            .windows(begin.len())
+            .enumerate()
+            .filter_map(|(place, text)| (text == begin.as_bytes()).then_some(place))
+            .collect();
+        assert!(!places.is_empty());
+        // It reads as well as before, and is of a smaller tree.
+        for place in places {
+            bytes[place + begin.len() - 2] = b'7';
+        }
+        fs::write(&state, bytes).unwrap();
+        let errors = refusal(&data, &data.logs_path());
+        assert!(errors.contains("no older copy may take its place"), "{errors}");
+    }
+}
+
 #[test]
 fn a_key_is_never_overwritten_and_never_a_logs() {
     let data = WitnessData::init(NAME);
