@@ -2,8 +2,8 @@
 //!
 //! `strace` writes down every call that changes a file, with its bytes. Played back up to any one of them, that says what the
 //! process had written and what of it was synced. A disk without power keeps the synced, and of the rest what it likes: nothing,
-//! all, a part, some pages of it and zeros between. A name is synced with its directory and not with its file; names of one directory get lost from the
-//! newest back, as a journal keeps their order.
+//! all, a part, some pages of it and zeros between. A name is synced with its directory and not with its file; names of one
+//! directory get lost from the newest back, as a journal keeps their order.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -524,13 +524,14 @@ fn a_receipt_is_of_this_run_or_not_there() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(!receipt.exists());
 
-    // What is no file is written to, and stays.
-    fs::write(&receipt, "").unwrap();
+    // A link stays; what it leads to is emptied.
+    fs::write(&receipt, "of an earlier build").unwrap();
     symlink(&receipt, &link).unwrap();
     let options = ["--receipt", link.to_str().unwrap()];
     let output = job.run(&options, "exit 0").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&receipt).unwrap(), b"");
 }
 
 #[test]

@@ -460,8 +460,52 @@ fn a_receipt_that_does_not_fit_to_what_is_known_is_kept_beside_its_place() {
     let hint = format!("its receipt is in {}", unlinked.display());
     let hints = failed["hints"].as_array().unwrap();
     assert!(hints.iter().any(|told| *told == hint), "{hints:?}");
-    assert!(unlinked.exists());
+    let evidence = fs::read(&unlinked).unwrap();
     assert!(!receipt.exists());
+
+    // Who has seen nothing else of the log links it; what was kept before stays.
+    let submission = ["submit", "--type", "ci.job.finished", "--source", "s"];
+    let submitted = client_of(
+        machine.address,
+        &machine.log,
+        &machine.data.beside("another-state"),
+        &[&submission[..], &["--receipt", receipt.to_str().unwrap()]].concat(),
+    )
+    .env_remove("COUNTERFOIL_OUTBOX")
+    .output();
+    json(&submitted.unwrap(), 0);
+    assert!(receipt.exists());
+    assert_eq!(fs::read(&unlinked).unwrap(), evidence);
+    assert!(!machine.data.beside("c.tlog-proof.unlinked-2").exists());
+}
+
+#[test]
+fn what_is_beside_the_place_of_a_receipt_stays_and_costs_no_receipt() {
+    let machine = Machine::new();
+    let _server = machine.serve();
+    let beside = |name: &str| machine.data.beside(name);
+    let (receipt, link) = (beside("a.tlog-proof"), beside("a.tlog-proof.unlinked-2"));
+    fs::create_dir(beside("a.tlog-proof.unlinked")).unwrap();
+    fs::write(beside("file"), "of somebody else").unwrap();
+    symlink(beside("file"), &link).unwrap();
+    let submitted = machine.submit("a").arg("--receipt").arg(&receipt).output();
+    json(&submitted.unwrap(), 0);
+    assert!(receipt.exists());
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(beside("file")).unwrap(), b"of somebody else");
+    assert!(!beside("a.tlog-proof.unlinked-3").exists());
+
+    // With more behind it the name would be too long.
+    let receipt = beside(&"b".repeat(250));
+    let submitted = machine.submit("b").arg("--receipt").arg(&receipt).output();
+    let submitted = submitted.unwrap();
+    json(&submitted, 0);
+    assert!(receipt.exists());
+    let errors = String::from_utf8(submitted.stderr).unwrap();
+    assert!(
+        errors.contains("is kept nowhere until its head is linked"),
+        "{errors}"
+    );
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Failure {
             error.insert("message".into(), self.message.as_str().into());
             error.insert("hints".into(), self.hints.clone().into());
             error.insert("exit_code".into(), (self.exit as u8).into());
-            say(json!({ "error": error }));
+            say(output::json_line(&json!({ "error": error })));
             return;
         }
         say(format_args!("error: {}", printable_lines(&self.message)));
@@ -284,7 +284,7 @@ impl Failure {
 }
 
 /// Text of which a server may have chosen some of the words. A line that begins with `::`, be it behind spaces, is a command
-/// to GitHub's runner: it gets a mark in front.
+/// to GitHub's runner: it gets a mark in front. Those of other forms [`say`] marks.
 fn printable_lines(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let line = printable(line);

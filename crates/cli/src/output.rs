@@ -77,9 +77,9 @@ impl Output {
 
     fn write(&self, json: impl Serialize, human: impl Display) -> io::Result<()> {
         let line = if self.json {
-            json!(json).to_string()
+            json_line(&json!(json))
         } else {
-            human.to_string()
+            disarmed(&human.to_string(), MARKED)
         };
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{}", line.trim_end()).and_then(|()| stdout.flush())
@@ -103,8 +103,37 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// Prints a line to standard error. One that can't be written is passed over: `eprintln!` would panic.
 pub(crate) fn say(line: impl Display) {
-    let line = format!("{line}\n");
+    let line = disarmed(&format!("{line}\n"), MARKED);
     let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// JSON in one line, in which programs read what others chose and CI runners find no command.
+pub(crate) fn json_line(value: &Value) -> String {
+    // A `#` is in strings only.
+    disarmed(&value.to_string(), "\\u0023")
+}
+
+/// What stands, for people, for the `#` before a command.
+const MARKED: &str = "\u{fffd}#";
+
+/// Text of which others may have chosen some of the words. `##[…]` and `##vso[…]`, anywhere in a line of either stream, are
+/// commands to the runners of GitHub and Azure: `second` stands for the second `#`.
+fn disarmed(text: &str, second: &str) -> String {
+    // Runners that compare text by the rules of a language pass over characters that have no look.
+    let is_seen = |character: char| character.is_ascii_graphic() || character.is_ascii_whitespace();
+    let mut disarmed = String::with_capacity(text.len());
+    let mut after_hash = false;
+    for (at, character) in text.char_indices() {
+        let is_hash = character == '#';
+        let next = || text[at + 1..].chars().find(|next| is_seen(*next));
+        if is_hash && after_hash && matches!(next(), Some('[' | 'v' | 'V')) {
+            disarmed.push_str(second);
+        } else {
+            disarmed.push(character);
+        }
+        after_hash = is_hash || (after_hash && !is_seen(character));
+    }
+    disarmed
 }
 
 /// Lines of a name and a value, the values aligned and [`printable`]: others chose the names of logs and witnesses, say.
@@ -281,4 +310,32 @@ pub(crate) fn nanos(unix_ns: u64) -> String {
         |_| format!("{unix_ns} ns after 1970"),
         |time| format!("{time:.6}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_words_are_commands_to_a_runner() {
+        for (words, marked) in [
+            ("no##[stop-commands]x", "no#\u{fffd}#[stop-commands]x"),
+            (
+                "##vso[task.setvariable variable=a]b",
+                "#\u{fffd}#vso[task.setvariable variable=a]b",
+            ),
+            ("###[error]", "##\u{fffd}#[error]"),
+            ("#\u{200b}#[error]", "#\u{200b}\u{fffd}#[error]"),
+            ("##\u{200b}[error]", "#\u{fffd}#\u{200b}[error]"),
+            ("#1, ## a, # #, #\n#[a]", "#1, ## a, # #, #\n#[a]"),
+        ] {
+            assert_eq!(disarmed(words, MARKED), marked);
+            let value = json!({ words: [words] });
+            let line = json_line(&value);
+            assert!(!line.contains("##[") && !line.contains("##vso"), "{line}");
+            assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+            // As `say` does with it.
+            assert_eq!(disarmed(&line, MARKED), line);
+        }
+    }
 }

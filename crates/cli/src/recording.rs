@@ -1,7 +1,9 @@
 //! How events get on record: at once where the log allows it, else by way of the outbox.
 
 use std::{
-    fs, panic,
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind},
+    panic,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,6 +14,7 @@ use counterfoil_client::{
     Submitted,
 };
 use counterfoil_event::{Event, EventParts};
+use counterfoil_files::{Readers, replace};
 use counterfoil_note::UnixMillis;
 use jiff::Timestamp;
 use tokio::{
@@ -182,10 +185,7 @@ impl<'a> Recorder<'a> {
             failure.after(&fact).detail("leaf_index", index.get())
         };
         // Before more is asked of the log: should the head not fit to what is known of it, the receipt is evidence.
-        let unlinked = keep.and_then(|keep| unlinked_place(keep.receipt));
-        if let Some(place) = &unlinked {
-            write_receipt(place, &submitted).map_err(on_record)?;
-        }
+        let unlinked = keep.and_then(|keep| keep_unlinked(keep.receipt, &submitted));
         let linking = async { Ok(client.link_heads().await?) };
         let linked = self.within(deadline, linking).await.map_err(on_record);
         linked.map_err(|failure| match &unlinked {
@@ -290,30 +290,73 @@ fn not_queued(failure: Failure) -> Failure {
     failure.after(fact)
 }
 
-/// Removes a file. What is there and is no regular file stays, as [`files::write`] leaves it.
+/// Removes a file, or empties it where a symbolic link leads to it. What else is there and is no regular file stays, as
+/// [`files::write`] leaves it.
 fn remove_file(path: &Path) -> Result<(), Failure> {
-    if path == Path::new("-") || !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+    if path == Path::new("-") {
         return Ok(());
     }
-    fs::remove_file(path).map_err(|error| Failure::file("remove", path, &error))
+    let is_file = |found: io::Result<Metadata>| found.is_ok_and(|found| found.is_file());
+    if is_file(fs::symlink_metadata(path)) {
+        return fs::remove_file(path).map_err(|error| Failure::file("remove", path, &error));
+    }
+    if is_file(fs::metadata(path)) {
+        File::create(path).map_err(|error| Failure::file("empty", path, &error))?;
+    }
+    Ok(())
 }
 
-/// Where a receipt is while its head is not linked to all others: whoever finds it in its own place takes it for more. None for
-/// what is no regular file, such as a pipe: it gets the receipt in the end.
-fn unlinked_place(path: &Path) -> Option<PathBuf> {
+/// Puts a receipt beside its place while its head is not linked to all others: whoever finds it in its place takes it for more.
+/// None for what is no regular file, such as a pipe: it gets the receipt in the end. So it does where there is no room beside it.
+fn keep_unlinked(path: &Path, submitted: &Submitted) -> Option<PathBuf> {
     if path == Path::new("-") || fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return None;
     }
-    let mut place = path.as_os_str().to_owned();
-    place.push(".unlinked");
-    Some(place.into())
+    let kept = receipt_text(submitted).and_then(|text| {
+        let place = new_unlinked(path)?;
+        let written = replace(&place, text.as_bytes(), Readers::Umask);
+        if written.is_err() {
+            let _ = fs::remove_file(&place);
+        }
+        written?;
+        Ok(place)
+    });
+    kept.inspect_err(|failure| {
+        let problem = output::printable(failure.message());
+        output::say(format_args!(
+            "warning: the receipt is kept nowhere until its head is linked: {problem}"
+        ));
+    })
+    .ok()
+}
+
+/// Makes an empty file beside the place of a receipt, under a name that nothing has: what an earlier one left there may be all
+/// that shows what the log signed.
+fn new_unlinked(path: &Path) -> Result<PathBuf, Failure> {
+    let mut number = 1_u32;
+    loop {
+        let mut place = path.as_os_str().to_owned();
+        place.push(".unlinked");
+        if number > 1 {
+            place.push(format!("-{number}"));
+        }
+        let place = PathBuf::from(place);
+        match File::create_new(&place) {
+            Ok(_) => return Ok(place),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(Failure::file("create", &place, &error)),
+        }
+    }
 }
 
 /// Writes a receipt as text.
 fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
+    files::write(path, receipt_text(submitted)?.as_bytes())
+}
+
+fn receipt_text(submitted: &Submitted) -> Result<String, Failure> {
     let text = submitted.receipt.to_text(submitted.verified.head().suite());
-    let text = text.map_err(|error| Failure::untrusted(error.to_string()))?;
-    files::write(path, text.as_bytes())
+    text.map_err(|error| Failure::untrusted(error.to_string()))
 }
 
 /// Whether the log may have recorded an event although submitting it failed. Only these reasons are told before anything is

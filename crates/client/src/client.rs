@@ -114,10 +114,11 @@ impl Client {
         Unverified::new(self.clone())
     }
 
-    /// Proves every head seen so far consistent with all others, the saved one among them, and saves the largest.
+    /// Proves every head seen so far consistent with all others, the saved one among them, and saves the largest. Heads that
+    /// other tasks see meanwhile may be left to the next call.
     ///
     /// Receipts come under heads of their own; what a receipt proves is worth something once its head is linked. Call
-    /// this before reporting success. Returns the largest head, or none if none was seen.
+    /// this before reporting success. Returns the largest linked head, or none if none was seen.
     pub async fn link_heads(&self) -> Result<Option<SignedHead>, Error> {
         self.link_and_save(self.shared.saved.lock().await).await
     }
@@ -138,7 +139,12 @@ impl Client {
                 return Ok(Some(SignedHead::clone(&anchor)));
             }
             match self.save(saved.clone(), Arc::clone(&anchor)).await? {
-                Saved::Yes => *saved = Some(anchor),
+                // What was seen meanwhile is for the next call: with others that go on submitting, this one would not end.
+                Saved::Yes => {
+                    let linked = SignedHead::clone(&anchor);
+                    *saved = Some(anchor);
+                    return Ok(Some(linked));
+                }
                 Saved::Overtaken(found) => {
                     let found = Arc::new(found);
                     self.heads().add(&found)?;
@@ -257,8 +263,8 @@ impl Client {
         blocking(move || Ok(state.save(&policy, base.as_deref(), &head)?)).await
     }
 
-    /// Links heads once many have gathered. For calls that see heads without linking them: one of them links, and the others wait for it only
-    /// when there are too many.
+    /// Links heads once many have gathered. For calls that see heads without linking them: one of them links, and the others
+    /// wait for it only when there are too many.
     pub(crate) async fn link_if_many(&self) -> Result<(), Error> {
         if self.heads().must_link() {
             self.link_heads().await?;

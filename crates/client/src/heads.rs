@@ -19,8 +19,9 @@ const MAX_CACHED_NOTE_BYTES: usize = 8 << 10;
 const MAX_UNLINKED_HEADS: usize = 16 << 10;
 /// How many bytes their notes may have together: one by itself may be padded to 64 KiB.
 const MAX_UNLINKED_BYTES: usize = 16 << 20;
-/// At this part of either, one call links them while the others go on.
-const MANY: usize = 16;
+/// With so many, or so many bytes, one call links them while the others go on.
+const MANY_UNLINKED_HEADS: usize = MAX_UNLINKED_HEADS / 16;
+const MANY_UNLINKED_BYTES: usize = MAX_UNLINKED_BYTES / 16;
 
 /// Verified heads. *Linked* ones are proved consistent with the largest linked head, the anchor.
 pub(crate) struct Heads {
@@ -160,16 +161,16 @@ impl Heads {
     }
 
     pub(crate) fn has_many_unlinked(&self) -> bool {
-        self.seen()
-            .has_unlinked(MAX_UNLINKED_HEADS / MANY, MAX_UNLINKED_BYTES / MANY)
+        self.seen().has_unlinked(MANY_UNLINKED_HEADS, MANY_UNLINKED_BYTES)
     }
 
     pub(crate) fn must_link(&self) -> bool {
         self.seen().has_unlinked(MAX_UNLINKED_HEADS, MAX_UNLINKED_BYTES)
     }
 
-    /// Takes note of what the inclusion proof of a verified receipt shows besides: with what the tree of `size` begins before the receipt's leaf. If
-    /// that is the tree of the head before, as it is for the first leaf of a batch, no proof of consistency need be asked for.
+    /// Takes note of what the inclusion proof of a verified receipt shows besides: with what the tree of `size` begins before
+    /// the receipt's leaf. If that is the tree of the head before, as it is for the first leaf of a batch, no proof of
+    /// consistency need be asked for.
     pub(crate) fn learn_beginning(&self, size: TreeSize, leaf: LeafIndex, inclusion_proof: &[Digest]) {
         let mut seen = self.seen();
         let Some(known) = seen.unlinked.get_mut(&size) else {

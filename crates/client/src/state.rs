@@ -2,9 +2,11 @@
 
 use std::{
     env,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use counterfoil_files::{FileError, Readers, create_directory, replace, sync_directory};
@@ -13,6 +15,10 @@ use counterfoil_verify::{Evidence, EvidenceTextError};
 
 /// Most characters of an origin that stand in a file's name; a digest makes it unique.
 const READABLE_ORIGIN_CHARS: usize = 64;
+/// How long another process may hold the lock under which a head is saved.
+const LOCK_TIME: Duration = Duration::from_secs(30);
+/// How often a lock that another process holds is tried.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// A directory with one file for each log: the signed note of the largest head that was ever verified.
 ///
@@ -102,15 +108,8 @@ impl StateDir {
         head: &SignedHead,
     ) -> Result<Saved, StateError> {
         create_directory(&self.0)?;
-        let lock_path = self.file(head.origin(), "lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(FileError::at("open", &lock_path))?;
         // Held until the file is closed, at the end of this function or of the process.
-        lock.lock().map_err(FileError::at("lock", &lock_path))?;
+        let _lock = lock(&self.file(head.origin(), "lock"), LOCK_TIME)?;
 
         if let Some(found) = self.load(policy, head.origin())? {
             let expected =
@@ -162,6 +161,28 @@ impl StateDir {
             .collect();
         let digest = blake3::hash(origin.as_str().as_bytes()).to_hex();
         self.0.join(format!("{readable}-{}.{extension}", &digest[..16]))
+    }
+}
+
+/// Held for as long as a file takes to write. Whoever holds it for longer than `limit` was stopped, or its disk hangs.
+fn lock(path: &Path, limit: Duration) -> Result<File, FileError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(FileError::at("open", path))?;
+    let deadline = Instant::now() + limit;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(FileError::at("lock", path)(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let held = io::Error::other("another process does not let go of it");
+                return Err(FileError::at("lock", path)(held));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL),
+        }
     }
 }
 
@@ -220,6 +241,17 @@ mod tests {
         };
         assert_eq!(found, thirty);
         assert_eq!(state.load(&policy, &origin).unwrap().unwrap(), thirty);
+    }
+
+    #[test]
+    fn a_lock_that_nobody_lets_go_of_is_not_waited_for_without_end() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        let limit = Duration::from_millis(100);
+        let held = lock(&path, limit).unwrap();
+        assert_eq!(lock(&path, limit).unwrap_err().action, "lock");
+        drop(held);
+        lock(&path, limit).unwrap();
     }
 
     #[test]

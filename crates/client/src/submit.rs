@@ -70,18 +70,14 @@ impl Client {
             }
             outcomes.push(heads.check(result, event)?);
         }
-        // New ones lie side by side: under each head the first says most.
-        let mut newest = None;
-        for submitted in outcomes.iter().flatten().filter(|submitted| !submitted.duplicate) {
-            let size = submitted.verified.head().size();
-            if newest.replace(size) != Some(size) {
-                self.learn_from(submitted);
-            }
+        for submitted in outcomes.iter().flatten() {
+            self.learn_from(submitted);
         }
         self.link_if_many().await?;
         Ok(outcomes)
     }
 
+    /// Takes note of the tree that a verified receipt shows before its leaf.
     pub(crate) fn learn_from(&self, submitted: &Submitted) {
         // What was there before says nothing of where a batch began.
         if submitted.duplicate {

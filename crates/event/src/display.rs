@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 /// Whether a character makes a terminal act, turns the direction of text around it, or is not seen at all: with it, one name
-/// can look like another, and a line can say what it does not. Whoever prints what others wrote puts another in its place.
+/// can look like another, and a line can say what it does not.
 ///
 /// Events may hold such characters, but for controls: they are recorded as they were sent.
-pub fn is_deceptive(c: char) -> bool {
+fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' // soft hyphen

@@ -51,7 +51,7 @@ mod validate;
 
 pub use annotations::{Annotations, AnnotationsError};
 pub use attributes::{Attributes, AttributesError};
-pub use display::{is_deceptive, printable, utc_millis};
+pub use display::{printable, utc_millis};
 pub use entry::{CommitmentError, Entry, EntryError, Salt, UnstampedEntry};
 pub use event::{DEFAULT_MEDIA_TYPE, Event, EventKey, EventParts, NormalFormTooLong};
 pub use index::{IndexAttribute, IndexKey, UnknownIndexAttribute};

@@ -3,9 +3,10 @@
 use counterfoil_merkle::{LeafIndex, TreeSize};
 use counterfoil_store::StoreError;
 
-/// Why a call got no receipts. Sending it again is always safe: what was recorded all the same is found, not recorded
-/// twice. That happens after [`OutOfSpace`](Self::OutOfSpace), [`WriteFailed`](Self::WriteFailed), [`DataLoss`](Self::DataLoss) and [`ReadFailed`](Self::ReadFailed), and where part of a call
-/// is in conflict with what is on record and the conflict could not be.
+/// Why a call got no receipts. Sending it again is always safe: what was recorded all the same is found, not recorded twice.
+/// That happens after [`OutOfSpace`](Self::OutOfSpace), [`WriteFailed`](Self::WriteFailed), [`DataLoss`](Self::DataLoss) and
+/// [`ReadFailed`](Self::ReadFailed), and where part of a call is in conflict with what is on record and the conflict could
+/// not be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// More is waiting than the log allows. Retry soon.

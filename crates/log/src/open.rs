@@ -1,8 +1,8 @@
 //! Opening a log: the one recovery path, which every start runs through.
 //!
-//! What the database holds is rebuilt into a tree and compared with everything that was ever said about it: the state
-//! that the newest batch left, the newest head that was signed to be published, and the anchors outside of the database. Where they disagree the log stays
-//! shut, for a head signed now could contradict one signed before.
+//! What the database holds is rebuilt into a tree and compared with everything that was ever said about it: the state that
+//! the newest batch left, the newest head that was signed to be published, and the anchors outside of the database. Where
+//! they disagree the log stays shut, for a head signed now could contradict one signed before.
 
 use std::{borrow::Cow, path::PathBuf};
 
@@ -286,8 +286,8 @@ pub(crate) fn check_signed(
     Ok(head)
 }
 
-/// Compares the recovered tree with what witnesses remember, and returns that. What the log did not sign can't keep it shut: whoever is asked
-/// could send that.
+/// Compares the recovered tree with what witnesses remember, and returns that. What the log did not sign can't keep it shut:
+/// whoever is asked could send that.
 fn check_remembered(
     store: &Store,
     keys: &LogSigner,

@@ -23,8 +23,8 @@ use crate::{
     read::{Nodes, TileCache},
 };
 
-/// Reads of a log that are on a thread that may wait for the disk, or next in line for one. Whoever takes a read back does not end it: without
-/// a limit, reads that nobody waits for would stand in line before those of others.
+/// Reads of a log that are on a thread that may wait for the disk, or next in line for one. Whoever takes a read back does
+/// not end it: without a limit, reads that nobody waits for would stand in line before those of others.
 pub(crate) const DISK_READS: usize = 64;
 
 /// Calls whose events are compared with those on record at a time: others have most of the reads to themselves.

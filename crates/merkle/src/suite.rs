@@ -28,9 +28,11 @@ const COMMITMENT_CONTEXT: &str = "counterfoil 2026-11-22 commitment";
 const SHA256_LEAF_PREFIX: u8 = 0;
 const SHA256_NODE_PREFIX: u8 = 1;
 
-/// BLAKE3 hashes chunks of 1 KiB side by side, as many as one update has from where a chunk begins. A commitment opens with 40 bytes: an update with
-/// the payload alone would begin within a chunk. So the first bytes of the payload are laid behind those, as many as make the chunks that any
-/// processor takes at once.
+/// What a commitment opens with: salt and length.
+const OPENING_BYTES: usize = 32 + 8;
+/// BLAKE3 hashes chunks of 1 KiB side by side, as many as one update has from where a chunk begins. Behind the opening, an
+/// update with the payload alone would begin within a chunk. So the payload's first bytes are laid behind the opening, as many
+/// as make the chunks that any processor takes at once.
 const AHEAD_BYTES: usize = 16 * 1024;
 /// Below, there is less to gain than the copy takes.
 const MIN_AHEAD_BYTES: usize = 3 * 1024;
@@ -96,14 +98,12 @@ impl Suite {
             Self::Blake3 if bytes.len() < MIN_AHEAD_BYTES => keyed(&COMMITMENT_KEY, &[salt, &length, bytes]),
             Self::Blake3 => {
                 let mut first = [0; AHEAD_BYTES];
-                let (opening, room) = first.split_at_mut(salt.len() + length.len());
-                let (salt_place, length_place) = opening.split_at_mut(salt.len());
-                salt_place.copy_from_slice(salt);
-                length_place.copy_from_slice(&length);
-                let (ahead, rest) = bytes.split_at(bytes.len().min(room.len()));
-                room[..ahead.len()].copy_from_slice(ahead);
-                let first = &first[..salt.len() + length.len() + ahead.len()];
-                keyed(&COMMITMENT_KEY, &[first, rest])
+                first[..salt.len()].copy_from_slice(salt);
+                first[salt.len()..OPENING_BYTES].copy_from_slice(&length);
+                let (ahead, rest) = bytes.split_at(bytes.len().min(AHEAD_BYTES - OPENING_BYTES));
+                let end = OPENING_BYTES + ahead.len();
+                first[OPENING_BYTES..end].copy_from_slice(ahead);
+                keyed(&COMMITMENT_KEY, &[&first[..end], rest])
             }
             Self::Sha256 => {
                 let mut mac = Hmac::<Sha256>::new_from_slice(salt).expect("HMAC takes a key of any length");
@@ -163,9 +163,9 @@ mod tests {
         let edges = [
             0,
             MIN_AHEAD_BYTES,
-            AHEAD_BYTES - 40,
+            AHEAD_BYTES - OPENING_BYTES,
             AHEAD_BYTES,
-            17 * 1024 - 40,
+            17 * 1024 - OPENING_BYTES,
             65_536,
             99_999,
         ];

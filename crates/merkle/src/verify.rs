@@ -224,11 +224,11 @@ pub fn consistency_from_inclusion(
     Some((seed, siblings))
 }
 
-/// The root of the tree that ends before a leaf, from the leaf's inclusion proof in a larger tree: what lies to the left of the leaf's path are the perfect
-/// subtrees of which the smaller tree consists.
+/// The root of the tree that ends before a leaf, from the leaf's inclusion proof in a larger tree: what lies to the left of the
+/// leaf's path are the perfect subtrees of which the smaller tree consists.
 ///
-/// If the proof holds, then this is the root of that tree's beginning, as with [`consistency_roots`]. None if there is nothing before the leaf, the
-/// tree does not have it, or the proof has more or fewer hashes than its place takes.
+/// If the proof holds, then the larger tree begins with this one, as with [`consistency_roots`]. None if there is nothing before
+/// the leaf, the tree does not have it, or the proof has more or fewer hashes than its place takes.
 pub fn root_before(suite: Suite, index: LeafIndex, size: TreeSize, proof: &[Digest]) -> Option<Digest> {
     let path = Path::of_leaf(index, size).filter(|path| path.len() == proof.len())?;
     path.siblings()

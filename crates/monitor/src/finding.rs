@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use counterfoil_event::is_deceptive;
+use counterfoil_event::utc_millis;
 use counterfoil_note::SignedHead;
 use serde::{Deserialize, Serialize};
 
@@ -163,7 +163,8 @@ impl fmt::Display for Event {
             (Change::Resolved, Some(resolved)) => ("RESOLVED", resolved),
             _ => ("FINDING", finding.opened_unix_ms),
         };
-        write!(f, "{} {change} {} log={}", utc(at), finding.kind, finding.log)?;
+        let when = utc_millis(at);
+        write!(f, "{when} {change} {} log={}", finding.kind, finding.log)?;
         if let Some(source) = &finding.source {
             write!(f, " source={source}")?;
         }
@@ -186,23 +187,13 @@ impl fmt::Display for Event {
     }
 }
 
-/// A moment in UTC, to the millisecond.
-pub(crate) fn utc(unix_ms: u64) -> String {
-    let time = i64::try_from(unix_ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    time.map_or_else(|| format!("{unix_ms} ms after 1970"), |time| format!("{time:.3}"))
-}
-
 /// Longest piece of text by others that goes into a finding, in characters.
 const MAX_FOREIGN_CHARS: usize = 300;
 
 /// Text that others had a say in, safe to print: bounded, and without anything that a terminal would act upon.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_FOREIGN_CHARS)
-        .map(|c| if is_deceptive(c) { '\u{fffd}' } else { c })
-        .collect()
+    let cut: String = text.chars().take(MAX_FOREIGN_CHARS).collect();
+    counterfoil_event::printable(&cut)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     http::Http,
     log::FollowedLog,
     metrics::{self, Metrics},
-    outbox::Outbox,
+    outbox::{Outbox, UNFINISHED},
     state::StateFile,
     webhook::Webhook,
 };
@@ -103,15 +103,13 @@ impl Monitor {
             logs.push(FollowedLog::open(log, &http, file, Arc::clone(&desk))?);
         }
         for webhook in &webhooks {
-            let outbox = &webhook.outbox;
-            if !outbox.create()? {
-                continue;
-            }
             // A receiver that is new, or has another URL now, was not told what opened before.
-            for finding in logs.iter().flat_map(FollowedLog::open_findings) {
-                let (change, finding) = (Change::Opened, finding.clone());
-                desk.metrics.add_dropped(outbox.put(&Event { change, finding })?);
-            }
+            let open = logs.iter().flat_map(FollowedLog::open_findings);
+            let open = open.map(|finding| Event {
+                change: Change::Opened,
+                finding: finding.clone(),
+            });
+            desk.metrics.add_dropped(webhook.outbox.create(open)?);
         }
         Ok(Self {
             logs,
@@ -221,7 +219,8 @@ fn warn_of_abandoned(queues: &Path, outboxes: &[Arc<Outbox>]) -> Result<(), Stat
     };
     for directory in directories {
         let path = directory.map_err(FileError::at("read", queues))?.path();
-        if !path.is_dir() || outboxes.iter().any(|outbox| outbox.directory() == path) {
+        let is_unfinished = path.extension().is_some_and(|extension| extension == UNFINISHED);
+        if !path.is_dir() || is_unfinished || outboxes.iter().any(|outbox| outbox.directory() == path) {
             continue;
         }
         let messages = Outbox::new(path.clone()).len()?;

@@ -14,6 +14,8 @@ use counterfoil_files::{FileError, Readers, create_directory, replace, sync_dire
 /// Most messages that wait for one webhook. With more, the oldest is dropped, of trouble before any of misbehaviour.
 pub(crate) const MAX_WAITING: usize = 1000;
 const EXTENSION: &str = "json";
+/// The extension of a directory that does not hold its first messages yet.
+pub(crate) const UNFINISHED: &str = "new";
 
 /// The messages that wait for one webhook, oldest first.
 pub(crate) struct Outbox {
@@ -42,11 +44,27 @@ impl Outbox {
         }
     }
 
-    /// Makes the directory. Returns whether it was not there.
-    pub(crate) fn create(&self) -> Result<bool, StateError> {
-        let is_new = !self.directory.exists();
+    /// Makes the directory, unless it is there, and puts the messages into it that a new receiver gets first. Returns how many
+    /// were dropped.
+    pub(crate) fn create(&self, first: impl IntoIterator<Item = Event>) -> Result<u64, StateError> {
+        let mut dropped = 0;
+        if !self.directory.exists() {
+            let unfinished = Self::new(self.directory.with_extension(UNFINISHED));
+            let path = &unfinished.directory;
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Whoever filled it was cut short, and what it tells of may no longer be open.
+                removed => removed.map_err(FileError::at("remove", path))?,
+            }
+            create_directory(path)?;
+            for event in first {
+                dropped += unfinished.put(&event)?;
+            }
+            // Last: the name says that all of the above is done.
+            fs::rename(path, &self.directory).map_err(FileError::at("rename", path))?;
+        }
         create_directory(&self.directory)?;
-        Ok(is_new)
+        Ok(dropped)
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -200,7 +218,7 @@ mod tests {
 
     fn open(directory: &Path) -> Outbox {
         let outbox = Outbox::new(directory.to_owned());
-        outbox.create().unwrap();
+        outbox.create([]).unwrap();
         outbox
     }
 
@@ -220,6 +238,24 @@ mod tests {
             outbox.remove(&message).unwrap();
         }
         assert_eq!(outbox.first().unwrap(), None);
+    }
+
+    #[test]
+    fn a_new_box_that_was_cut_short_is_filled_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let unfinished = directory.path().join("a.new");
+        fs::create_dir(&unfinished).unwrap();
+        Outbox::new(unfinished.clone()).put(&event(1)).unwrap();
+
+        let outbox = Outbox::new(directory.path().join("a"));
+        let first = [event(2), event(3)].into_iter();
+        let first = first.inspect(|_| assert!(!outbox.directory().exists(), "it has its name last"));
+        assert_eq!(outbox.create(first).unwrap(), 0);
+        assert!(!unfinished.exists());
+        // One that is there is no new receiver's.
+        outbox.create([event(4)]).unwrap();
+        assert_eq!(outbox.len().unwrap(), 2);
+        assert_eq!(outbox.first().unwrap().unwrap().id, event(2).id());
     }
 
     #[test]

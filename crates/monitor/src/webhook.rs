@@ -80,7 +80,7 @@ impl fmt::Debug for Secret {
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
 enum Undelivered {
-    /// The receiver wants this one not; another it may take.
+    /// The receiver does not want this one, and may take another.
     #[error("it refuses the message with {0}; others go first")]
     Refused(StatusCode),
     /// It takes none now.

@@ -32,10 +32,7 @@ fn forked() -> (FakeLog, FakeLog, FakeLog) {
 #[tokio::test]
 async fn two_trees_of_one_size_are_a_fork_though_nobody_proves_either() {
     let (common, one, other) = forked();
-    let (a, b) = (
-        FakeServer::start(common.clone()).await,
-        FakeServer::start(common.clone()).await,
-    );
+    let (a, b) = FakeServer::start_two(&common, &common).await;
     let desk = Desk::new(&common, &[&a, &b]);
     let mut monitor = desk.monitor();
     assert_eq!(round(&mut monitor).await.open, []);
@@ -66,7 +63,7 @@ async fn two_trees_of_one_size_are_a_fork_though_nobody_proves_either() {
 async fn two_witnesses_that_saw_different_trees_show_a_fork() {
     let (common, one, other) = forked();
     let server = FakeServer::start(common.clone()).await;
-    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let (a, b) = FakeServer::start_two(&one, &other).await;
     let desk = Desk::new(&common, &[&server]);
     desk.configure(&[&server], &[&a, &b]);
     let mut monitor = desk.monitor();
@@ -83,10 +80,7 @@ async fn growth_that_one_witness_is_shown_is_found_however_often_it_is_signed_an
     let log = FakeLog::with_entries(Suite::Blake3, 100);
     let mut hidden = log.clone();
     hidden.grow(100);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(hidden.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &hidden).await;
     let desk = Desk::new(&log, &[&server]);
     desk.configure(&[&server], &[&witness]);
     desk.limit_age(3);
@@ -126,10 +120,7 @@ async fn growth_that_one_witness_is_shown_is_found_however_often_it_is_signed_an
 #[tokio::test]
 async fn a_head_that_a_witness_shows_first_accuses_nobody_where_no_time_is_signed() {
     let log = FakeLog::with_entries(Suite::Sha256, 300);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &log).await;
     let desk = Desk::new(&log, &[&server]);
     desk.configure(&[&server], &[&witness]);
     desk.trust_the_plain_key();
@@ -191,10 +182,7 @@ async fn a_mirror_that_lags_is_not_accused_at_a_start_while_the_log_is_away() {
     let log = FakeLog::with_entries(Suite::Blake3, 150);
     let mut grown = log.clone();
     grown.grow(50);
-    let (server, mirror) = (
-        FakeServer::start(grown).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, mirror) = FakeServer::start_two(&grown, &log).await;
     let desk = Desk::new(&log, &[&server, &mirror]);
     desk.limit_age(1);
     let config = fs::read_to_string(desk.path("monitor.toml")).unwrap();
@@ -213,10 +201,7 @@ async fn a_mirror_that_lags_is_not_accused_at_a_start_while_the_log_is_away() {
 #[tokio::test]
 async fn a_clock_that_was_ahead_and_was_set_back_puts_nothing_off() {
     let log = FakeLog::with_entries(Suite::Sha256, 300);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &log).await;
     let desk = Desk::new(&log, &[&server]);
     desk.configure(&[&server], &[&witness]);
     desk.trust_the_plain_key();

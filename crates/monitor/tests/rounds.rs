@@ -54,7 +54,7 @@ async fn a_fork_is_found_once_with_evidence_also_after_a_restart() {
     let (mut one, mut other) = (common.clone(), common.clone());
     one.grow_as("one", 10);
     other.grow_as("other", 10);
-    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let (a, b) = FakeServer::start_two(&one, &other).await;
     let desk = Desk::new(&common, &[&a, &b]);
     let mut monitor = desk.monitor();
     let first = round(&mut monitor).await;
@@ -150,7 +150,7 @@ async fn what_is_found_after_starting_over_has_another_name_and_leaves_old_evide
     one.grow_as("one", 10);
     other.grow_as("other", 10);
     third.grow_as("third", 10);
-    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let (a, b) = FakeServer::start_two(&one, &other).await;
     let desk = Desk::new(&common, &[&a, &b]);
     let mut names = Vec::new();
     for _ in 0..2 {
@@ -297,10 +297,7 @@ async fn a_smaller_tree_without_a_time_convicts_nobody() {
 #[tokio::test]
 async fn an_altered_entry_is_named_and_another_source_goes_on() {
     let log = FakeLog::with_entries(Suite::Sha256, 1000);
-    let (bad, good) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (bad, good) = FakeServer::start_two(&log, &log).await;
     let altered = {
         let mut entries: Vec<Bytes> = (512..768).map(|index| log.entry(index)).collect();
         entries[88] = entry(Suite::Sha256, "altered", 600, 1_000_600);
@@ -515,10 +512,7 @@ async fn a_proof_that_one_source_keeps_to_itself_is_had_from_another() {
     for wrong in [false, true] {
         let mut log = FakeLog::with_entries(Suite::Blake3, 200);
         log.append(Bytes::from_static(b"no entry"));
-        let (bad, good) = (
-            FakeServer::start(log.clone()).await,
-            FakeServer::start(log.clone()).await,
-        );
+        let (bad, good) = FakeServer::start_two(&log, &log).await;
         bad.hook(move |path, answer| match path.starts_with("tile/0/") {
             true if wrong => answer.map(|tile| vec![0_u8; tile.len()].into()),
             true => Err(404),
@@ -551,10 +545,7 @@ async fn a_late_entry_is_proved_also_where_no_narrower_bundle_is_served() {
 #[tokio::test]
 async fn withheld_entries_are_found_and_the_gap_is_filled_from_elsewhere() {
     let log = FakeLog::with_entries(Suite::Blake3, 3000);
-    let (gap, whole) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (gap, whole) = FakeServer::start_two(&log, &log).await;
     gap.hook(|path, answer| {
         if path == "tile/entries/005" {
             Err(404)
@@ -619,10 +610,7 @@ async fn heads_that_nobody_can_believe_are_refused() {
 #[tokio::test]
 async fn a_source_may_have_older_heads_than_the_log() {
     let log = FakeLog::with_entries(Suite::Blake3, 300);
-    let (server, mirror) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, mirror) = FakeServer::start_two(&log, &log).await;
     let desk = Desk::new(&log, &[&server, &mirror]);
     let config = fs::read_to_string(desk.path("monitor.toml")).unwrap();
     let own = format!("{:?}, max_head_age_seconds = 200 }}", mirror.url());
@@ -694,10 +682,7 @@ async fn a_witness_that_saw_another_history_or_fell_behind_is_found() {
     let log = FakeLog::with_entries(Suite::Blake3, 300);
     let mut other = FakeLog::with_entries(Suite::Blake3, 290);
     other.grow_as("other", 10);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &log).await;
     let desk = Desk::new(&log, &[&server]);
     desk.configure(&[&server], &[&witness]);
     let mut monitor = desk.monitor();
@@ -720,10 +705,7 @@ async fn a_witness_that_saw_another_history_or_fell_behind_is_found() {
 #[tokio::test]
 async fn a_witness_that_answers_as_it_should_again_is_in_order() {
     let log = FakeLog::with_entries(Suite::Blake3, 300);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &log).await;
     let desk = Desk::new(&log, &[&server]);
     desk.configure(&[&server], &[&witness]);
     let mut monitor = desk.monitor();
@@ -743,7 +725,7 @@ async fn trouble_with_who_is_configured_no_longer_is_over_and_misbehaviour_stays
     let (mut one, mut other) = (common.clone(), common.clone());
     one.grow_as("one", 10);
     other.grow_as("other", 10);
-    let (a, b) = (FakeServer::start(one).await, FakeServer::start(other).await);
+    let (a, b) = FakeServer::start_two(&one, &other).await;
     let desk = Desk::new(&common, &[&a, &b]);
     let mut monitor = desk.monitor();
     assert_eq!(opened(&round(&mut monitor).await), [FindingKind::Fork]);
@@ -763,10 +745,7 @@ async fn a_head_without_a_proof_stays_found_when_its_source_is_configured_no_lon
     let common = FakeLog::with_entries(Suite::Blake3, 100);
     let mut fork = common.clone();
     fork.grow_as("other", 20);
-    let (a, b) = (
-        FakeServer::start(common.clone()).await,
-        FakeServer::start(fork).await,
-    );
+    let (a, b) = FakeServer::start_two(&common, &fork).await;
     b.hook(|path, answer| match path.starts_with("tile/") {
         true => Err(404),
         false => answer,
@@ -787,10 +766,7 @@ async fn a_head_without_a_proof_stays_found_when_its_source_is_configured_no_lon
 #[tokio::test]
 async fn a_witness_that_falls_behind_is_found_also_where_nobody_signs_a_time() {
     let log = FakeLog::with_entries(Suite::Sha256, 300);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &log).await;
     let desk = Desk::new(&log, &[&server]);
     desk.configure(&[&server], &[&witness]);
     desk.trust_the_plain_key();
@@ -818,10 +794,7 @@ async fn a_larger_tree_that_only_a_witness_was_shown_is_found_once_it_is_old() {
     let log = FakeLog::with_entries(Suite::Blake3, 300);
     let mut hidden = log.clone();
     hidden.grow(100);
-    let (server, witness) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(hidden.clone()).await,
-    );
+    let (server, witness) = FakeServer::start_two(&log, &hidden).await;
     witness.change(|served| served.head = hidden.head_at(now_ms() - 100_000));
     server.change(|served| served.head = log.head_at(now_ms() - 110_000));
     let desk = Desk::new(&log, &[&server]);
@@ -849,10 +822,7 @@ async fn a_log_that_shows_its_growth_to_its_witness_alone_is_convicted() {
         let log = FakeLog::with_entries(suite, 300);
         let mut hidden = log.clone();
         hidden.grow(100);
-        let (server, witness) = (
-            FakeServer::start(log.clone()).await,
-            FakeServer::start(log.clone()).await,
-        );
+        let (server, witness) = FakeServer::start_two(&log, &log).await;
         let desk = Desk::new(&log, &[&server]);
         desk.configure(&[&server], &[&witness]);
         let mut monitor = desk.monitor();
@@ -910,10 +880,7 @@ async fn proofs_and_entries_that_never_come_are_found() {
 async fn a_mirror_that_never_ends_a_proof_puts_nobody_off_for_long() {
     const OBSERVERS: u64 = 8;
     let log = FakeLog::with_entries(Suite::Blake3, 300);
-    let (mirror, server) = (
-        FakeServer::start(log.clone()).await,
-        FakeServer::start(log.clone()).await,
-    );
+    let (mirror, server) = FakeServer::start_two(&log, &log).await;
     let mut observers = Vec::new();
     for _ in 0..OBSERVERS {
         observers.push(FakeServer::start(log.clone()).await);

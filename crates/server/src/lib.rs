@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
         cli::Command::Fsck(arguments) => fsck::run(&arguments),
         cli::Command::Export(arguments) => export::run(&arguments),
         cli::Command::Source(command) => source::run(&command),
-        cli::Command::Setup(arguments) => setup::run(&arguments),
+        cli::Command::Setup(command) => setup::run(&command),
         cli::Command::Token(command) => token::run(&command),
         cli::Command::DsseKey(command) => dsse_key::run(&command),
     };

@@ -291,8 +291,8 @@ impl Store {
     /// Waits for memory to be written out where that has to come first, but never inside of RocksDB: a writer that waits
     /// there keeps it from recovering after a full disk, for ever.
     ///
-    /// RocksDB takes a batch for good, whether it writes it or not, so that one is made for each try. To copy the one that there is would cost
-    /// every write what few need.
+    /// RocksDB takes a batch for good, whether it writes it or not, so that one is made for each try. To copy the one that there
+    /// is would cost every write what few need.
     fn write_synced(&self, writes: impl Fn() -> WriteBatch) -> Result<(), StoreError> {
         let mut options = synced();
         options.set_no_slowdown(true);
@@ -536,8 +536,9 @@ pub struct Batch<'a> {
     room_bytes: usize,
 }
 
-/// Keys, short values and what stands between them: of an entry with all rows that find it but those of the search index, and of any other row.
+/// Keys, short values and what stands between them, of an entry with all rows that find it but those of the search index.
 const LEAF_ROOM_BYTES: usize = 160;
+/// The same of any other row.
 const ROW_ROOM_BYTES: usize = 40;
 
 impl Batch<'_> {

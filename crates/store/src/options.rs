@@ -161,8 +161,9 @@ impl StoreOptions {
     }
 }
 
-/// For random keys that a batch has in order: each row's place in the memory table is looked for from where the one before it went, not from
-/// the top. RocksDB keeps such a place for each prefix; one of no bytes is that of all keys. Its C interface has no call for this.
+/// For random keys that a batch has in order: each row's place in the memory table is looked for from where the one before it
+/// went, not from the top. RocksDB keeps such a place for each prefix; one of no bytes is that of all keys. Its C interface has
+/// no call for this.
 fn inserting_in_order() -> Options {
     Options::default()
         .get_options_from_string("memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.0")
@@ -187,8 +188,8 @@ fn merge_rarely(options: &mut Options) {
     never_slow_writes_down(options, 4 * MAX_TABLES_SIDE_BY_SIDE);
 }
 
-/// Writes stop at `tables` that wait to be merged, and go on as ever until then. RocksDB would slow them down before, and takes a writer that asks
-/// again and again, as ours does, for one that has waited: each time it asks it has to wait longer.
+/// Writes stop at `tables` that wait to be merged, and go on as ever until then. RocksDB would slow them down before, and takes
+/// a writer that asks again and again, as ours does, for one that has waited: each time it asks it has to wait longer.
 fn never_slow_writes_down(options: &mut Options, tables: i32) {
     options.set_level_zero_slowdown_writes_trigger(tables);
     options.set_level_zero_stop_writes_trigger(tables);

@@ -1,9 +1,10 @@
 //! RocksDB's write-ahead log, read once before RocksDB does: is the damage that it has that of a crash?
 //!
-//! RocksDB tells two ways to end a log with a record that is not whole. Where the file is too short for it, the record counts as never written.
-//! Where the file is long enough and its bytes are wrong, RocksDB has to be told what to do: refuse (`TolerateCorruptedTailRecords`, its name notwithstanding) or
-//! drop all that follows, acknowledged or not (`PointInTimeRecovery`). A machine that loses power leaves both: a file system
-//! may write the pages of the last write in any order, and the length before them.
+//! RocksDB tells two ways to end a log with a record that is not whole. Where the file is too short for it, the record
+//! counts as never written. Where the file is long enough and its bytes are wrong, RocksDB has to be told what to do: refuse
+//! (`TolerateCorruptedTailRecords`, its name notwithstanding) or drop all that follows, acknowledged or not
+//! (`PointInTimeRecovery`). A machine that loses power leaves both: a file system may write the pages of the last write in
+//! any order, and the length before them.
 //!
 //! Each write is synced before the next begins. So a damaged record with any record of a later write behind it had been
 //! acknowledged; one with none is the write that was under way. Only then may it be dropped.

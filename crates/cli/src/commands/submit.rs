@@ -125,7 +125,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             if is_signed {
                 warn_unless_signer_is_known(&on_record);
             }
-            print_recorded(&on_record, &event, receipt_file.as_deref(), output).map_err(|failure| {
+            print_recorded(&on_record, &event, receipt, output).map_err(|failure| {
                 let index = on_record.submitted.receipt.index;
                 let fact = format!("the event is on record as leaf {index}");
                 let failure = failure.after(&fact).detail("leaf_index", index.get());

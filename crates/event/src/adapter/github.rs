@@ -366,25 +366,7 @@ fn settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut 
             named(form, action, &[("member.role", body.membership.role)]);
             changes("", body.changes, Leaf::default(), Leaf::default(), form);
         }
-        "team" | "team_add" => {
-            let team = &body.team;
-            named(
-                form,
-                action,
-                &[
-                    ("team.name", team.name),
-                    ("team.id", team.id),
-                    ("team.permission", team.permission),
-                ],
-            );
-            let Now { team, repository } = json::read(data).unwrap_or_default();
-            // Of a removal they are what is left.
-            if matches!((event, action), ("team_add", _) | (_, "added_to_repository")) {
-                let Permissions { permissions } = repository.read();
-                named(form, action, &[("team.repository.permissions", permissions)]);
-            }
-            changes("team.", body.changes, team, repository, form);
-        }
+        "team" | "team_add" => team_settings(event, action, body, data, form),
         "deploy_key" => {
             let key = &body.key;
             named(
@@ -397,36 +379,7 @@ fn settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut 
                 ],
             );
         }
-        "repository" | "public" => {
-            let repository = &body.repository;
-            let mut switch = |path: &str, is_on: bool| {
-                setting(form, path, Some((!is_on).into()), Some(is_on.into()));
-            };
-            match action {
-                "privatized" | "publicized" => switch("repository.private", action == "privatized"),
-                "archived" | "unarchived" => switch("repository.archived", action == "archived"),
-                "transferred" => {
-                    let OwnerChange { owner } = body.changes.read();
-                    let before = owner
-                        .from
-                        .user
-                        .login
-                        .setting()
-                        .or_else(|| owner.from.organization.login.setting());
-                    setting(form, "repository.owner", before, repository.owner.login.setting());
-                    return;
-                }
-                "created" | "" => setting(
-                    form,
-                    "repository.visibility",
-                    None,
-                    repository.visibility.setting(),
-                ),
-                _ => {}
-            }
-            let Now { repository, .. } = json::read(data).unwrap_or_default();
-            changes("repository.", body.changes, repository, repository, form);
-        }
+        "repository" | "public" => repository_settings(action, body, data, form),
         "secret_scanning_alert" => {
             let alert = &body.alert;
             let facts = [
@@ -438,6 +391,57 @@ fn settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut 
         }
         _ => {}
     }
+}
+
+fn team_settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut NormalEvent) {
+    let team = &body.team;
+    named(
+        form,
+        action,
+        &[
+            ("team.name", team.name),
+            ("team.id", team.id),
+            ("team.permission", team.permission),
+        ],
+    );
+    let Now { team, repository } = json::read(data).unwrap_or_default();
+    // Of a removal they are what is left.
+    if matches!((event, action), ("team_add", _) | (_, "added_to_repository")) {
+        let Permissions { permissions } = repository.read();
+        named(form, action, &[("team.repository.permissions", permissions)]);
+    }
+    changes("team.", body.changes, team, repository, form);
+}
+
+fn repository_settings(action: &str, body: &Body<'_>, data: &[u8], form: &mut NormalEvent) {
+    let repository = &body.repository;
+    let mut switch = |path: &str, is_on: bool| {
+        setting(form, path, Some((!is_on).into()), Some(is_on.into()));
+    };
+    match action {
+        "privatized" | "publicized" => switch("repository.private", action == "privatized"),
+        "archived" | "unarchived" => switch("repository.archived", action == "archived"),
+        "transferred" => {
+            let OwnerChange { owner } = body.changes.read();
+            let before = owner
+                .from
+                .user
+                .login
+                .setting()
+                .or_else(|| owner.from.organization.login.setting());
+            setting(form, "repository.owner", before, repository.owner.login.setting());
+            return;
+        }
+        "created" | "" => setting(
+            form,
+            "repository.visibility",
+            None,
+            repository.visibility.setting(),
+        ),
+        _ => {}
+    }
+    let Now { repository, .. } = json::read(data).unwrap_or_default();
+    changes("repository.", body.changes, repository, repository, form);
 }
 
 /// Settings that are there now; or were, if the action takes away.

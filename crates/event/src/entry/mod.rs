@@ -404,7 +404,7 @@ impl UnstampedEntry {
     }
 }
 
-/// For what is in no entry's one encoding.
+/// Any encoding of an entry, to say what is wrong with one that is not the one encoding.
 mod wire {
     /// The message of `proto/counterfoil/v1/entry.proto`, which documents the fields.
     #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -199,6 +199,10 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
+    pub async fn start_two(one: &FakeLog, other: &FakeLog) -> (Self, Self) {
+        (Self::start(one.clone()).await, Self::start(other.clone()).await)
+    }
+
     pub async fn start(log: FakeLog) -> Self {
         let head = log.head();
         let served = Arc::new(Mutex::new(Served {

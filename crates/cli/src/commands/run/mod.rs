@@ -170,10 +170,10 @@ struct Recording<'a> {
 }
 
 impl Recording<'_> {
-    /// Runs the command, which does not wait for the log, and records its start meanwhile. Whether a signal ended the wait
-    /// for the log once the command had ended.
+    /// Runs the command, which does not wait for the log, and records its start meanwhile. Returns also whether a signal ended
+    /// the wait for the log once the command had ended.
     async fn run(&self, command: &[OsString], start: &Event, signals: &mut EndSignals) -> (Ended, bool) {
-        let mut recording = Box::pin(self.record_or_keep(start, None));
+        let mut recording = Box::pin(self.record_or_queue(start, None));
         let mut is_settled = false;
         let ended = {
             let mut running = Box::pin(process::run(command, signals));
@@ -194,13 +194,13 @@ impl Recording<'_> {
             };
         // It may be on its way to the log, and is recorded once however often it comes.
         drop(recording);
-        self.keep(start, None, &stopped()).await;
+        self.queue(start, None, &stopped()).await;
         (ended, is_stopped)
     }
 
     /// Puts the end onto the disk before the log is asked: whoever sent a signal may send SIGKILL next. What stands against
-    /// that stands against queueing it later, and is told then. Recording it delivers it from there, and asks once more for the receipt.
-    /// Whether it is there.
+    /// that stands against queueing it later, and is told then. Recording it delivers it from there, and asks once more for the
+    /// receipt. Returns whether it is on the disk.
     async fn prepare(&self, event: &Event) -> bool {
         self.recorder.queue(event, false, &stopped()).await.is_ok()
     }
@@ -217,14 +217,14 @@ impl Recording<'_> {
             if is_required {
                 return self.require(event, keep).await;
             }
-            self.record_or_keep(event, keep).await;
+            self.record_or_queue(event, keep).await;
             Ok(())
         };
         tokio::select! {
             recorded = recording => recorded,
             _ = signals.next() => {
                 let stopped = stopped();
-                self.keep(event, keep, &stopped).await;
+                self.queue(event, keep, &stopped).await;
                 if is_required { Err(stopped) } else { Ok(()) }
             }
         }
@@ -236,8 +236,8 @@ impl Recording<'_> {
         Ok(())
     }
 
-    /// Records an event, or keeps it for later whatever stands against it, and says so.
-    async fn record_or_keep(&self, event: &Event, keep: Option<Keep<'_>>) {
+    /// Records an event, or queues it whatever stands against it, and says so.
+    async fn record_or_queue(&self, event: &Event, keep: Option<Keep<'_>>) {
         let failure = match self.recorder.record(event, keep).await {
             Ok(recorded) => return self.tell(event, keep, &recorded),
             Err(failure) => failure,
@@ -279,7 +279,7 @@ impl Recording<'_> {
     }
 
     /// Queues an event that `submit` would not queue: here nobody is there to submit it again.
-    async fn keep(&self, event: &Event, keep: Option<Keep<'_>>, because: &Failure) {
+    async fn queue(&self, event: &Event, keep: Option<Keep<'_>>, because: &Failure) {
         let queued = self.recorder.queue(event, true, because).await;
         self.tell_queued(event, keep, queued);
     }

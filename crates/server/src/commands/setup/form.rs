@@ -108,16 +108,12 @@ impl Form {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let (page, button) = self.page();
         let title = self.provider.title();
         writeln!(text, "At {title}, as an administrator of {}, open\n", self.target)?;
-        writeln!(text, "  {page}\n\nand enter\n")?;
-        for (label, value) in self.fields() {
-            writeln!(text, "  {label:<19}  {}", *value)?;
+        match &self.key {
+            Key::New { before, .. } if !before.is_empty() => self.write_change(text)?,
+            _ => self.write_webhook(text)?,
         }
-        self.write_events(text)?;
-        writeln!(text, "\nthen press {button}.")?;
-        self.write_command(text)?;
         match &self.key {
             Key::New { before, .. } => {
                 let file = self.file.display();
@@ -144,30 +140,54 @@ impl Form {
         Ok(())
     }
 
-    /// Where the form is, and the button under it.
-    fn page(&self) -> (String, &'static str) {
+    /// A webhook that is to be made, or looked up.
+    fn write_webhook(&self, text: &mut String) -> std::fmt::Result {
+        let (new, button) = match self.provider {
+            Provider::GitHub => ("/new", "Add webhook"),
+            Provider::GitLab => ("", "Add webhook"),
+            Provider::Gitea => ("/gitea/new", "Add Webhook"),
+        };
+        writeln!(text, "  {}{new}\n\nand enter\n", self.webhooks())?;
+        for (label, value) in self.fields() {
+            writeln!(text, "  {label:<19}  {}", *value)?;
+        }
+        self.write_events(text)?;
+        writeln!(text, "\nthen press {button}.")?;
+        self.write_command(text)
+    }
+
+    /// A webhook that is there, and gets another secret.
+    fn write_change(&self, text: &mut String) -> std::fmt::Result {
+        let (label, button) = match self.provider {
+            Provider::GitHub => ("Secret", "Update webhook"),
+            Provider::GitLab => (self.gitlab_secret().0, "Save changes"),
+            Provider::Gitea => ("Secret", "Update Webhook"),
+        };
+        writeln!(
+            text,
+            "  {}\n\nedit the webhook of {}, enter\n",
+            self.webhooks(),
+            self.url
+        )?;
+        for (label, value) in self.fields().iter().filter(|(other, _)| *other == label) {
+            writeln!(text, "  {label:<19}  {}", **value)?;
+        }
+        writeln!(text, "\nand press {button}.")
+    }
+
+    /// The page of the target's webhooks.
+    fn webhooks(&self) -> String {
         let (host, target) = (&self.host, &self.target);
         match (self.provider, target) {
-            (Provider::GitHub, Target::Many(_)) => (
-                format!("https://{host}/organizations/{target}/settings/hooks/new"),
-                "Add webhook",
-            ),
-            (Provider::GitHub, Target::One(_)) => (
-                format!("https://{host}/{target}/settings/hooks/new"),
-                "Add webhook",
-            ),
-            (Provider::GitLab, Target::Many(_)) => {
-                (format!("https://{host}/groups/{target}/-/hooks"), "Add webhook")
+            (Provider::GitHub, Target::Many(_)) => {
+                format!("https://{host}/organizations/{target}/settings/hooks")
             }
-            (Provider::GitLab, Target::One(_)) => (format!("https://{host}/{target}/-/hooks"), "Add webhook"),
-            (Provider::Gitea, Target::Many(_)) => (
-                format!("https://{host}/org/{target}/settings/hooks/gitea/new"),
-                "Add Webhook",
-            ),
-            (Provider::Gitea, Target::One(_)) => (
-                format!("https://{host}/{target}/settings/hooks/gitea/new"),
-                "Add Webhook",
-            ),
+            (Provider::GitLab, Target::Many(_)) => format!("https://{host}/groups/{target}/-/hooks"),
+            (Provider::GitLab, Target::One(_)) => format!("https://{host}/{target}/-/hooks"),
+            (Provider::Gitea, Target::Many(_)) => format!("https://{host}/org/{target}/settings/hooks"),
+            (Provider::GitHub | Provider::Gitea, Target::One(_)) => {
+                format!("https://{host}/{target}/settings/hooks")
+            }
         }
     }
 
@@ -402,6 +422,41 @@ mod tests {
             .text();
             assert!(!text.contains(shown.reveal()));
             assert!(text.contains(&fingerprint.to_string()));
+        }
+    }
+
+    #[test]
+    fn another_secret_is_for_the_webhook_that_is_there() {
+        for (provider, page, button) in [
+            (
+                Provider::GitHub,
+                "https://github.com/acme/widgets/settings/hooks\n",
+                "Update webhook",
+            ),
+            (
+                Provider::GitLab,
+                "https://gitlab.com/acme/widgets/-/hooks\n",
+                "Save changes",
+            ),
+            (
+                Provider::Gitea,
+                "https://git.example.com/acme/widgets/settings/hooks\n",
+                "Update Webhook",
+            ),
+        ] {
+            let [old, secret] = [(); 2].map(|()| Secret::generate(provider).unwrap());
+            let shown = secret.clone();
+            let before = vec![old.fingerprint()];
+            let text = form(provider, repository(), Key::New { secret, before }).text();
+            for part in [page, button, shown.reveal(), "https://log.example.com/hooks/ci"] {
+                assert_eq!(text.matches(part).count(), 1, "{part}: {}", *text);
+            }
+            assert!(!text.contains("POST") && !text.contains("Add "), "{}", *text);
+            assert!(
+                text.contains(&format!("source retire ci {}", old.fingerprint())),
+                "{}",
+                *text
+            );
         }
     }
 
