@@ -1,4 +1,4 @@
-use crate::verify::{Path, is_left};
+use crate::verify::{Path, above};
 use crate::{Digest, LeafIndex, ProofError, Suite, TreeSize};
 
 /// Checks inclusion proofs in one tree, and says what [`verify_inclusion`](crate::verify_inclusion) says of each.
@@ -45,16 +45,7 @@ impl InclusionVerifier {
         index: LeafIndex,
         proof: &[Digest],
     ) -> Result<(), ProofError> {
-        let path = Path::of_leaf(index, self.size).ok_or(ProofError::IndexOutOfRange {
-            index,
-            size: self.size,
-        })?;
-        if proof.len() != path.len() {
-            return Err(ProofError::WrongLength {
-                expected: path.len(),
-                got: proof.len(),
-            });
-        }
+        let path = Path::of_proof(index, self.size, proof)?;
         let mut nodes = Vec::with_capacity(proof.len());
         let mut node = leaf_hash;
         for (step, (id, sibling)) in path.siblings().zip(proof).enumerate() {
@@ -66,10 +57,7 @@ impl InclusionVerifier {
                 return Ok(());
             }
             nodes.push(node);
-            node = match is_left(id) {
-                true => self.suite.node_hash(sibling, &node),
-                false => self.suite.node_hash(&node, sibling),
-            };
+            node = above(self.suite, &node, id, sibling);
         }
         if node != self.root {
             return Err(ProofError::RootMismatch);

@@ -14,20 +14,11 @@ pub fn verify_inclusion(
     proof: &[Digest],
     root: Digest,
 ) -> Result<(), ProofError> {
-    let path = Path::of_leaf(index, size).ok_or(ProofError::IndexOutOfRange { index, size })?;
-    if proof.len() != path.len() {
-        return Err(ProofError::WrongLength {
-            expected: path.len(),
-            got: proof.len(),
-        });
-    }
-    let computed = path.siblings().zip(proof).fold(leaf_hash, |node, (id, sibling)| {
-        if is_left(id) {
-            suite.node_hash(sibling, &node)
-        } else {
-            suite.node_hash(&node, sibling)
-        }
-    });
+    let path = Path::of_proof(index, size, proof)?;
+    let computed = path
+        .siblings()
+        .zip(proof)
+        .fold(leaf_hash, |node, (id, sibling)| above(suite, &node, id, sibling));
     if computed != root {
         Err(ProofError::RootMismatch)
     } else {
@@ -61,12 +52,7 @@ pub fn verify_consistency(
     // Where the first size is a power of two its root is the last perfect subtree, and the proof leaves it out.
     let first_is_peak = first.get().is_power_of_two();
     let expected = Path::of_last_peak(last, second).len() + usize::from(!first_is_peak);
-    if proof.len() != expected {
-        return Err(ProofError::WrongLength {
-            expected,
-            got: proof.len(),
-        });
-    }
+    check_length(proof, expected)?;
     let (seed, siblings) = match proof.split_first() {
         Some((seed, rest)) if !first_is_peak => (*seed, rest),
         _ => (first_root, proof),
@@ -101,12 +87,7 @@ pub fn consistency_roots(
         return Err(ProofError::SizesReversed { first, second });
     }
     let path = Path::of_last_peak(last, second);
-    if siblings.len() != path.len() {
-        return Err(ProofError::WrongLength {
-            expected: path.len(),
-            got: siblings.len(),
-        });
-    }
+    check_length(siblings, path.len())?;
     let (mut in_first, mut in_second) = (seed, seed);
     for (id, sibling) in path.siblings().zip(siblings) {
         if is_left(id) {
@@ -121,16 +102,19 @@ pub fn consistency_roots(
 }
 
 fn verify_same(first_root: Digest, second_root: Digest, proof: &[Digest]) -> Result<(), ProofError> {
-    if !proof.is_empty() {
-        return Err(ProofError::WrongLength {
-            expected: 0,
-            got: proof.len(),
-        });
-    }
+    check_length(proof, 0)?;
     if first_root != second_root {
         Err(ProofError::RootMismatch)
     } else {
         Ok(())
+    }
+}
+
+/// Refuses a proof with more or fewer hashes than its place takes.
+fn check_length(proof: &[Digest], expected: usize) -> Result<(), ProofError> {
+    match proof.len() {
+        got if got == expected => Ok(()),
+        got => Err(ProofError::WrongLength { expected, got }),
     }
 }
 
@@ -150,6 +134,13 @@ impl Path {
     pub(crate) fn of_leaf(leaf: LeafIndex, size: TreeSize) -> Option<Self> {
         size.contains(leaf)
             .then(|| Self::new(NodeId::leaf(leaf), leaf, size))
+    }
+
+    /// From a leaf, by a proof that is as long as it has to be.
+    pub(crate) fn of_proof(index: LeafIndex, size: TreeSize, proof: &[Digest]) -> Result<Self, ProofError> {
+        let path = Self::of_leaf(index, size).ok_or(ProofError::IndexOutOfRange { index, size })?;
+        check_length(proof, path.len())?;
+        Ok(path)
     }
 
     /// From the smallest perfect subtree of the tree that ends with leaf `last`, within a larger tree.
@@ -196,8 +187,17 @@ impl Path {
 }
 
 /// Whether a sibling lies to the left of the path.
-pub(crate) const fn is_left(sibling: NodeId) -> bool {
+const fn is_left(sibling: NodeId) -> bool {
     sibling.index & 1 == 0
+}
+
+/// The node of the path above this one, which has this sibling.
+pub(crate) fn above(suite: Suite, node: &Digest, id: NodeId, sibling: &Digest) -> Digest {
+    if is_left(id) {
+        suite.node_hash(sibling, node)
+    } else {
+        suite.node_hash(node, sibling)
+    }
 }
 
 /// Narrows a count of bits.

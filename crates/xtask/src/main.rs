@@ -2,7 +2,6 @@
 //!
 //! It depends on next to nothing, so that it runs within seconds on a machine that has only Rust and a linker.
 
-mod bench;
 mod cargo;
 mod demo;
 mod machine;
@@ -51,7 +50,7 @@ fn run() -> Result<()> {
         ["demo"] => demo::run(&Workspace::prepare()?),
         ["test", for_cargo @ ..] => Workspace::prepare()?.test(for_cargo),
         ["ci"] => Workspace::prepare()?.ci(),
-        ["bench", options @ ..] => bench::run(options),
+        ["bench", options @ ..] => Workspace::prepare()?.run_example("bench", options),
         ["strength", arguments @ ..] => strength::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -15,8 +15,8 @@ json::objects! {
     Document {
         action, actor, actor_id, actor_is_bot, user, user_id, org, org_id, business, business_id, repo, repo_id, repository,
         timestamp = "@timestamp", created_at, head_sha, head_branch, event, conclusion, environment_name, workflow_id,
-        workflow_run_id, run_number, run_attempt, job_name, job_workflow_ref, runner_name, pull_request_url, team, permission,
-        old_permission, name, key, visibility, previous_visibility, old_repo, number, reasons,
+        workflow_run_id, run_number, run_attempt, job_name, runner_name, pull_request_url, team, permission, old_permission,
+        name, key, visibility, previous_visibility, old_repo, number,
     }
 }
 

@@ -17,9 +17,9 @@ pub(super) const MEDIA_TYPES: [&str; 2] = ["application/json", "application/cdev
 json::objects! {
     CdEvent { context: Context<'a>, subject: Subject<'a> }
     Context { source, event_type = "type", timestamp }
-    Subject { id, source, content: Content<'a> }
+    Subject { id, content: Content<'a> }
     Content {
-        outcome, name, owner, user, creator, description, url,
+        outcome, name, owner, user, creator,
         updated_by = "updatedBy",
         pipeline_name = "pipelineName",
         task_name = "taskName",

@@ -16,16 +16,16 @@ json::objects! {
     /// A body of any event.
     Body {
         object_kind, event_name, action, before, after, reference = "ref", reference_protected = "ref_protected",
-        checkout_sha, sha, tag, user_id, user_username, project_id, project_name, created_at, updated_at,
+        checkout_sha, sha, tag, user_id, user_username, project_id, created_at, updated_at,
         // Jobs, whose kind is `build`.
-        build_id, build_name, build_status, build_created_at, build_started_at, build_finished_at, pipeline_id, retries_count,
+        build_id, build_name, build_status, build_created_at, build_started_at, build_finished_at, pipeline_id,
         // Deployments.
         status, status_changed_at, deployment_id, deployable_id, commit_url, environment,
         // Releases.
         id, name, released_at,
         // Groups, members, keys and projects, of instances too.
         group_id, group_path, full_path, path_with_namespace, project_path_with_namespace, access_level, project_access,
-        group_access, username, key_id, old_path_with_namespace, visibility = "project_visibility",
+        group_access, username, old_path_with_namespace, visibility = "project_visibility",
         user: Account<'a>,
         project: Project<'a>,
         object_attributes: Attributes<'a>,
@@ -39,17 +39,14 @@ json::objects! {
     Project { id, path_with_namespace }
     Commit { id, sha, timestamp }
     Runner { id, description }
-    Environment { name, action }
+    Environment { name }
     /// Of merge requests, pipelines and whatever else has some.
     Attributes {
         id, iid, action, state, status, author_id, target_branch, merge_commit_sha, squash_commit_sha, sha, source,
-        reference = "ref", tag, name, created_at, updated_at, finished_at, commit_id, target: Project<'a>,
-        last_commit: Commit<'a>,
+        reference = "ref", tag, name, created_at, updated_at, finished_at, target: Project<'a>, last_commit: Commit<'a>,
     }
     /// The one that a pipeline or a comment is for.
-    MergeRequest {
-        iid, author_id, source_project_id, target_branch, merge_commit_sha, state, last_commit: Commit<'a>,
-    }
+    MergeRequest { iid, author_id, source_project_id, target_branch, merge_commit_sha, last_commit: Commit<'a> }
     Assets { links: List<AssetLink<'a>> }
     AssetLink { name }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use counterfoil_monitor::{Change, Config, Finding, FindingKind, LogRound, Monitor, Timeouts};
-use counterfoil_note::VerifierKey;
+use counterfoil_note::{CosignerSigner, VerifierKey};
 use counterfoil_verify::Evidence;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -56,6 +56,14 @@ impl Desk {
         .unwrap();
     }
 
+    /// Heads of one source may be so old.
+    pub fn limit_age_of(&self, source: &FakeServer, seconds: u64) {
+        let config = fs::read_to_string(self.path("monitor.toml")).unwrap();
+        let own = format!("{:?}, max_head_age_seconds = {seconds} }}", source.url());
+        let config = config.replace(&format!("{:?} }}", source.url()), &own);
+        fs::write(self.path("monitor.toml"), config).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
@@ -80,6 +88,21 @@ impl Desk {
     pub fn trust_the_plain_key(&self) {
         let key = self.log.signer.keys()[1].verifier_key();
         fs::write(self.path("policy"), format!("log {key}\nquorum none\n")).unwrap();
+    }
+
+    /// Has the policy ask for the cosignatures of two of these three witnesses.
+    pub fn ask_two_of_three(&self) -> [CosignerSigner; 3] {
+        let witnesses = [0_u8, 1, 2].map(|number| {
+            let name = format!("witness.example/w{number}").parse().unwrap();
+            CosignerSigner::generate(name, [100 + number; 32])
+        });
+        let mut policy = format!("log {}\n", self.log.signer.keys()[0].verifier_key());
+        for (number, witness) in witnesses.iter().enumerate() {
+            policy += &format!("witness w{number} {}\n", witness.verifier_key());
+        }
+        policy += "group two 2 w0 w1 w2\nquorum two\n";
+        fs::write(self.path("policy"), policy).unwrap();
+        witnesses
     }
 
     /// Changes what the monitor keeps of the log.

@@ -60,6 +60,15 @@ impl FakeLog {
         log
     }
 
+    /// A log of 300 entries, and two that continue it in different ways, of one size.
+    pub fn forked() -> (Self, Self, Self) {
+        let common = Self::with_entries(Suite::Blake3, 300);
+        let (mut one, mut other) = (common.clone(), common.clone());
+        one.grow_as("one", 10);
+        other.grow_as("other", 10);
+        (common, one, other)
+    }
+
     pub fn suite(&self) -> Suite {
         self.frontier.suite()
     }
@@ -221,7 +230,7 @@ impl FakeServer {
         Self { address, served }
     }
 
-    /// A port on which nothing listens.
+    /// Where it is reached.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
@@ -249,6 +258,14 @@ impl FakeServer {
 
     pub fn hook(&self, hook: impl Fn(&str, Answer) -> Answer + Send + Sync + 'static) {
         self.change(|served| served.hook = Box::new(hook));
+    }
+
+    /// Answers with a status what begins so.
+    pub fn refuse(&self, beginning: &'static str, status: u16) {
+        self.hook(move |path, answer| match path.starts_with(beginning) {
+            true => Err(status),
+            false => answer,
+        });
     }
 
     pub fn honest(&self) {

@@ -1,15 +1,15 @@
-//! `cargo xtask strength`: what the log withstands, measured and repeatable. Each kind of strain has a file here.
+//! `cargo xtask strength`: what the log withstands, measured and repeatable. Most kinds of strain are examples
+//! of the tests, run by name.
 //!
 //! A kind takes a seed and a budget, shows progress on a terminal and ends with a table. Its options are parsed by the
 //! program that it runs, so that this one goes on depending on next to nothing.
 
-mod crash;
 pub(crate) mod fuzz;
-mod overload;
 mod simulate;
-mod soak;
 
 use anyhow::{Result, bail};
+
+use crate::cargo::Workspace;
 
 /// One kind of strain.
 struct Kind {
@@ -29,17 +29,17 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "overload",
         about: "Give a server ten times what it can take, with floods, silence and churn",
-        run: overload::run,
+        run: |options| run_example("overload", options),
     },
     Kind {
         name: "crash",
         about: "Kill real servers, take their power away, fail their system calls, and check every promise",
-        run: crash::run,
+        run: |options| run_example("crash", options),
     },
     Kind {
         name: "soak",
         about: "Load a server for an hour, with restarts, and see whether anything grows that must not",
-        run: soak::run,
+        run: |options| run_example("soak", options),
     },
     Kind {
         name: "fuzz",
@@ -61,6 +61,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             None => bail!("no such kind of strain: {name}\n\n{}", help()),
         },
     }
+}
+
+fn run_example(name: &str, options: &[&str]) -> Result<()> {
+    Workspace::prepare()?.run_example(name, options)
 }
 
 fn help() -> String {

@@ -1,10 +1,11 @@
 //! `github/4`: webhooks of GitHub. <https://docs.github.com/webhooks/webhook-events-and-payloads>
 
+mod settings;
+
 use super::{
-    Native,
-    fill::{self, setting},
-    hub::{Account, Body, Package, Review},
-    json::{self, Leaf, List},
+    Native, fill,
+    hub::{Body, Package, Review},
+    json::{self, Leaf},
     purl::purl,
 };
 use crate::normal::{
@@ -12,18 +13,6 @@ use crate::normal::{
 };
 
 const PROVIDER: &str = "github";
-
-/// Settings that are no settings: what they belong to, when, and where else to look.
-const NO_SETTINGS: [&str; 8] = [
-    "id",
-    "node_id",
-    "repository_id",
-    "created_at",
-    "updated_at",
-    "url",
-    "_links",
-    "source",
-];
 
 pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
     let body: Body<'_> = json::read(native.data)?;
@@ -49,7 +38,7 @@ pub(super) fn read(native: &Native<'_>) -> Option<NormalEvent> {
             form.job.name = body.context.text();
         }
         "ping" => form.source.hook_id = body.hook_id.id().or(form.source.hook_id),
-        _ => settings(event, &action, &body, native.data, &mut form),
+        _ => settings::settings(event, &action, &body, native.data, &mut form),
     }
     Some(form)
 }
@@ -258,14 +247,6 @@ fn occurred_at(event: &str, action: &str, body: &Body<'_>) -> Option<Time> {
 
 json::objects! {
     Stamps { updated_at, name, id }
-    /// What changed, as it is now.
-    Now { team, repository }
-    Permissions { permissions }
-    FromTo { from, to }
-    Lists { added: List<Leaf<'a>>, deleted: List<Leaf<'a>>, updated: List<Leaf<'a>> }
-    OwnerChange { owner: Owner<'a> }
-    Owner { from: OwnerBefore<'a> }
-    OwnerBefore { user: Account<'a>, organization: Account<'a> }
 }
 
 /// Who was asked whether a deployment may go on, and what they said.
@@ -341,221 +322,4 @@ fn package(package: &Package<'_>, form: &mut NormalEvent) {
     // Of what is named by its digest it is the digest again.
     let commit = version.target_oid.commit().filter(|_| by_digest.is_none());
     form.commit = form.commit.take().or(commit);
-}
-
-/// The settings that an event tells of.
-fn settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut NormalEvent) {
-    match event {
-        "branch_protection_rule" => rule("rule", action, body.rule, body, form),
-        "repository_ruleset" => rule("ruleset", action, body.repository_ruleset, body, form),
-        "member" | "membership" | "organization" => {
-            let account = match event {
-                "organization" => &body.membership.user,
-                _ => &body.member,
-            };
-            named(
-                form,
-                action,
-                &[("member.login", account.login), ("member.id", account.id)],
-            );
-            named(
-                form,
-                action,
-                &[("team.name", body.team.name), ("team.id", body.team.id)],
-            );
-            named(form, action, &[("member.role", body.membership.role)]);
-            changes("", body.changes, Leaf::default(), Leaf::default(), form);
-        }
-        "team" | "team_add" => team_settings(event, action, body, data, form),
-        "deploy_key" => {
-            let key = &body.key;
-            named(
-                form,
-                action,
-                &[
-                    ("key.id", key.id),
-                    ("key.title", key.title),
-                    ("key.read_only", key.read_only),
-                ],
-            );
-        }
-        "repository" | "public" => repository_settings(action, body, data, form),
-        "secret_scanning_alert" => {
-            let alert = &body.alert;
-            let facts = [
-                ("alert.number", alert.number),
-                ("alert.secret_type", alert.secret_type),
-                ("alert.resolution", alert.resolution),
-            ];
-            named(form, "", &facts);
-        }
-        _ => {}
-    }
-}
-
-fn team_settings(event: &str, action: &str, body: &Body<'_>, data: &[u8], form: &mut NormalEvent) {
-    let team = &body.team;
-    named(
-        form,
-        action,
-        &[
-            ("team.name", team.name),
-            ("team.id", team.id),
-            ("team.permission", team.permission),
-        ],
-    );
-    let Now { team, repository } = json::read(data).unwrap_or_default();
-    // Of a removal they are what is left.
-    if matches!((event, action), ("team_add", _) | (_, "added_to_repository")) {
-        let Permissions { permissions } = repository.read();
-        named(form, action, &[("team.repository.permissions", permissions)]);
-    }
-    changes("team.", body.changes, team, repository, form);
-}
-
-fn repository_settings(action: &str, body: &Body<'_>, data: &[u8], form: &mut NormalEvent) {
-    let repository = &body.repository;
-    let mut switch = |path: &str, is_on: bool| {
-        setting(form, path, Some((!is_on).into()), Some(is_on.into()));
-    };
-    match action {
-        "privatized" | "publicized" => switch("repository.private", action == "privatized"),
-        "archived" | "unarchived" => switch("repository.archived", action == "archived"),
-        "transferred" => {
-            let OwnerChange { owner } = body.changes.read();
-            let before = owner
-                .from
-                .user
-                .login
-                .setting()
-                .or_else(|| owner.from.organization.login.setting());
-            setting(form, "repository.owner", before, repository.owner.login.setting());
-            return;
-        }
-        "created" | "" => setting(
-            form,
-            "repository.visibility",
-            None,
-            repository.visibility.setting(),
-        ),
-        _ => {}
-    }
-    let Now { repository, .. } = json::read(data).unwrap_or_default();
-    changes("repository.", body.changes, repository, repository, form);
-}
-
-/// Settings that are there now; or were, if the action takes away.
-fn named(form: &mut NormalEvent, action: &str, settings: &[(&str, Leaf<'_>)]) {
-    let is_gone = matches!(
-        action,
-        "removed" | "deleted" | "member_removed" | "removed_from_repository"
-    );
-    for (path, value) in settings {
-        match is_gone {
-            true => setting(form, path, value.setting(), None),
-            false => setting(form, path, None, value.setting()),
-        }
-    }
-}
-
-/// A rule: all of it when it comes or goes, and its name and what changed when it changes.
-fn rule(prefix: &str, action: &str, rule: Leaf<'_>, body: &Body<'_>, form: &mut NormalEvent) {
-    let prefix = format!("{prefix}.");
-    if action == "edited" {
-        let Stamps { id, name, .. } = rule.read();
-        named(
-            form,
-            action,
-            &[(&format!("{prefix}id"), id), (&format!("{prefix}name"), name)],
-        );
-        changes(&prefix, body.changes, rule, Leaf::default(), form);
-        return;
-    }
-    for (name, value) in rule.members() {
-        if name == "id" || !NO_SETTINGS.contains(&name.as_str()) {
-            named(form, action, &[(&format!("{prefix}{name}"), value)]);
-        }
-    }
-}
-
-/// `changes`: for each setting what it was, beside what it is by its own word or by that of the object that has it: `now`, or
-/// `repository` if it is one of those that are grouped under that name.
-fn changes(prefix: &str, changes: Leaf<'_>, now: Leaf<'_>, repository: Leaf<'_>, form: &mut NormalEvent) {
-    let (now, repository) = (now.members(), repository.members());
-    let member = |members: &[(String, Leaf<'_>)], name: &str| {
-        let member = members.iter().find(|(other, _)| other == name);
-        member.and_then(|(_, value)| value.setting())
-    };
-    let current = |name: &str| member(&now, name);
-    let changes = changes.members();
-    let says_permission = changes
-        .iter()
-        .any(|(name, change)| name == "permission" && change.read::<FromTo<'_>>().from.is_there());
-    for (name, change) in changes {
-        let FromTo { from, to } = change.read();
-        if from.is_there() || to.is_there() {
-            // The one is the other, as GitHub wrote it first.
-            if name == "old_permission" && says_permission {
-                continue;
-            }
-            let name = if name == "old_permission" {
-                "permission"
-            } else {
-                name.as_str()
-            };
-            setting(
-                form,
-                &format!("{prefix}{name}"),
-                from.setting(),
-                to.setting().or_else(|| current(name)),
-            );
-            continue;
-        }
-        // Some say what was taken from a list and put into it.
-        let Lists {
-            added,
-            deleted,
-            updated,
-        } = change.read();
-        if [&added, &deleted, &updated]
-            .iter()
-            .any(|list| !list.items.is_empty())
-        {
-            let path = format!("{prefix}{name}");
-            for item in &deleted.items {
-                setting(form, &path, item.setting(), None);
-            }
-            for item in added.items.iter().chain(&updated.items) {
-                setting(form, &path, None, item.setting());
-            }
-            form.omit("config_change", deleted.more + added.more + updated.more);
-            continue;
-        }
-        // Some are grouped: `{"repository": {"name": {"from": …}}}`.
-        let mut is_group = false;
-        for (inner, change) in change.members() {
-            let FromTo { from, to } = change.read();
-            if from.is_there() || to.is_there() {
-                is_group = true;
-                let there = match name.as_str() {
-                    "repository" => member(&repository, &inner),
-                    _ => None,
-                };
-                setting(
-                    form,
-                    &format!("{prefix}{name}.{inner}"),
-                    from.setting(),
-                    to.setting().or(there),
-                );
-            }
-        }
-        if !is_group {
-            setting(
-                form,
-                &format!("{prefix}{name}"),
-                None,
-                current(&name).or_else(|| change.setting()),
-            );
-        }
-    }
 }
