@@ -9,18 +9,32 @@ use serde_json::Value;
 
 use crate::{agreement::Cases, mutation::mutate};
 
+/// Of each receipt made here.
+const SALT: [u8; 32] = [0; 32];
+
 const ENTRIES: &str = include_str!("../../../crates/event/tests/vectors/entries.json");
+
+/// The log that signs any leaf.
+pub(crate) fn signer() -> MemoryLog {
+    MemoryLog::new("log.example/main", Suite::Sha256, 1)
+}
+
+/// A receipt for the leaf, with [`SALT`].
+pub(crate) fn receipt_of(leaf: &[u8]) -> String {
+    let log = signer();
+    let head = log.sign(1, log.suite().leaf_hash(leaf));
+    let extra = BASE64_STANDARD.encode([&[1], &SALT[..], leaf].concat());
+    format!("c2sp.org/tlog-proof@v1\nextra {extra}\nindex 0\n\n{head}")
+}
 
 /// Adds a receipt for the leaf, and evidence that it is no entry: at most one of the two holds, and neither may where the
 /// leaf could be an entry of a later version.
 fn add(cases: &mut Cases, what: &str, leaf: &[u8]) {
-    let log = MemoryLog::new("log.example/main", Suite::Sha256, 1);
+    let log = signer();
     let key = log.keys().next().unwrap().clone();
-    let head = log.sign(1, log.suite().leaf_hash(leaf));
-    let extra = BASE64_STANDARD.encode([&[1], &[0; 32][..], leaf].concat());
-    let receipt = format!("c2sp.org/tlog-proof@v1\nextra {extra}\nindex 0\n\n{head}");
-    cases.add_receipt(what, &key, receipt.as_bytes());
-    let (head, leaf) = (BASE64_STANDARD.encode(head), BASE64_STANDARD.encode(leaf));
+    cases.add_receipt(what, &key, receipt_of(leaf).as_bytes());
+    let head = BASE64_STANDARD.encode(log.sign(1, log.suite().leaf_hash(leaf)));
+    let leaf = BASE64_STANDARD.encode(leaf);
     let fields = format!("fact invalid_entry\nobserved 0\nhead {head}\nindex 0\nentry {leaf}\n");
     cases.add_evidence(
         what,
@@ -67,6 +81,21 @@ fn encode(fields: &[(u8, Vec<u8>)]) -> Vec<u8> {
         .iter()
         .map(|(key, content)| [&[*key], &content[..]].concat());
     encoded.collect::<Vec<_>>().concat()
+}
+
+/// An entry with this payload, type and number for how its submitter was authenticated.
+pub(crate) fn entry_of(payload: &[u8], event_type: &str, authentication: u8) -> Vec<u8> {
+    let mut fields = fields();
+    for (key, content) in &mut fields {
+        match *key {
+            0x22 => *content = [varint(event_type.len() as u64), event_type.into()].concat(),
+            0x30 => *content = varint(payload.len() as u64),
+            0x3a => content[1..].copy_from_slice(Suite::Sha256.commitment(&SALT, payload).as_bytes()),
+            0x48 => *content = vec![authentication],
+            _ => {}
+        }
+    }
+    encode(&fields)
 }
 
 /// The entry with another content of one field.

@@ -73,6 +73,8 @@ async fn growth(suite: &str) {
         words!["log", &url, "--key", &key, "--since", &late],
         "earlier time",
     );
+    let no_head = words!["log", &url, "--key", &key, "--since", ""];
+    expect(2, no_head, &["can't read"]);
     expect(2, words!["log", format!("{url}2"), "--key", &key], &["no log"]);
     live.server.kill();
     expect(2, words!["log", &url, "--key", &key], &["can't read"]);
@@ -173,6 +175,9 @@ async fn tampered_files_are_found_out() {
         bundle.rotate_left(first);
     };
     site.refused_with(key, "checkpoint", cut, "does not end in a newline");
+    // Of so many tiles there is no list.
+    let claim = |file: &mut Vec<u8>| *file = live.forge(1 << 62, 0, 1);
+    site.refused_with(key, "checkpoint", claim, "withholds");
     site.refused_with(key, "tile/0/000", flip, "tile 0 of level 0 is not of the tree");
     site.refused_with(
         key,

@@ -1,13 +1,19 @@
 //! Receipts and evidence as files: good, forged, and under the wrong trust.
 
-use std::{ffi::OsString, path::Path};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use counterfoil_note::{CosignerSigner, UnixMillis, UnixSeconds};
-use counterfoil_tests::Data;
+use counterfoil_tests::{Data, counterfoil};
 use counterfoil_verify::{Evidence, Fact};
 
-use crate::desk::{Live, accepts, altered, expect, refuses, words};
+use crate::{
+    desk::{Desk, Live, accepts, altered, expect, refuses, words},
+    entries::{entry_of, receipt_of, signer},
+};
 
 fn receipts(suite: &str) {
     let live = Live::start(suite);
@@ -77,11 +83,6 @@ fn trust_in_others(live: &Live, receipt: &Path) {
         words!["receipt", receipt, "--policy", policy],
         "no log that you trust",
     );
-    let policy = desk.file("nobody", "quorum none\n");
-    refuses(
-        words!["receipt", receipt, "--policy", policy],
-        "no log that you trust",
-    );
 
     let witness = CosignerSigner::generate("witness.example/w".parse().unwrap(), [5; 32]);
     let witnessed = format!(
@@ -113,13 +114,87 @@ fn trust_in_others(live: &Live, receipt: &Path) {
     // What can't be judged with is another thing than what does not hold.
     let policy = desk.file("broken", "quorum W\n");
     expect(2, words!["receipt", receipt, "--policy", policy], &["line 1"]);
+    let policy = desk.file("nobody", "quorum none\n");
+    expect(
+        2,
+        words!["receipt", receipt, "--policy", policy],
+        &["names no log"],
+    );
     expect(2, words!["receipt", receipt], &["--policy"]);
+    expect(2, words!["receipt", receipt, "--policy", ""], &["can't read"]);
+    let no_payload = words!["receipt", receipt, "--key", live.trust_key(), "--payload", ""];
+    expect(2, no_payload, &["can't read"]);
     expect(2, words!["receipt", receipt, "--key", "nonsense"], &["vkey"]);
     expect(
         2,
         words!["receipt", desk.path("nothing"), "--key", &live.key],
         &["can't read"],
     );
+}
+
+/// Scripts go by the exit code, whichever of the two they call.
+#[test]
+fn both_programs_end_in_the_same_way() {
+    let desk = Desk::new();
+    desk.file(
+        "log.policy",
+        format!("log {}\nquorum none\n", signer().keys().next().unwrap()),
+    );
+    desk.file("nobody.policy", "quorum none\n");
+    // A byte more than an event may have, and a file that begins in the same way.
+    let begun = vec![7; 26_214_401];
+    desk.file("begun", &begun);
+    desk.file("longer", [&begun[..], b"and more"].concat());
+    desk.file("payload", "recorded");
+    desk.file("other", "recordee");
+    desk.file("good", receipt_of(&entry_of(b"recorded", "ci.done", 1)));
+    desk.file("later", receipt_of(&entry_of(b"recorded", "ci.done", 8)));
+    desk.file("huge", receipt_of(&entry_of(&begun, "ci.done", 1)));
+    desk.file("long", desk.read("good") + &"x".repeat(131_072));
+
+    for (code, receipt, policy, payload) in [
+        (0, "good", "log.policy", Some("payload")),
+        (0, "good", "log.policy", None),
+        (1, "good", "log.policy", Some("other")),
+        (2, "good", "log.policy", Some("longer")),
+        (2, "good", "log.policy", Some("")),
+        (2, "good", "nobody.policy", None),
+        (2, "later", "log.policy", None),
+        (2, "long", "log.policy", None),
+        (2, "huge", "log.policy", Some("begun")),
+        (2, "huge", "log.policy", Some("longer")),
+    ] {
+        let mut arguments = words![desk.path(receipt), "--policy", desk.path(policy)].to_vec();
+        if let Some(payload) = payload {
+            let path = match payload {
+                "" => PathBuf::new(),
+                name => desk.path(name),
+            };
+            arguments.extend(words!["--payload", path]);
+        }
+        expect(
+            code,
+            [words!["receipt"].to_vec(), arguments.clone()].concat(),
+            &[],
+        );
+        let ours = counterfoil().arg("verify").args(&arguments).output().unwrap();
+        assert_eq!(ours.status.code(), Some(code), "{arguments:?}: {ours:?}");
+    }
+}
+
+/// An event's type is its submitter's word, and the first line of a file that of whoever wrote it.
+#[test]
+fn no_runner_takes_what_it_prints_for_a_command() {
+    let desk = Desk::new();
+    let key = signer().keys().next().unwrap().to_string();
+    let entry = entry_of(b"recorded", "##vso[task.prependpath]/tmp", 1);
+    let receipt = desk.file("receipt", receipt_of(&entry));
+    accepts(
+        words!["receipt", receipt, "--key", &key],
+        &[r"\x23#vso[task.prependpath]/tmp"],
+    );
+    let file = desk.file("file", "##[set-env]x\na\nb\n\nc\n");
+    refuses(words!["receipt", file, "--key", &key], r"\x23#[set-env]x");
 }
 
 async fn evidence(suite: &str) {
@@ -159,9 +234,10 @@ async fn evidence(suite: &str) {
         "different sizes",
     );
     let policy = desk.file("nobody", "quorum none\n");
-    refuses(
+    expect(
+        2,
         words!["evidence", &fork, "--policy", policy],
-        "no log that you trust",
+        &["names no log"],
     );
     let unknown = desk.file("unknown", altered(&desk.read("fork"), "fact fork", "fact spoon"));
     refuses(words!["evidence", unknown, "--key", &key], "'spoon' is not known");

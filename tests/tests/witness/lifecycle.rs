@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use counterfoil_merkle::Suite;
+use counterfoil_note::{KeyKind, SignerKey};
 use counterfoil_tests::{MemoryLog, Refused, Witness, WitnessData, counterfoil};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -164,6 +165,13 @@ fn a_key_is_never_overwritten_and_never_a_logs() {
             .contains("never overwritten")
     );
     assert_eq!(fs::read(data.path().join("witness.key")).unwrap(), key);
+
+    let of_a_log = SignerKey::generate(NAME.parse().unwrap(), KeyKind::Ed25519, [9; 32]).to_secret_text();
+    // In place, so that it is readable for as few as before.
+    fs::write(data.path().join("witness.key"), format!("{}\n", *of_a_log)).unwrap();
+    let errors = refusal(&data, &data.logs_path());
+    assert!(errors.contains("log's key"), "{errors}");
+    assert!(!errors.contains(of_a_log.as_str()), "{errors}");
 }
 
 #[test]

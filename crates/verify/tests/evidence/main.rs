@@ -220,20 +220,32 @@ fn heads_of_other_logs_keys_and_suites_are_refused() {
         Err(EvidenceError::Head(HeadError::NotSignedByKey { .. }))
     ));
 
-    // A line by one of the keys given that fails refuses the note, though the other line holds.
+    // One line that holds convicts, whatever stands beside it: a false one was the log's to add.
     let mut broken = String::from_utf8(other.note(5)).unwrap();
-    let place = broken.len() - 6;
-    let changed = if broken.as_bytes()[place] == b'A' {
-        "B"
-    } else {
-        "A"
-    };
-    broken.replace_range(place..=place, changed);
-    assert!(matches!(
-        fork(&log.note(5), broken.as_bytes(), &log.keys()),
-        Err(EvidenceError::Head(HeadError::BadSignature { .. }))
-    ));
-    assert!(fork(&log.note(5), broken.as_bytes(), &log.keys()[..1]).is_ok());
+    let lines = broken.matches("\n— ").count();
+    assert_eq!(lines, log.keys().len());
+    let ends: Vec<_> = broken.match_indices('\n').map(|(place, _)| place).collect();
+    for (broken_lines, end) in (1..=lines).zip(ends.into_iter().rev()) {
+        // Within the signature, before what its last character has to be.
+        let place = end - 5;
+        let changed = if broken.as_bytes()[place] == b'A' {
+            "B"
+        } else {
+            "A"
+        };
+        broken.replace_range(place..=place, changed);
+        let found = fork(&log.note(5), broken.as_bytes(), &log.keys());
+        match found {
+            Ok(_) => assert!(broken_lines < lines),
+            Err(error) => {
+                assert_eq!(broken_lines, lines);
+                assert!(matches!(
+                    error,
+                    EvidenceError::Head(HeadError::BadSignature { .. })
+                ));
+            }
+        }
+    }
 }
 
 #[test]
