@@ -1,8 +1,9 @@
 //! The commit path: from the queue into the tree, onto the disk, under a signature, back to the callers.
 //!
 //! Two threads. The *sequencer* gives each event its place and time and builds the next batch; the *writer* puts the
-//! batch on disk, signs the head and answers. While the writer waits for the disk, the sequencer prepares one batch
-//! and the queue gathers the one after: batches form by themselves, without a timer.
+//! batch on disk, signs the head and answers. While the writer waits for the disk, the queue gathers the next batch, or
+//! the one after where batches are so large that the sequencer prepares one meanwhile: they form by themselves, without a
+//! timer.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,6 +35,9 @@ const MAX_BATCH: Capacity = Capacity {
     events: 8_192,
     bytes: 32 * 1024 * 1024,
 };
+
+/// A batch of so few events is soon made ready: what comes while the disk is busy goes along with them.
+const SOON_READY_EVENTS: usize = 256;
 
 /// How often a full disk is looked at again.
 const SPACE_POLL: Duration = Duration::from_millis(500);
@@ -209,8 +213,9 @@ fn run_until_failure(shared: &Shared, recovered: Recovered) -> Result<(), StoreE
     thread::scope(|scope| {
         // No slack: while one batch is on its way to the disk, one more may be ready, and it stays open no longer.
         let (batches, next_batches) = mpsc::sync_channel(0);
-        let writer = scope.spawn(move || write_batches(shared, next_batches));
-        let sequenced = Sequencer::new(shared, recovered).run(batches);
+        let (free, writer_is_free) = mpsc::channel();
+        let writer = scope.spawn(move || write_batches(shared, free, next_batches));
+        let sequenced = Sequencer::new(shared, recovered).run(batches, writer_is_free);
         let written = writer.join().expect("the writer does not panic");
         match (sequenced, written) {
             (Ok(None), written) => written,
@@ -246,12 +251,26 @@ impl<'s> Sequencer<'s> {
         }
     }
 
-    /// Returns the batch that a failing writer did not take.
+    /// Returns the batch that a failing writer did not take, if one was ready.
     fn run(
         mut self,
         batches: mpsc::SyncSender<PreparedBatch<'s>>,
+        writer_is_free: mpsc::Receiver<()>,
     ) -> Result<Option<PreparedBatch<'s>>, StoreError> {
-        while let Some(groups) = self.shared.queue.take(MAX_BATCH) {
+        let (mut last_events, mut is_free) = (0, false);
+        loop {
+            // Small batches are taken when they can be written, with all that came until then. A large one takes time to make
+            // ready, and the disk would wait for it.
+            if last_events < SOON_READY_EVENTS && !is_free {
+                if writer_is_free.recv().is_err() {
+                    // It failed. What waits stays in the queue, for whoever sees to that.
+                    return Ok(None);
+                }
+                is_free = true;
+            }
+            let Some(groups) = self.shared.queue.take(MAX_BATCH) else {
+                return Ok(None);
+            };
             if groups.is_empty() {
                 // Interrupted: a write failed. If the database can't write any more, that is to be known before somebody comes who
                 // wants to; if it was the writer's, the empty batch that follows finds nobody to take it.
@@ -260,16 +279,31 @@ impl<'s> Sequencer<'s> {
                 refuse_all(groups, &SubmitError::OutOfSpace);
                 continue;
             }
-            if let Err(mpsc::SendError(unsent)) = batches.send(self.prepare(groups)?) {
+            self.forget_what_is_durable();
+            let known = match self.known_events(&groups) {
+                Ok(known) => known,
+                Err(problem) => {
+                    // None of them has a place yet: whoever sends them again asks again.
+                    error!(log = %self.shared.name, %problem, "can't tell which events are on record");
+                    refuse_all(groups, &SubmitError::ReadFailed);
+                    continue;
+                }
+            };
+            last_events = known.len();
+            let batch = self.prepare(groups, known);
+            if !is_free {
+                // From one that failed there is no word, and it takes no batch.
+                let _ = writer_is_free.recv();
+            }
+            is_free = false;
+            if let Err(mpsc::SendError(unsent)) = batches.send(batch) {
                 return Ok(Some(unsent));
             }
         }
-        Ok(None)
     }
 
-    fn prepare(&mut self, groups: Vec<Group>) -> Result<PreparedBatch<'s>, StoreError> {
-        self.forget_what_is_durable();
-        let known = self.known_events(&groups)?;
+    /// `known` says of each event whether it is in the database.
+    fn prepare(&mut self, groups: Vec<Group>, known: Vec<Option<LeafIndex>>) -> PreparedBatch<'s> {
         let mut known = known.into_iter();
         let time_unix_ns = self.shared.clock.begin_batch();
         let mut writes = self.shared.store.batch();
@@ -308,14 +342,14 @@ impl<'s> Sequencer<'s> {
             });
             writes
         });
-        Ok(PreparedBatch {
+        PreparedBatch {
             writes,
             frontier: self.frontier.clone(),
             time_unix_ns,
             filled,
             full_tiles,
             answers,
-        })
+        }
     }
 
     fn append(
@@ -360,9 +394,19 @@ impl<'s> Sequencer<'s> {
     }
 }
 
-/// Writes batches in order until there are no more or one fails; what comes after a failure is answered with it.
-fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) -> Result<(), StoreError> {
-    for batch in &batches {
+/// Writes batches in order until there are no more or one fails; what comes after a failure is answered with it. Says
+/// whenever it is `free` for the next.
+fn write_batches(
+    shared: &Shared,
+    free: mpsc::Sender<()>,
+    batches: mpsc::Receiver<PreparedBatch<'_>>,
+) -> Result<(), StoreError> {
+    loop {
+        // Nobody listens any more only where there are no more batches.
+        let _ = free.send(());
+        let Ok(batch) = batches.recv() else {
+            return Ok(());
+        };
         let PreparedBatch {
             writes,
             frontier,
@@ -375,7 +419,8 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             // A crash before this returns: the batch is on disk whole or not at all, and nobody was told of it.
             if let Err(problem) = writes.write() {
                 refuse_answers(answers, &told(&problem));
-                // The next batch was built on this one. It finds nobody to take it; if there is none, the sequencer has to be told.
+                // The next batch was built on this one. It finds nobody to take it; if there is none, and the sequencer waits for
+                // events, it has to be told.
                 shared.queue.interrupt();
                 return Err(problem);
             }
@@ -396,7 +441,6 @@ fn write_batches(shared: &Shared, batches: mpsc::Receiver<PreparedBatch<'_>>) ->
             }));
         }
     }
-    Ok(())
 }
 
 /// Signs a tree that is on disk, at the time of its newest leaf, and has everything read from it.

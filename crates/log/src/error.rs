@@ -21,7 +21,7 @@ pub enum SubmitError {
     /// What is stored of an event already on record can't be read.
     #[error("stored data is damaged or missing; the operator has to run fsck")]
     DataLoss,
-    /// What is stored of an event already on record could not be read, for a cause that may pass. Retry.
+    /// Whether an event is on record, or what is stored of it, could not be read, for a cause that may pass. Retry.
     #[error("the log could not read what a receipt needs; try again")]
     ReadFailed,
     /// The log is stopping. Retry when it is back.

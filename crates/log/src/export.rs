@@ -36,7 +36,9 @@ pub enum ExportError {
     #[error(transparent)]
     Log(#[from] OpenError),
     /// The log has never published a head.
-    #[error("the log has published no head yet: start the server once")]
+    #[error(
+        "the log has published no head yet: start the server once; with witnesses, a quorum has to cosign a head first"
+    )]
     NotPublished,
     /// The published head is not the log's.
     #[error("the published head does not verify: {0}. Run `counterfoild fsck`")]

@@ -38,7 +38,7 @@ use counterfoil_event::{Event, IndexKey, Salt, Submitter};
 use counterfoil_files::sync_directory;
 use counterfoil_merkle::{Digest, LeafIndex, Suite, TilePath, TreeSize};
 use counterfoil_note::{LogSigner, NoteSignature, Origin, SignedHead, UnixMillis, VerifierKey};
-use counterfoil_store::{Store, StoreOptions};
+use counterfoil_store::{Disk, Store, StoreError, StoreOptions};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use anchor::Anchors;
@@ -155,7 +155,7 @@ impl Log {
     ///
     /// # Errors
     /// If another process has the log open, if its data is damaged, or if it is not what was signed before: see
-    /// [`OpenError`]. Nothing was signed or changed then.
+    /// [`OpenError`]. Nothing was shown then, and nothing signed unless storing the first head is what failed.
     pub fn open(data: &DataDirectory, name: &LogName, options: LogOptions) -> Result<Self, OpenError> {
         let directory = data.log(name);
         let keys = signer(&directory)?;
@@ -202,6 +202,7 @@ impl Log {
             tiles,
             disk_reads: Arc::new(Semaphore::new(shared::DISK_READS)),
             comparisons: Semaphore::new(shared::COMPARISONS),
+            long_records: Arc::new(Semaphore::new(shared::LONG_RECORDS)),
             clock,
             queue: Queue::new(Capacity {
                 events: options.queue_events,
@@ -453,14 +454,31 @@ impl Log {
             return Err(ReadError::NotFound);
         }
         let size = head.size;
-        let (entry, salt, inclusion_proof) = self
+        let read = move |shared: &Shared, disk, has_turn| -> Result<_, ReadError> {
+            let (entry, salt) = read::read_entry_and_salt(&shared.store, index, disk, has_turn)?;
+            let inclusion_proof = shared.nodes(&commit, disk).inclusion_proof(index, size)?;
+            Ok((entry, salt, inclusion_proof))
+        };
+        let in_passing = read.clone();
+        let found = self
             .shared
-            .look_up(move |shared, disk| {
-                let (entry, salt) = read::read_entry_and_salt(&shared.store, index, disk)?;
-                let inclusion_proof = shared.nodes(&commit, disk).inclusion_proof(index, size)?;
-                Ok((entry, salt, inclusion_proof))
-            })
-            .await?;
+            .look_up(move |shared, disk| in_passing(shared, disk, false))
+            .await;
+        let (entry, salt, inclusion_proof) = match found {
+            Err(ReadError::Store(StoreError::NotInMemory)) => {
+                let turn = self.shared.long_records.clone().acquire_owned().await;
+                let turn = turn.expect("it is never closed");
+                self.shared
+                    .blocking(move |shared| {
+                        let found = read(shared, Disk::Allowed, true);
+                        // The read has it to its end, though its caller went away.
+                        drop(turn);
+                        found
+                    })
+                    .await
+            }
+            found => found,
+        }?;
         Ok((
             head,
             ProvenLeaf {

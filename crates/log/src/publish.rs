@@ -115,9 +115,8 @@ impl Publisher {
             Ok(()) => (self.newest, self.since) = (head, Instant::now()),
             Err(problem) => {
                 error!(log = %self.shared.name, %problem, "can't publish a head; trying again");
-                if let OpenError::Store(_) = problem {
-                    self.shared.queue.interrupt();
-                }
+                // Also where it was an anchor's disk, which may be the database's: on a quiet log nobody else writes there.
+                self.shared.queue.interrupt();
             }
         }
     }
@@ -141,8 +140,9 @@ impl Publisher {
         let shared = &self.shared;
         // A crash before the head is stored: nobody saw it. After: the next start finds it and has to match it.
         if shared.options.witnessing.is_none() {
-            shared.store.put_published_head(head.size, &head.note)?;
+            // First: what is stored as published is what an export shows.
             self.anchors.write(&head.note)?;
+            shared.store.put_published_head(head.size, &head.note)?;
             shared.published.send_replace(Some(head));
             return Ok(());
         }

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use counterfoil_event::{EventKey, Salt};
+use counterfoil_event::{Entry, EventKey, Salt};
 use counterfoil_merkle::{
     Digest, Frontier, FullTile, LeafIndex, NodeId, ProveError, Suite, Tile, TileId, TileWidth, TreeSize,
     consistency_proof, inclusion_proof, inclusion_proofs, root_at,
 };
-use counterfoil_store::{Disk, Store, StoredPayload};
+use counterfoil_store::{Disk, Store, StoreError, StoredPayload};
 use quick_cache::sync::Cache;
 
 use crate::ReadError;
 
 /// A full tile in memory, with what it takes to find it.
 const TILE_BYTES: usize = FullTile::BYTES + 128;
+
+/// Payloads from here on are long to read for the salt before them.
+const LONG_PAYLOAD_BYTES: u64 = 256 * 1024;
 
 /// Full tiles in memory, the most useful ones. They never change, so nothing is ever taken back.
 pub(crate) struct TileCache(Cache<TileId, Arc<FullTile>>);
@@ -231,15 +234,24 @@ pub(crate) fn push_entry(bundle: &mut Vec<u8>, index: LeafIndex, entry: &[u8]) -
 }
 
 /// Reads an entry that the tree has, and the salt that a receipt carries with it.
+///
+/// The salt stands before the payload, and RocksDB reads all of a record for it: one that is long is
+/// [`StoreError::NotInMemory`] to whoever has no turn for it.
 pub(crate) fn read_entry_and_salt(
     store: &Store,
     index: LeafIndex,
     disk: Disk,
+    has_turn: bool,
 ) -> Result<(Vec<u8>, Salt), ReadError> {
+    let entry = entry_bytes(store, index, disk)?;
+    let is_long = |entry: Entry| entry.payload_length() > LONG_PAYLOAD_BYTES;
+    if !has_turn && Entry::decode(&entry).is_ok_and(is_long) {
+        return Err(StoreError::NotInMemory.into());
+    }
     let salt = store
         .salt(index, disk)?
         .ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
-    Ok((entry_bytes(store, index, disk)?, salt))
+    Ok((entry, salt))
 }
 
 fn entry_bytes(store: &Store, index: LeafIndex, disk: Disk) -> Result<Vec<u8>, ReadError> {

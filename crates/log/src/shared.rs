@@ -30,6 +30,9 @@ pub(crate) const DISK_READS: usize = 64;
 /// Calls whose events are compared with those on record at a time: others have most of the reads to themselves.
 pub(crate) const COMPARISONS: usize = 8;
 
+/// Receipts of entries with long payloads that are made at a time. Each may take as much memory as two of the longest payloads.
+pub(crate) const LONG_RECORDS: usize = 4;
+
 /// The log as it stood after one batch: on disk, and signed.
 pub(crate) struct Commit {
     pub(crate) head: Arc<TreeHead>,
@@ -47,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) disk_reads: Arc<Semaphore>,
     /// A permit for each call of [`COMPARISONS`].
     pub(crate) comparisons: Semaphore,
+    /// A permit for each receipt of [`LONG_RECORDS`], until all that it takes is read.
+    pub(crate) long_records: Arc<Semaphore>,
     pub(crate) queue: Queue,
     pub(crate) clock: LogClock,
     /// The newest commit. Everything that reads starts from one.

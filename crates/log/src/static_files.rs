@@ -9,7 +9,7 @@ use std::{
 
 use counterfoil_merkle::{Digest, TilePath};
 
-use counterfoil_files::sync_directory;
+use counterfoil_files::{create_directory, sync_directory};
 
 /// Where a file is written before it is moved to its place. One is enough, and what a crash leaves there is removed.
 const INCOMING: &str = ".incoming";
@@ -33,7 +33,7 @@ impl StaticFiles {
     /// # Errors
     /// `WouldBlock` if another process writes there.
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&root)?;
+        create_directory(&root).map_err(|error| error.source)?;
         let lock = File::open(&root)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::Error(error) => error,
@@ -45,10 +45,8 @@ impl StaticFiles {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The directory itself may be new.
-        let above = root.parent().map(Path::to_owned).into_iter();
         Ok(Self {
-            directories: above.chain([root.clone()]).collect(),
+            directories: BTreeSet::from([root.clone()]),
             root,
             _lock: lock,
             written: 0,
@@ -165,7 +163,7 @@ mod tests {
             let mut files = StaticFiles::open(root.path().join("log")).unwrap();
             files.put("tile/0/000.p/1", b"hash").unwrap();
             assert_eq!((files.written, files.kept), (written, kept));
-            for directory in ["", "log", "log/tile", "log/tile/0", "log/tile/0/000.p"] {
+            for directory in ["log", "log/tile", "log/tile/0", "log/tile/0/000.p"] {
                 assert!(
                     files.directories.contains(&root.path().join(directory)),
                     "{directory}"

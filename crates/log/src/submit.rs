@@ -162,7 +162,8 @@ async fn settle_known(
                 .into_iter()
                 .map(|known| match same_event(shared, &commit, &known)? {
                     Some(leaf) => Ok(Ok(leaf)),
-                    None => Ok(Err(known)),
+                    // Made here, where there is time to hash what was sent.
+                    None => Ok(Err((known.index, conflict_event(known.index, &known.event)))),
                 })
                 .collect::<Result<Vec<_>, _>>()
         })
@@ -174,9 +175,8 @@ async fn settle_known(
     for same in compared {
         outcomes.push(match same {
             Ok(leaf) => Outcome::Duplicate(leaf),
-            Err(known) => {
-                let existing = known.index;
-                conflicts.push(shared.prepare(conflict_event(existing, &known.event), &Submitter::log()));
+            Err((existing, conflict)) => {
+                conflicts.push(shared.prepare(conflict, &Submitter::log()));
                 Outcome::Conflict { existing }
             }
         });
@@ -204,7 +204,18 @@ fn same_event(shared: &Shared, commit: &Commit, known: &KnownEvent) -> Result<Op
     let payload =
         payload.ok_or_else(|| ReadError::DataLoss(format!("the payload of entry {index} is missing")))?;
     if !records(shared.suite, &entry, &payload, event) {
-        return Ok(None);
+        // Before anybody is said to have told two stories: what is stored has to be what was recorded.
+        let (suite, salt) = (shared.suite, &payload.salt);
+        let is_whole = entry.commits_to_payload(suite, salt, &payload.data).is_ok()
+            && entry
+                .commits_to_attributes(suite, salt, &payload.attributes)
+                .is_ok();
+        return match is_whole {
+            true => Ok(None),
+            false => Err(ReadError::DataLoss(format!(
+                "the payload of entry {index} is not what it commits to"
+            ))),
+        };
     }
     let inclusion_proof = shared
         .nodes(commit, Disk::Allowed)

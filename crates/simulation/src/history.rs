@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    ptr,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -25,9 +26,12 @@ use crate::{
 
 const DATA: &str = "/srv/data";
 const ANCHOR: &str = "/mnt/anchor";
-const EXPORTED: &str = "/mnt/exported";
+/// Whoever exports first makes it, and what it lies in.
+const EXPORTED: &str = "/mnt/mirror/exported";
 /// How often a log that is left alone is looked at, with time passing each time.
 const MOST_LOOKS: u32 = 10_000;
+/// How often to let others run until each of a log's threads has had many turns.
+const TURNS: u32 = 500;
 /// Events in a call, at most.
 const LARGEST_CALL: u64 = 200;
 
@@ -151,7 +155,7 @@ impl History {
     /// Makes a log on a new machine, which may crash meanwhile: what was said to be made stays.
     fn make() -> Self {
         machine(|machine| {
-            for path in ["/srv", "/mnt", ANCHOR, EXPORTED] {
+            for path in ["/srv", "/mnt", ANCHOR] {
                 let made = machine.files().create(Path::new(path), Node::directory(0o755));
                 let above = Path::new(path).parent().map(|above| machine.files().find(above));
                 machine.files().sync(made.expect("the disk is empty"));
@@ -306,39 +310,52 @@ impl History {
                     report.size
                 )
             }
-            Ok(_) => promises.tally.exports += 1,
+            Ok(report) => promises.exported = promises.exported.max(report.size.get()),
             Err(ExportError::NotPublished) if promises.shown_size() == 0 => {}
             Err(_) if excused => {}
             Err(problem) => broken!("the log can't be exported: {problem}"),
         }
+        drop(promises);
+        self.look_at_export();
+    }
+
+    /// The head that was said to be exported is there, or a newer one, and so is all that it covers, if its entries are known yet.
+    fn look_at_export(&self) {
+        let mut promises = lock(&self.promises);
         let directory = Path::new(EXPORTED).join(self.name.as_str());
-        if let Some(note) = contents(&directory.join("checkpoint")) {
-            let size = promises.see_head(&note).size();
-            for (path, bytes) in promises.leaf_files(size) {
-                match contents(&directory.join(path.to_string())) {
-                    Some(found) if found == bytes => promises.tally.checked += 1,
-                    Some(_) => broken!(
+        let note = contents(&directory.join("checkpoint"));
+        let size = note.map_or(TreeSize::ZERO, |note| promises.see_head(&note).size());
+        if size.get() < promises.exported {
+            broken!(
+                "the head of size {} was exported, and the checkpoint that is there has the size {size}",
+                promises.exported
+            );
+        }
+        for (path, bytes) in promises.exported_files(size) {
+            match contents(&directory.join(path.to_string())) {
+                Some(found) if found == bytes => promises.tally.found_exported(),
+                Some(_) => {
+                    broken!(
                         "the exported checkpoint of size {size} covers {path}, which holds something else"
-                    ),
-                    None => {
-                        broken!("the exported checkpoint of size {size} covers {path}, which is not there")
-                    }
+                    )
                 }
+                None => broken!("the exported checkpoint of size {size} covers {path}, which is not there"),
             }
         }
     }
 
-    /// The anchors hold a head that is at least as new as what readers were shown, or a rollback could not be seen.
+    /// The anchors hold a head that is at least as new as what readers were shown or could take from an export, or a rollback could
+    /// not be seen.
     fn look_at_anchors(&self) {
         let mut promises = lock(&self.promises);
         let beside = self.data.log(&self.name).newest_head();
         let elsewhere = PathBuf::from(format!("{ANCHOR}/{}.checkpoint", self.name));
         for path in [beside, elsewhere] {
             let anchored = contents(&path).map_or(0, |note| promises.see_anchor(&note).size().get());
-            if anchored < promises.shown_size() {
+            if anchored < promises.told_size() {
                 broken!(
-                    "readers were shown the head of size {}, and {} has that of {anchored}",
-                    promises.shown_size(),
+                    "readers were given the head of size {}, and {} has that of {anchored}",
+                    promises.told_size(),
                     path.display()
                 );
             }
@@ -384,6 +401,8 @@ impl History {
             self.told.count_stop();
             return None;
         }
+        // Exported files are as the last crash left them, and by now all entries are known.
+        self.look_at_export();
         Some(life)
     }
 
@@ -424,7 +443,7 @@ impl History {
         if has_stopped() {
             return;
         }
-        if self.witnesses.is_none() && one_in(2) {
+        if one_in(2) {
             life.leave_alone();
         }
         if one_in(2) {
@@ -447,7 +466,7 @@ impl History {
         let beside = directory.newest_head();
         machine(|machine| machine.start(Plan::default()));
         self.look_at_anchors();
-        let shown = lock(&self.promises).shown_size();
+        let told = lock(&self.promises).told_size();
         let mut options = LogOptions {
             anchor: None,
             witnessing: None,
@@ -464,11 +483,11 @@ impl History {
             }
             (_, Some(newest), 1) => {
                 machine(|machine| machine.files().restore(&beside, &newest)).expect("its directory is there");
-                shown
+                told
             }
             _ => {
                 options.anchor = Some(ANCHOR.into());
-                shown
+                told
             }
         };
         match Log::open(&self.data, &self.name, options) {
@@ -527,7 +546,8 @@ fn any_options() -> LogOptions {
 /// An event with a payload of its own, short, or long and repetitive. Its id decides whether it has a normal form.
 fn any_event(id: String) -> Event {
     let times = match one_in(10) {
-        true => up_to(200),
+        // From some 250 on it is compressed.
+        true => up_to(500),
         false => up_to(2),
     };
     let data = format!("{:016x}", up_to(u64::MAX)).repeat(usize::try_from(times).expect("it is small"));
@@ -760,24 +780,47 @@ impl Life {
     /// head anew, or says that it takes none any more.
     fn leave_alone(&self) {
         machine(|machine| machine.set_plan(Plan::default()));
-        let Some(before) = self.log.published_head() else {
-            broken!("an open log shows no head")
+        let offered = self.log.candidates();
+        let (shown, candidate) = (self.log.published_head(), offered.borrow().clone());
+        let is_signed_anew = || match &self.witnesses {
+            None => match (&shown, self.log.published_head()) {
+                (Some(before), Some(now)) => !Arc::ptr_eq(before, &now),
+                _ => broken!("an open log shows no head"),
+            },
+            // Who answers is the witnesses' business.
+            Some(_) => match (&candidate, &*offered.borrow()) {
+                (Some(before), Some(now)) => !ptr::eq(before.head(), now.head()),
+                _ => broken!("an open log offers its witnesses no head"),
+            },
         };
         for _ in 0..MOST_LOOKS {
             machine(|machine| machine.pass_time(Duration::from_millis(100)));
             thread::yield_now();
-            let is_new = |shown| !Arc::ptr_eq(&shown, &before);
-            let is_signed_anew = self.log.published_head().is_some_and(is_new);
-            if self.log.intake() == Intake::Closed || is_signed_anew && self.log.takes_events() {
+            if self.log.intake() == Intake::Closed || is_signed_anew() && self.log.takes_events() {
                 lock(&self.promises).tally.checked += 1;
-                return;
+                return self.take_at_its_word();
             }
         }
         broken!(
-            "the log is not closed, and takes no events or signs nothing anew: {:?}, the head is of size {}",
+            "the log is not closed, and takes no events or signs nothing anew: {:?}, the tree is of size {}",
             self.log.intake(),
-            before.size
+            self.log.commit_head().size
         )
+    }
+
+    /// A log that says that it takes events does, once its threads had time to see to all that failed.
+    fn take_at_its_word(&self) {
+        for _ in 0..TURNS {
+            thread::yield_now();
+        }
+        if self.log.takes_events() {
+            let event = any_event(lock(&self.promises).new_number().to_string());
+            let causes = Causes {
+                faults: false,
+                full_queue: false,
+            };
+            self.submit(vec![event], causes);
+        }
     }
 
     /// An event that was answered is found where it was said to be, with proof, by each of its names and by its commit.

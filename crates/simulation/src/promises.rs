@@ -20,6 +20,9 @@ macro_rules! broken {
 }
 pub(crate) use broken;
 
+/// From here on the store compresses a payload alone.
+const COMPRESSED_FROM_BYTES: usize = 4_096;
+
 /// All that one log has promised.
 pub(crate) struct Promises {
     pub(crate) suite: Suite,
@@ -29,23 +32,25 @@ pub(crate) struct Promises {
     tree: CompactRange,
     /// The root of each size from 0 on.
     roots: Vec<Digest>,
-    /// Heads that somebody saw, by size.
+    /// Heads that somebody saw or that lay in an anchor, by size.
     heads: BTreeMap<u64, Seen>,
     /// Notes whose signatures were checked.
     notes: BTreeMap<Vec<u8>, SignedHead>,
     /// Size and time of the newest head that readers were shown.
     shown: Option<(u64, u64)>,
+    /// The size of the newest head that was said to be exported.
+    pub(crate) exported: u64,
     events: BTreeMap<[u8; 32], Known>,
     newest_answered: Option<LeafIndex>,
     next_number: u64,
     pub(crate) tally: Tally,
 }
 
-/// Heads of one size: one root, at times in between.
+/// Heads of one size: one root.
 struct Seen {
     root: Digest,
-    earliest: u64,
-    latest: u64,
+    /// The earliest time that one was signed at, and the latest. `None` if all that is known of lies in an anchor.
+    times: Option<(u64, u64)>,
 }
 
 /// An event by its source and id.
@@ -86,8 +91,10 @@ pub struct Tally {
     pub found: u64,
     /// Times that the whole log was checked, and sound.
     pub fscks: u64,
-    /// Times that it was exported.
-    pub exports: u64,
+    /// Exported files that a checkpoint covers, compared.
+    pub exported_files: u64,
+    /// Entries whose payloads are long enough to be compressed alone.
+    pub long_payloads: u64,
 }
 
 impl Tally {
@@ -101,6 +108,11 @@ impl Tally {
         self.found += 1;
     }
 
+    pub(crate) fn found_exported(&mut self) {
+        self.checked += 1;
+        self.exported_files += 1;
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.checked += other.checked;
         self.acknowledged += other.acknowledged;
@@ -108,7 +120,8 @@ impl Tally {
         self.cosigned += other.cosigned;
         self.found += other.found;
         self.fscks += other.fscks;
-        self.exports += other.exports;
+        self.exported_files += other.exported_files;
+        self.long_payloads += other.long_payloads;
     }
 }
 
@@ -125,6 +138,7 @@ impl Promises {
             heads: BTreeMap::new(),
             notes: BTreeMap::new(),
             shown: None,
+            exported: 0,
             events: BTreeMap::new(),
             newest_answered: None,
             next_number: 0,
@@ -146,17 +160,13 @@ impl Promises {
         head
     }
 
-    /// What lies in an anchor was signed, and nobody may have been told. If it is of a size that is known it says nothing new but its
-    /// time: the power may go before its name is on disk, and a log that never showed it may sign a larger tree at an earlier one.
+    /// What lies in an anchor was signed, and nobody may have been told. Its time says nothing: the power may go before its name is on
+    /// disk, and a log that never showed it may sign a larger tree at an earlier one.
     pub(crate) fn see_anchor(&mut self, note: &[u8]) -> SignedHead {
+        self.tally.checked += 1;
         let head = self.verified(note);
-        match self.heads.get(&head.size().get()) {
-            Some(seen) if seen.root == head.root() => {
-                self.tally.checked += 1;
-                head
-            }
-            _ => self.see_head(note),
-        }
+        self.count_root(&head);
+        head
     }
 
     fn verified(&self, note: &[u8]) -> SignedHead {
@@ -170,39 +180,37 @@ impl Promises {
 
     /// Holds a head against all others.
     fn count_head(&mut self, head: &SignedHead) {
+        self.count_root(head);
+        let (size, time) = (head.size().get(), head.time().map_or(0, |time| time.get()));
+        let mut smaller = self.heads.range(..size).rev();
+        if let Some((smaller, latest)) = smaller.find_map(|(size, seen)| Some((size, seen.times?.1)))
+            && latest > time
+        {
+            broken!("size {smaller} was signed at {latest}, and size {size} at {time}");
+        }
+        let mut larger = self.heads.range(size + 1..);
+        if let Some((larger, earliest)) = larger.find_map(|(size, seen)| Some((size, seen.times?.0)))
+            && earliest < time
+        {
+            broken!("size {larger} was signed at {earliest}, and size {size} at {time}");
+        }
+        let seen = self.heads.get_mut(&size).expect("its root was counted");
+        let (earliest, latest) = seen.times.unwrap_or((time, time));
+        seen.times = Some((earliest.min(time), latest.max(time)));
+    }
+
+    /// Of each size there is one root.
+    fn count_root(&mut self, head: &SignedHead) {
         let (size, root) = (head.size().get(), head.root());
-        let time = head.time().map_or(0, |time| time.get());
         if let Some(known) = self.roots.get(place(size))
             && *known != root
         {
             broken!("the head of size {size} has the root {root}, and the entries make {known}");
         }
-        if let Some((smaller, seen)) = self.heads.range(..size).next_back()
-            && seen.latest > time
-        {
-            broken!(
-                "size {smaller} was signed at {}, and size {size} at {time}",
-                seen.latest
-            );
-        }
-        if let Some((larger, seen)) = self.heads.range(size + 1..).next()
-            && seen.earliest < time
-        {
-            broken!(
-                "size {larger} was signed at {}, and size {size} at {time}",
-                seen.earliest
-            );
-        }
-        let seen = self.heads.entry(size).or_insert(Seen {
-            root,
-            earliest: time,
-            latest: time,
-        });
+        let seen = self.heads.entry(size).or_insert(Seen { root, times: None });
         if seen.root != root {
             broken!("two heads of size {size} have different roots");
         }
-        seen.earliest = seen.earliest.min(time);
-        seen.latest = seen.latest.max(time);
     }
 
     /// Readers were shown a head: never an older one than before.
@@ -224,26 +232,47 @@ impl Promises {
         head
     }
 
-    /// The files of the leaves that a checkpoint of this size covers, as they must be exported. None of a larger tree than was
-    /// audited.
-    pub(crate) fn leaf_files(&self, size: TreeSize) -> Vec<(TilePath, Vec<u8>)> {
+    /// The files that a checkpoint of this size covers, as they must be exported. None of a larger tree than was audited.
+    pub(crate) fn exported_files(&self, size: TreeSize) -> Vec<(TilePath, Vec<u8>)> {
+        let full = usize::from(TileId::FULL_WIDTH);
+        let width_of = |count: usize| {
+            let width = u16::try_from(count).ok().and_then(TileWidth::new);
+            width.expect("a chunk has 1 to 256 of them")
+        };
         let entries = self.entries.get(..place(size.get())).unwrap_or_default();
         let mut files = Vec::new();
-        for (index, entries) in (0..).zip(entries.chunks(usize::from(TileId::FULL_WIDTH))) {
-            let width = u16::try_from(entries.len()).ok().and_then(TileWidth::new);
-            let width = width.expect("a chunk has 1 to 256 entries");
-            let tile = TileId { level: 0, index };
-            let (mut hashes, mut bundle) = (Vec::new(), Vec::new());
+        for (bundle, entries) in (0..).zip(entries.chunks(full)) {
+            let mut bytes = Vec::new();
             for entry in entries {
-                hashes.extend_from_slice(self.suite.leaf_hash(entry).as_bytes());
                 let length = u16::try_from(entry.len()).expect("entries are limited to less");
-                bundle.extend_from_slice(&length.to_be_bytes());
-                bundle.extend_from_slice(entry);
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend_from_slice(entry);
             }
-            files.push((TilePath::Tile { tile, width }, hashes));
-            files.push((TilePath::Entries { bundle: index, width }, bundle));
+            let width = width_of(entries.len());
+            files.push((TilePath::Entries { bundle, width }, bytes));
+        }
+        let mut hashes: Vec<_> = entries.iter().map(|entry| self.suite.leaf_hash(entry)).collect();
+        let mut level = 0;
+        while !hashes.is_empty() {
+            for (index, hashes) in (0..).zip(hashes.chunks(full)) {
+                let tile = TileId { level, index };
+                let width = width_of(hashes.len());
+                let bytes = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+                files.push((TilePath::Tile { tile, width }, bytes));
+            }
+            hashes = hashes
+                .chunks_exact(full)
+                .map(|below| self.root_of(below))
+                .collect();
+            level += 1;
         }
         files
+    }
+
+    fn root_of(&self, hashes: &[Digest]) -> Digest {
+        let mut tree = CompactRange::new(self.suite);
+        hashes.iter().for_each(|hash| tree.append(*hash));
+        tree.root()
     }
 
     /// The size of the newest head that readers were shown.
@@ -251,12 +280,17 @@ impl Promises {
         self.shown.map_or(0, |(size, _)| size)
     }
 
-    /// The largest size of which somebody saw a head.
+    /// The size of the newest head that readers were shown, or could take from an export.
+    pub(crate) fn told_size(&self) -> u64 {
+        self.shown_size().max(self.exported)
+    }
+
+    /// The largest size of which somebody saw a head, or an anchor had one.
     pub(crate) fn largest_seen(&self) -> u64 {
         self.heads.keys().next_back().copied().unwrap_or(0)
     }
 
-    /// Any size and root that somebody saw, by chance.
+    /// Any size and root that is known, by chance.
     pub(crate) fn any_head(&self) -> Option<(u64, Digest)> {
         let place = machine(|machine| machine.chance().usize(..self.heads.len().max(1)));
         let (size, seen) = self.heads.iter().nth(place)?;
@@ -446,6 +480,8 @@ impl Promises {
         if seen_before {
             return;
         }
+        let bytes = payload.attributes.len() + payload.annotations.len() + payload.data.len();
+        self.tally.long_payloads += u64::from(bytes >= COMPRESSED_FROM_BYTES);
         let entry = Entry::decode(&row.entry).unwrap_or_else(|problem| broken!("entry {index}: {problem}"));
         if let Err(problem) = entry.commits_to(self.suite, &payload.salt, event) {
             broken!("entry {index} is not of the event that was submitted: {problem}");

@@ -22,7 +22,17 @@ fn whatever_crashes_no_promise_is_broken() {
     let failed = |fault: Fault| all.counts.faults.keys().any(|(_, failed)| *failed == fault);
     assert!(failed(Fault::Io) && failed(Fault::NoSpace), "{all:?}");
     let tally = &all.tally;
-    for tried in [tally.cosigned, tally.found, tally.fscks, tally.exports] {
+    for tried in [
+        all.killed,
+        all.power_lost,
+        all.refused_opens,
+        all.counts.clock_steps,
+        tally.cosigned,
+        tally.found,
+        tally.fscks,
+        tally.exported_files,
+        tally.long_payloads,
+    ] {
         assert!(tried > 0, "{all:?}");
     }
 }

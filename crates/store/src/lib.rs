@@ -6,14 +6,16 @@
 //! All calls block, and none belongs on an async worker, but for lookups with [`Disk::Forbidden`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod batch;
 mod error;
 mod keys;
+mod open;
 mod options;
 mod payload;
 mod wal;
 
 use std::{
-    fs, iter,
+    iter,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -22,28 +24,21 @@ use std::{
 use counterfoil_event::{EventKey, IndexKey, Salt};
 use counterfoil_merkle::{Digest, LeafIndex, TileId, TreeSize};
 use rocksdb::{
-    ColumnFamily, DB, DBRawIterator, DBRecoveryMode, ErrorKind, Options, ReadOptions, ReadTier, WriteBatch,
-    WriteOptions,
+    ColumnFamily, DB, DBRawIterator, ErrorKind, FlushOptions, ReadOptions, WriteBatch, WriteOptions,
 };
 
+pub use batch::Batch;
 pub use error::StoreError;
-use keys::{FORMAT_VERSION, Family, META_FORMAT, META_PUBLISHED, META_TREE};
+use keys::{Family, META_PUBLISHED, META_TREE};
 pub use options::StoreOptions;
 pub use payload::{MAX_RECORD_BYTES, StoredPayload, encode_payload};
 use tracing::warn;
-
-/// RocksDB by itself begins each table with 8 KiB and never goes beyond 256. What the disk can't read is told up to so much too
-/// early.
-const SCAN_AHEAD_BYTES: usize = 1024 * 1024;
 
 /// After how long a write is tried again that has to wait for memory to be written out: at first, and at most. It doubles each time.
 const STALL_POLL: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
 
 /// A write that has waited so long is worth a word.
 const LONG_STALL: Duration = Duration::from_secs(5);
-
-/// How often a database that somebody writes to is looked at until it has not changed meanwhile.
-const LOOKS: usize = 10;
 
 /// What a log's tree was after its newest batch: the newest batch wrote it, atomically with its leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,84 +73,6 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes an empty database in `path`, which must not hold one.
-    pub fn create(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let recovery = DBRecoveryMode::AbsoluteConsistency;
-        let (mut database, families) = options.build(&Family::ALL, recovery);
-        database.create_if_missing(true);
-        database.create_missing_column_families(true);
-        database.set_error_if_exists(true);
-        let store = Self::from_opened(DB::open_cf_descriptors(&database, path, families), path)?;
-        let format = FORMAT_VERSION.to_be_bytes();
-        store
-            .db
-            .put_cf_opt(store.family(Family::Meta), META_FORMAT, format, &synced())?;
-        Ok(store)
-    }
-
-    /// Opens a database for reading and writing. At most one process has it open so.
-    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        families_in(path)?;
-        let (mut database, families) = options.build(&Family::ALL, wal::recovery_mode(path));
-        // The search index came later than the first logs. Their entries have no terms, so it is complete when it is made.
-        database.create_missing_column_families(true);
-        let opened = DB::open_cf_descriptors(&database, path, families);
-        Self::from_opened(opened, path)
-            .map_err(StoreError::of_its_files)?
-            .of_known_format()
-    }
-
-    /// Opens a database for reading, most of all to walk whole families. It changes nothing on disk and sees nothing that is
-    /// written later. Takes as many open files as there are tables.
-    pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let opened = at_one_moment(path, || {
-            let (mut database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
-            keep_tables_open(&mut database);
-            let opened = DB::open_cf_descriptors_read_only(&database, path, families, false);
-            Self::from_opened(opened, path)
-        });
-        let mut store = opened?;
-        store.scan_ahead = SCAN_AHEAD_BYTES;
-        store.of_known_format()
-    }
-
-    /// Opens a database for reading that another process may have open for writing. It sees what was written before it was
-    /// opened, and changes nothing in `path`; RocksDB's own notes go to `scratch`, a directory.
-    pub fn open_beside(path: &Path, scratch: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (mut database, families) = options.build(&families_in(path)?, wal::recovery_mode(path));
-        keep_tables_open(&mut database);
-        let opened = DB::open_cf_descriptors_as_secondary(&database, path, scratch, families);
-        let store = Self::from_opened(opened, path)?;
-        at_one_moment(path, || Ok(store.db.try_catch_up_with_primary()?))?;
-        store.of_known_format()
-    }
-
-    fn from_opened(opened: Result<DB, rocksdb::Error>, path: &Path) -> Result<Self, StoreError> {
-        let db = opened.map_err(|error| StoreError::from_open(error, path))?;
-        let mut in_memory = ReadOptions::default();
-        in_memory.set_read_tier(ReadTier::BlockCache);
-        let mut passing = ReadOptions::default();
-        passing.fill_cache(false);
-        Ok(Self {
-            db,
-            path: path.to_owned(),
-            lookups: [ReadOptions::default(), in_memory],
-            passing,
-            scan_ahead: 0,
-        })
-    }
-
-    fn of_known_format(self) -> Result<Self, StoreError> {
-        match self.get(Family::Meta, META_FORMAT, |bytes| {
-            Some(u32::from_be_bytes(bytes.try_into().ok()?))
-        })? {
-            Some(FORMAT_VERSION) => Ok(self),
-            found => Err(StoreError::UnknownFormat {
-                found: found.unwrap_or(0),
-            }),
-        }
-    }
-
     /// The directory of the database.
     pub fn path(&self) -> &Path {
         &self.path
@@ -163,25 +80,13 @@ impl Store {
 
     /// Starts a batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch {
-            store: self,
-            entries: Vec::new(),
-            payloads: Vec::new(),
-            tiles: Vec::new(),
-            tree_state: None,
-            leaf_hashes: Vec::new(),
-            event_ids: Vec::new(),
-            attributes: Vec::new(),
-            room_bytes: 0,
-        }
+        Batch::new(self)
     }
 
-    /// Writes what is in memory to tables, so that the next open has no log to replay.
+    /// Writes what is in memory to tables, that of all families at once, so that the next open has no log to replay.
     pub fn flush(&self) -> Result<(), StoreError> {
-        for family in Family::ALL {
-            self.db.flush_cf(self.family(family))?;
-        }
-        Ok(())
+        let families = Family::ALL.map(|family| self.family(family));
+        Ok(self.db.flush_cfs_opt(&families, &FlushOptions::default())?)
     }
 
     /// The state that the newest batch left. `None` in a new database.
@@ -520,156 +425,6 @@ fn in_order<T>(
 
 fn digest_row(key: &[u8], index: &[u8]) -> Option<(Digest, LeafIndex)> {
     Some((Digest::try_from(key).ok()?, keys::decode_index(index)?))
-}
-
-/// Leaves, tiles and the state of the tree, written together or not at all.
-pub struct Batch<'a> {
-    store: &'a Store,
-    entries: Vec<([u8; 8], Vec<u8>)>,
-    payloads: Vec<([u8; 8], Vec<u8>)>,
-    tiles: Vec<([u8; 9], Vec<u8>)>,
-    tree_state: Option<(&'static [u8], Vec<u8>)>,
-    leaf_hashes: Vec<([u8; 32], [u8; 8])>,
-    event_ids: Vec<([u8; 32], [u8; 8])>,
-    attributes: Vec<(keys::IndexRow, [u8; 0])>,
-    /// About what all of it takes in RocksDB's form.
-    room_bytes: usize,
-}
-
-/// Keys, short values and what stands between them, of an entry with all rows that find it but those of the search index.
-const LEAF_ROOM_BYTES: usize = 160;
-/// The same of any other row.
-const ROW_ROOM_BYTES: usize = 40;
-
-impl Batch<'_> {
-    /// Adds an entry with what is kept beside it, and the rows that find it.
-    ///
-    /// `payload` comes from [`encode_payload`].
-    pub fn put_leaf(
-        &mut self,
-        index: LeafIndex,
-        entry: &[u8],
-        payload: impl Into<Vec<u8>>,
-        leaf_hash: &Digest,
-        event: &EventKey,
-    ) {
-        let key = keys::index(index);
-        let payload = payload.into();
-        self.room_bytes += entry.len() + payload.len() + LEAF_ROOM_BYTES;
-        self.entries.push((key, entry.to_vec()));
-        self.payloads.push((key, payload));
-        self.leaf_hashes.push((*leaf_hash.as_bytes(), key));
-        self.event_ids.push((*event.as_bytes(), key));
-    }
-
-    /// Files an entry in the search index.
-    pub fn put_index_rows(&mut self, index: LeafIndex, under: &[IndexKey]) {
-        self.room_bytes += under.len() * ROW_ROOM_BYTES;
-        self.attributes
-            .extend(under.iter().map(|key| (keys::index_row(key, index), [])));
-    }
-
-    /// Adds a full tile.
-    pub fn put_tile(&mut self, tile: TileId, bytes: &[u8]) {
-        self.room_bytes += bytes.len() + ROW_ROOM_BYTES;
-        self.tiles.push((keys::tile(tile), bytes.to_vec()));
-    }
-
-    /// Sets the state of the tree after this batch.
-    pub fn put_tree_state(&mut self, state: &TreeState) {
-        self.tree_state = Some((META_TREE, keys::encode_tree_state(state)));
-    }
-
-    /// Writes the batch and returns when it is on disk. After an error it may be there or not: only opening the
-    /// database anew tells.
-    pub fn write(mut self) -> Result<(), StoreError> {
-        // Neighbours in the batch are then neighbours in RocksDB's memory table, where each row's place is looked for from that of the
-        // one before it.
-        self.leaf_hashes.sort_unstable();
-        self.event_ids.sort_unstable();
-        self.attributes.sort_unstable();
-        self.store.write_synced(|| {
-            let mut rows = Rows {
-                store: self.store,
-                writes: WriteBatch::with_capacity_bytes(self.room_bytes),
-            };
-            rows.put(Family::Entries, &self.entries);
-            rows.put(Family::Payloads, &self.payloads);
-            rows.put(Family::Tiles, &self.tiles);
-            rows.put(Family::Meta, &self.tree_state);
-            rows.put(Family::LeafHashes, &self.leaf_hashes);
-            rows.put(Family::EventIds, &self.event_ids);
-            rows.put(Family::Attributes, &self.attributes);
-            rows.writes
-        })
-    }
-}
-
-/// A batch in RocksDB's form.
-struct Rows<'a> {
-    store: &'a Store,
-    writes: WriteBatch,
-}
-
-impl Rows<'_> {
-    fn put<'r, K: AsRef<[u8]> + 'r, V: AsRef<[u8]> + 'r>(
-        &mut self,
-        family: Family,
-        rows: impl IntoIterator<Item = &'r (K, V)>,
-    ) {
-        let family = self.store.family(family);
-        for (key, value) in rows {
-            self.writes.put_cf(family, key, value);
-        }
-    }
-}
-
-/// The families to open for reading: all but the search index, where that is not made yet.
-///
-/// Asked before each opening: where there is no database, RocksDB would leave a directory with a lock and a log of its own, in the way
-/// of a backup that is put there.
-fn families_in(path: &Path) -> Result<Vec<Family>, StoreError> {
-    let found = match DB::list_cf(&Options::default(), path) {
-        Ok(found) => found,
-        Err(error) => match StoreError::from_open(error, path) {
-            missing @ StoreError::Missing { .. } => return Err(missing),
-            // The opening will say why.
-            _ => Vec::new(),
-        },
-    };
-    let has_index = found.iter().any(|name| name == Family::Attributes.name());
-    Ok(Family::ALL
-        .into_iter()
-        .filter(|family| has_index || *family != Family::Attributes)
-        .collect())
-}
-
-/// A writer deletes tables that it has merged into others. Those that are open stay readable.
-fn keep_tables_open(database: &mut Options) {
-    database.set_max_open_files(-1);
-}
-
-/// What `look` finds in a database while no table is added to it. RocksDB looks at the list of tables and at its log one after the other;
-/// what a writer moves from the log into a table in between is then found in neither.
-fn at_one_moment<T>(path: &Path, look: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    for _ in 0..LOOKS {
-        let before = list_of_tables(path);
-        let found = look();
-        if list_of_tables(path) == before {
-            return found;
-        }
-    }
-    Err(StoreError::Io(
-        "it is written to faster than it can be looked at; try again when less is recorded, or look at a copy".to_owned(),
-    ))
-}
-
-/// Which list of tables is in force, and how long it is: each change adds to it. What can't be read RocksDB can't either, and says why.
-fn list_of_tables(path: &Path) -> Option<(String, u64)> {
-    let current = fs::read(path.join("CURRENT")).ok()?;
-    let name = String::from_utf8(current).ok()?.trim_end().to_owned();
-    let list = fs::metadata(path.join(&name)).ok()?;
-    Some((name, list.len()))
 }
 
 fn synced() -> WriteOptions {

@@ -125,7 +125,8 @@ impl StoreOptions {
         options.set_write_buffer_size(self.write_buffer_bytes() / 2);
         never_slow_writes_down(&mut options, MAX_NEW_TABLES);
         match family {
-            Family::Entries => compress_once(&mut options, &mut table),
+            // A head is mostly base64, and repeats its origin.
+            Family::Entries | Family::Heads => compress_once(&mut options, &mut table),
             Family::Payloads => {
                 compress_once(&mut options, &mut table);
                 options.set_enable_blob_files(true);
@@ -154,7 +155,7 @@ impl StoreOptions {
                 options.set_write_buffer_size(INDEX_BUFFER_BYTES);
                 merge_rarely(&mut options);
             }
-            Family::Heads | Family::Meta => {}
+            Family::Meta => {}
         }
         options.set_block_based_table_factory(&table);
         options

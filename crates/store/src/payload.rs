@@ -91,15 +91,18 @@ pub(crate) fn decode(record: &[u8]) -> Option<StoredPayload> {
     let body_bytes = attributes_bytes
         .checked_add(annotations_bytes)?
         .checked_add(data_bytes)?;
-    let mut attributes = match format {
+    let mut data = match format {
         ZSTD => decompress(body, body_bytes)?,
         _ => body.to_vec(),
     };
-    if attributes.len() != body_bytes {
+    if data.len() != body_bytes {
         return None;
     }
-    let data = attributes.split_off(attributes_bytes + annotations_bytes);
-    let annotations = attributes.split_off(attributes_bytes);
+    let annotations_end = attributes_bytes + annotations_bytes;
+    let attributes = data[..attributes_bytes].to_vec();
+    let annotations = data[attributes_bytes..annotations_end].to_vec();
+    // The longest part stays where it is: a payload of megabytes is not to be held twice.
+    data.drain(..annotations_end);
     Some(StoredPayload {
         salt,
         attributes,
@@ -155,6 +158,17 @@ mod tests {
                 assert_eq!(decode(&record), Some(stored));
                 assert_eq!(decode_salt(&record), Some(salt));
             }
+        }
+    }
+
+    #[test]
+    fn a_payload_is_in_memory_once() {
+        let noise: Vec<u8> = (0..1 << 20).map(|_| fastrand::u8(..)).collect();
+        for data in [noise, vec![b'a'; 1 << 20]] {
+            let record = encode_payload(&Salt::from([7; 32]), b"attributes", b"annotations", &data);
+            let stored = decode(&record).unwrap();
+            let beside = stored.attributes.capacity() + stored.annotations.capacity();
+            assert!(beside < 1024, "{beside} bytes for attributes and annotations");
         }
     }
 

@@ -8,8 +8,8 @@ use std::{fs, path::Path, time::Duration};
 
 use counterfoil_event::{Event, EventParts, IndexAttribute, IndexKey, Submitter};
 use counterfoil_log::{
-    DataDirectory, Finding, FsckDepth, FsckError, FsckReport, Log, LogName, LogOptions, RebuildReport,
-    create_log, fsck, rebuild_search_index,
+    DataDirectory, Finding, FsckDepth, FsckError, FsckReport, Log, LogName, LogOptions, Outcome,
+    RebuildReport, SubmitError, create_log, fsck, rebuild_search_index,
 };
 use counterfoil_merkle::{Digest, Suite, TreeSize};
 use counterfoil_note::{LogSigner, SignerKey, UnixMillis};
@@ -711,6 +711,62 @@ async fn more_findings_than_are_kept() {
         .unwrap();
     assert_eq!(report.findings.len(), counterfoil_log::MAX_FINDINGS);
     assert_eq!(report.finding_count, 2 * SIZE);
+}
+
+/// Who sends an event again is not said to have told two stories where it is the record of the first that was changed.
+#[tokio::test]
+async fn a_changed_record_accuses_nobody() {
+    let sound = SoundLog::new(Suite::Blake3).await;
+    let rows = Rows::open(sound.root.path());
+    // A bit of the salt.
+    rows.change("payloads", row(17), |record| record[1] ^= 1);
+    drop(rows);
+    let data = DataDirectory::new(sound.root.path());
+    let log = Log::open(&data, &name(), LogOptions::default()).unwrap();
+    let submit = |id| log.submit(vec![log.prepare(event(id), &Submitter::anonymous())]);
+    assert!(matches!(submit(17).await, Err(SubmitError::DataLoss)));
+    assert_eq!(log.commit_head().size.get(), SIZE);
+    // Of a record that is sound the same is told as ever.
+    let submitted = submit(18).await.unwrap();
+    assert!(matches!(submitted.outcomes[..], [Outcome::Duplicate(_)]));
+}
+
+/// Who asks for what can't be read is told so, and nobody else is kept out.
+#[tokio::test]
+async fn an_index_with_a_damaged_table() {
+    let sound = SoundLog::new(Suite::Blake3).await;
+    let data = DataDirectory::new(sound.root.path());
+    let rows = Rows::open(sound.root.path());
+    // Not the log's own.
+    let lowest = rows
+        .db
+        .iterator_cf(rows.family("event_ids"), IteratorMode::Start)
+        .map(|found| u64::from_be_bytes((*found.unwrap().1).try_into().unwrap()))
+        .find(|index| *index > 0)
+        .unwrap();
+    // Another has the log's own alone.
+    let tables = rows.db.live_files().unwrap();
+    let table = tables
+        .iter()
+        .filter(|table| table.column_family_name == "event_ids")
+        .max_by_key(|table| table.num_entries);
+    let path = data
+        .log(&name())
+        .database()
+        .join(table.unwrap().name.trim_start_matches('/'));
+    drop(rows);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    let log = Log::open(&data, &name(), LogOptions::default()).unwrap();
+    let submit = |id| log.submit(vec![log.prepare(event(id), &Submitter::anonymous())]);
+    for new in SIZE..SIZE + 5 {
+        assert!(matches!(submit(lowest).await, Err(SubmitError::ReadFailed)));
+        let submitted = submit(new).await.unwrap();
+        assert!(matches!(submitted.outcomes[..], [Outcome::Recorded(_)]));
+    }
+    assert_eq!(log.commit_head().size.get(), SIZE + 5);
 }
 
 /// What RocksDB's own checksums find: a byte of a table changed on disk.

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use counterfoil_log::{FsckDepth, LogOptions, TreeHead, fsck};
+use counterfoil_log::{FsckDepth, LogOptions, TreeHead, export, fsck};
 use counterfoil_merkle::Suite;
 use counterfoil_note::{LogSigner, SignerKey, UnixMillis};
 use counterfoil_store::{Store, StoreOptions};
@@ -162,6 +162,41 @@ async fn leaves_are_proven_while_heads_are_published() {
             reader.unwrap();
         }
     }
+}
+
+/// Whoever has the export of a head could convict the log of a fork that its anchor would not keep it from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_an_anchor_does_not_take_is_neither_shown_nor_exported() {
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let place = Place::new(Suite::Blake3);
+    let (anchor, exported) = (place.beside("anchor"), place.beside("exported"));
+    let log = place
+        .open_with(LogOptions {
+            publish_interval: INTERVAL,
+            anchor: Some(anchor.clone()),
+            ..options()
+        })
+        .unwrap();
+    let exported_size = || {
+        let report = export(&place.data(), &name(), &exported, |_| {}).unwrap();
+        report.size
+    };
+    let shown = log.published_head().unwrap();
+    fs::remove_dir_all(&anchor).unwrap();
+    record(&log, &events(0..3)).await;
+    tokio::time::sleep(10 * INTERVAL).await;
+    assert_eq!(log.commit_head().size, tree_size(4));
+    assert_eq!(log.published_head().unwrap().note, shown.note);
+    assert_eq!(exported_size(), shown.size);
+
+    fs::create_dir(&anchor).unwrap();
+    let mut watch = log.watch_published();
+    let is_new = |head: &Option<Arc<TreeHead>>| head.as_ref().is_some_and(|head| head.size == tree_size(4));
+    tokio::time::timeout(Duration::from_secs(10), watch.wait_for(is_new))
+        .await
+        .expect("no head in ten seconds")
+        .unwrap();
+    assert_eq!(exported_size(), tree_size(4));
 }
 
 /// Signs and stores the newest head anew, as of an hour from now.

@@ -238,10 +238,15 @@ impl DB {
         }
     }
 
-    pub fn flush_cf(&self, family: &ColumnFamily) -> Result<(), Error> {
+    pub fn flush_cfs_opt(&self, families: &[&ColumnFamily], _options: &FlushOptions) -> Result<(), Error> {
+        assert_eq!(
+            families.len(),
+            self.families.len(),
+            "some alone may lose what all together keep"
+        );
         Ok(perform_or(
             Call::Flush,
-            &family.0,
+            [],
             |machine| {
                 let now = machine.monotonic_ns();
                 let database = database(machine, self.inode);

@@ -133,6 +133,9 @@ impl WriteBufferManager {
     }
 }
 
+#[derive(Default)]
+pub struct FlushOptions(());
+
 pub struct ColumnFamilyDescriptor(pub(crate) String);
 
 impl ColumnFamilyDescriptor {

@@ -44,15 +44,6 @@ impl<T> Receiver<T> {
     }
 }
 
-impl<'a, T> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = shuttle::sync::mpsc::Iter<'a, T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.channel.iter()
-    }
-}
-
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         // What nobody received goes with the receiver. Shuttle keeps it until the last sender has gone.
