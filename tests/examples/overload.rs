@@ -43,6 +43,9 @@ const MORE_FILES: u64 = 256;
 /// The share of the usual goodput that has to be left, in percent.
 const GOODPUT_PERCENT: f64 = 90.0;
 
+/// Longer than this nobody waits who restarts a server that does not answer: where everybody comes, and beside the metrics.
+const HEALTH_PATIENCE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
+
 const USUAL: &str = "usual load";
 const OVERLOAD: &str = "overload";
 
@@ -60,9 +63,22 @@ impl Row {
         self.phase.accepted.load(Ordering::Relaxed) as f64
     }
 
-    fn health(&self) -> [(&Health, &'static str); 2] {
+    /// What it told of its health, how often not in time, and where.
+    fn health(&self) -> [(&Health, u64, &'static str); 2] {
         let Phase { health, probe, .. } = &self.phase;
-        [(health, "where everybody comes"), (probe, "beside the metrics")]
+        let [patience, probe_patience] = HEALTH_PATIENCE;
+        [
+            (
+                health,
+                health.unanswered_within(patience),
+                "where everybody comes",
+            ),
+            (
+                probe,
+                probe.unanswered_within(probe_patience),
+                "beside the metrics",
+            ),
+        ]
     }
 }
 
@@ -180,16 +196,17 @@ fn problems(rows: &[Row], options: &Options) -> Vec<String> {
         if row.name == OVERLOAD && row.phase.put_off.load(Ordering::Relaxed) == 0 {
             problems.push(format!("{OVERLOAD}: it was not too much, nobody was put off"));
         }
-        for (health, place) in row.health() {
-            let unanswered = health.unanswered.load(Ordering::Relaxed);
+        for (_, unanswered, place) in row.health() {
             if unanswered > 0 {
                 let name = row.name;
-                problems.push(format!("{name}: {unanswered} times no answer to /health {place}"));
+                problems.push(format!(
+                    "{name}: {unanswered} times no answer in time to /health {place}"
+                ));
             }
         }
         for (failure, times) in row.phase.failures() {
             let said = format!("{}: {times} calls failed: {failure}", row.name);
-            if is_cut_off(&failure) {
+            if row.name == OVERLOAD && is_cut_off(&failure) {
                 eprintln!("{said}");
             } else {
                 problems.push(said);
@@ -257,14 +274,14 @@ fn table(rows: &[Row]) -> Table {
             rate(&phase.accepted),
             format!("{:.1}", phase.accepted_us.ms(0.5)),
             format!("{:.1}", phase.accepted_us.ms(0.99)),
-            format!("{:.1}", row.cpu.as_secs_f64() * 1e6 / row.accepted()),
+            format!("{:.1}", row.cpu.as_secs_f64() * 1e6 / phase.acknowledged() as f64),
             rate(&phase.put_off),
             format!("{:.1}", phase.put_off_us.ms(0.99)),
             phase.failures().values().sum::<usize>().to_string(),
         ];
-        for (health, _) in row.health() {
+        for (health, unanswered, _) in row.health() {
             cells.push(format!("{:.1}", health.answered_us.ms(0.99)));
-            cells.push(health.unanswered.load(Ordering::Relaxed).to_string());
+            cells.push(unanswered.to_string());
         }
         cells.push(format!("{:.0}", row.peak_mib));
         table.add_row(cells);

@@ -15,7 +15,7 @@ struct Options {
     /// How long the load lasts, over all lives
     #[arg(long, value_name = "N", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(10..=86_400))]
     seconds: u64,
-    /// How often a server is started on the log: the last time is compared with the first two
+    /// How often a server is started on the log: each time from the third on is compared with the first two
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(3..=100))]
     lives: u64,
     /// Recorded webhooks of GitHub to deliver as well: DIR/EVENT/*.json

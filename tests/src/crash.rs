@@ -587,6 +587,7 @@ pub async fn fill_disk(name: &str, random: &mut Rng) -> Option<Subject> {
         subject.count("SIGKILL on a full disk");
     }
     subject.finish(random).await;
+    subject.assert_nothing_broke();
     Some(subject)
 }
 

@@ -1,6 +1,13 @@
 //! Commands that make files, while the power goes; and what is promised of them, beside a log's entries.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command, time::SystemTime};
+use std::{
+    fs::{self, Permissions},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    time::SystemTime,
+};
 
 use counterfoil_merkle::Suite;
 use fastrand::Rng;
@@ -8,7 +15,7 @@ use tonic::{Code, Request, Status};
 
 use crate::{
     Connection, Data, Issuer, JwtKey, MemoryLog, Server, WitnessData, client_of, counterfoil, counterfoild,
-    event, json_of, output_of,
+    event, json_of, now_unix_s, output_of,
     power::{Disk, Loss, Recording, recorder},
     process::Process,
     server::behind,
@@ -126,8 +133,12 @@ pub fn lose_power_under_a_witness(crashes: usize, random: &mut Rng) {
     disk.assert_is(&recording, &data.path());
 }
 
-/// Submits with job tokens, each good for one call, and takes the power away after each: it stays spent.
+/// Submits with job tokens, each good for one call, and takes the power away after each: it stays spent. And while a line is written
+/// that lies on two pages, of which the second is left and not the first: that keeps no server from its start.
 pub async fn lose_power_after_tokens_are_spent(random: &mut Rng) {
+    // In one of twenty they are left so.
+    const DRAWS: usize = 300;
+    const SPENT: &str = "spent-tokens";
     let (data, _) = Data::with_main_log();
     let key = JwtKey::p256("k1");
     let issuer = Issuer::start(&[&key]);
@@ -137,6 +148,12 @@ pub async fn lose_power_after_tokens_are_spent(random: &mut Rng) {
         issuer.url()
     );
     fs::write(data.path().join("access.toml"), access).unwrap();
+    // With 52 lines of 76 bytes, and that of the first token, the second's goes over the end of the first page.
+    let until = now_unix_s() + 3_600;
+    let lines: String = (0..52).map(|number| format!("{until} {number:064x}\n")).collect();
+    let file = data.path().join(SPENT);
+    fs::write(&file, lines).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let mut disk = Disk::load(data.path());
     let calls = data.beside("calls");
     let server = Server::try_start_under(&data, &[], &recorder(&calls)).unwrap();
@@ -150,8 +167,9 @@ pub async fn lose_power_after_tokens_are_spent(random: &mut Rng) {
     server.kill();
     let recording = Recording::read(&calls, pid, data.path());
 
-    // Before the first call after each answer, and after all of them.
-    let (mut left, mut before) = (Vec::new(), 0);
+    // Before the first call after each answer, and after all of them; and after a line was written, and not yet synced.
+    let written = recording.after_writes_to(SPENT);
+    let (mut left, mut before, mut place, mut torn) = (Vec::new(), 0, 0, 0);
     let mut lose_power = |disk: &Disk, moment: SystemTime| {
         let known = spent.iter().filter(|(_, when)| *when < moment).count();
         if before < known {
@@ -162,11 +180,26 @@ pub async fn lose_power_after_tokens_are_spent(random: &mut Rng) {
                 left.push((path, known));
             }
         }
+        if torn == 0 && written.contains(&place) {
+            let path = data.beside(&format!("left-{}", left.len()));
+            for _ in 0..DRAWS {
+                disk.lose_power(&path, Loss::Some, random);
+                let lines = fs::read(path.join(SPENT)).unwrap();
+                if lines.contains(&0) && lines.ends_with(b"\n") {
+                    torn += 1;
+                    left.push((path, known));
+                    break;
+                }
+                fs::remove_dir_all(&path).unwrap();
+            }
+        }
+        place += 1;
     };
     let all: Vec<_> = (0..recording.calls()).collect();
     disk.play(&recording, &all, &mut lose_power);
     lose_power(&disk, SystemTime::now());
     disk.assert_is(&recording, data.path());
+    assert_eq!(torn, 1, "one line lies on two pages");
     for (path, known) in left {
         let after = Data::at(path);
         let server = Server::start(&after, &[]);

@@ -34,6 +34,8 @@ use crate::{Connection, Server, event, submission};
 const PAYLOAD_BYTES: usize = 1_024;
 /// Nothing that is waited for at the end of a phase takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a server is asked for its health.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);
 
 /// Who comes, each on a connection of its own.
 #[derive(Clone, Copy)]
@@ -69,7 +71,7 @@ impl Crowd {
 pub struct Phase {
     /// Events in calls that were sent.
     pub offered: AtomicU64,
-    /// Events that were acknowledged.
+    /// Events that were acknowledged before the end.
     pub accepted: AtomicU64,
     /// Calls, and events of streams, that were told to come back later, in the way that is documented.
     pub put_off: AtomicU64,
@@ -90,24 +92,39 @@ pub struct Phase {
 /// What whoever asks for it was told of a server's health.
 #[derive(Default)]
 pub struct Health {
-    /// How long an answer took.
+    /// How long an answer took, from when the question was due.
     pub answered_us: Latency,
     /// How often there was none, or none that it is well.
     pub unanswered: AtomicU64,
 }
 
 impl Health {
-    /// As whatever restarts a server that does not answer: ten times a second, each time on a connection of its own.
-    fn ask(&self, address: SocketAddr) {
-        let started = Instant::now();
+    /// As whatever restarts a server that does not answer: on a timetable, however long answers take, and each time on a connection of
+    /// its own.
+    fn ask_until(&self, is_over: impl Fn() -> bool, address: SocketAddr) {
+        thread::scope(|scope| {
+            let mut due = Instant::now();
+            while !is_over() {
+                scope.spawn(move || self.ask(address, due));
+                due += BETWEEN_QUESTIONS;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        });
+    }
+
+    fn ask(&self, address: SocketAddr, due: Instant) {
         let answer =
             Connection::try_to(address).and_then(|mut connection| connection.try_send("GET", "/health", b""));
         if answer.is_ok_and(|answer| answer.status == 200) {
-            self.answered_us.since(started);
+            self.answered_us.since(due);
         } else {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
         }
-        thread::sleep(Duration::from_millis(100));
+    }
+
+    /// How often there was none within this time.
+    pub fn unanswered_within(&self, patience: Duration) -> u64 {
+        self.unanswered.load(Ordering::Relaxed) + self.answered_us.count_above(patience)
     }
 }
 
@@ -124,6 +141,12 @@ impl Latency {
     fn since(&self, started: Instant) {
         let us = u64::try_from(started.elapsed().as_micros()).unwrap();
         self.0.lock().unwrap().saturating_record(us.max(1));
+    }
+
+    fn count_above(&self, time: Duration) -> u64 {
+        let us = u64::try_from(time.as_micros()).unwrap();
+        let histogram = self.0.lock().unwrap();
+        histogram.len() - histogram.count_between(0, us)
     }
 
     /// Such a quantile in milliseconds.
@@ -145,6 +168,24 @@ impl Phase {
     fn fail(&self, what: impl Into<String>) {
         *self.failures.lock().unwrap().entry(what.into()).or_default() += 1;
     }
+
+    /// How many events were acknowledged, also after the end.
+    pub fn acknowledged(&self) -> usize {
+        self.places.lock().unwrap().len()
+    }
+
+    fn acknowledge(&self, started: Instant, places: impl IntoIterator<Item = (u64, u64)>) {
+        let mut known = self.places.lock().unwrap();
+        let before = known.len();
+        known.extend(places);
+        let new = (known.len() - before) as u64;
+        drop(known);
+        // What stands in a full queue at the end is worked on after it.
+        if !self.is_over() {
+            self.accepted.fetch_add(new, Ordering::Relaxed);
+        }
+        self.accepted_us.since(started);
+    }
 }
 
 /// One run on one server; events are numbered throughout.
@@ -162,7 +203,7 @@ impl<'a> Overload<'a> {
         }
     }
 
-    /// Lets a crowd in for some time. Answers under way at the end still count.
+    /// Lets a crowd in for some time. Answers under way at the end are waited for and checked, and none counts as accepted.
     pub async fn phase(&self, crowd: Crowd, time: Duration) -> Phase {
         let phase = Arc::new(Phase::default());
         let address = self.server.address();
@@ -200,11 +241,7 @@ impl<'a> Overload<'a> {
         }
         let asks = |health: fn(&Phase) -> &Health, address| {
             let phase = phase.clone();
-            task::spawn_blocking(move || {
-                while !phase.is_over() {
-                    health(&phase).ask(address);
-                }
-            })
+            task::spawn_blocking(move || health(&phase).ask_until(|| phase.is_over(), address))
         };
         let asks = [
             asks(|phase| &phase.health, address),
@@ -264,16 +301,6 @@ impl Sender {
         first..first + count
     }
 
-    fn acknowledge(&self, started: Instant, places: impl IntoIterator<Item = (u64, u64)>) {
-        let mut known = self.phase.places.lock().unwrap();
-        let before = known.len();
-        known.extend(places);
-        let new = (known.len() - before) as u64;
-        drop(known);
-        self.phase.accepted.fetch_add(new, Ordering::Relaxed);
-        self.phase.accepted_us.since(started);
-    }
-
     fn put_off(&self, started: Instant) {
         self.phase.put_off.fetch_add(1, Ordering::Relaxed);
         self.phase.put_off_us.since(started);
@@ -307,7 +334,7 @@ impl Sender {
             match self.client.submit(submission(numbered(number))).await {
                 Ok(answer) => {
                     let receipt = answer.into_inner().receipt.unwrap();
-                    self.acknowledge(started, [(number, receipt.leaf_index)]);
+                    self.phase.acknowledge(started, [(number, receipt.leaf_index)]);
                 }
                 Err(status) => self.refused(&status, started, true).await,
             }
@@ -335,7 +362,7 @@ impl Sender {
                             Some(Outcome::Accepted(accepted)) => accepted.leaf_index,
                             other => panic!("one of a batch was refused: {other:?}"),
                         });
-                    self.acknowledge(started, numbers.zip(places));
+                    self.phase.acknowledge(started, numbers.zip(places));
                     numbers = self.numbers(size);
                     events = numbers.clone().map(numbered).collect();
                 }
@@ -395,7 +422,8 @@ impl Sender {
                 let started = sent.lock().unwrap().remove(&result.sequence).unwrap();
                 match result.outcome {
                     Some(Outcome::Accepted(accepted)) => {
-                        self.acknowledge(started, [(result.sequence, accepted.leaf_index)]);
+                        self.phase
+                            .acknowledge(started, [(result.sequence, accepted.leaf_index)]);
                     }
                     Some(Outcome::Refused(Refused { reason, .. })) if reason == Reason::QueueFull as i32 => {
                         self.put_off(started);
@@ -498,4 +526,54 @@ fn numbered(number: u64) -> v1::Event {
     // As much as compresses well, as much as does not.
     let data = format!("{digits:<PAYLOAD_BYTES$}");
     event(format!("{number}"), Bytes::from(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_is_acknowledged_after_the_end_is_no_goodput() {
+        let phase = Phase::default();
+        phase.acknowledge(Instant::now(), (0..3).map(|number| (number, number)));
+        phase.stop.store(true, Ordering::Relaxed);
+        phase.acknowledge(Instant::now(), (3..8).map(|number| (number, number)));
+        assert_eq!(phase.accepted.load(Ordering::Relaxed), 3);
+        assert_eq!(phase.acknowledged(), 8);
+    }
+
+    /// Of a server that answers at once but for the first time, when it takes a second.
+    #[test]
+    fn health_is_asked_for_on_a_timetable_and_late_answers_are_noticed() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let slow = Duration::from_secs(1);
+        thread::spawn(move || {
+            for (number, stream) in server.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    assert!(stream.read(&mut [0; 512]).unwrap() > 0);
+                    if number == 0 {
+                        thread::sleep(slow);
+                    }
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                        .unwrap();
+                });
+            }
+        });
+        let health = Health::default();
+        let started = Instant::now();
+        health.ask_until(|| started.elapsed() >= slow, address);
+        assert_eq!(health.unanswered.load(Ordering::Relaxed), 0);
+        // Others were asked meanwhile.
+        assert!(health.answered_us.0.lock().unwrap().len() > 1);
+        assert!(health.unanswered_within(slow / 2) >= 1);
+        assert_eq!(health.unanswered_within(PATIENCE), 0);
+    }
 }

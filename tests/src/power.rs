@@ -2,8 +2,9 @@
 //!
 //! `strace` writes down every call that changes a file, with its bytes. Played back up to any one of them, that says what the
 //! process had written and what of it was synced. A disk without power keeps the synced, and of the rest what it likes: nothing,
-//! all, a part, some pages of it and zeros between. A name is synced with its directory and not with its file; names of one
-//! directory get lost from the newest back, as a journal keeps their order.
+//! all, a part, some pages of it and zeros between, or, where synced bytes were written over, what was there before. A name is
+//! synced with its directory and not with its file; names of one directory get lost from the newest back, as a journal keeps their
+//! order.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -164,6 +165,15 @@ impl Recording {
     /// How many calls there were.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// The places of the calls right after those that appended to a file under this path.
+    pub fn after_writes_to(&self, file: impl AsRef<Path>) -> Vec<usize> {
+        let is_one = |call: &Call| matches!(&call.what, What::Append { path, .. } if path == file.as_ref());
+        (1..)
+            .zip(&self.calls)
+            .filter_map(|(next, call)| is_one(call).then_some(next))
+            .collect()
     }
 }
 
@@ -417,8 +427,9 @@ impl File {
     fn left(&self, loss: Loss, random: &mut Rng) -> Vec<u8> {
         let (synced, tail) = match &self.synced {
             Synced::Start(length) => self.bytes.split_at(*length),
-            Synced::Whole(synced) if loss == Loss::All || random.bool() => return synced.clone(),
-            Synced::Whole(_) => return self.bytes.clone(),
+            Synced::Whole(synced) if loss == Loss::All => return synced.clone(),
+            Synced::Whole(_) if random.u8(..4) == 0 => return self.bytes.clone(),
+            Synced::Whole(synced) => return self.mixed_with(synced, random),
         };
         if tail.is_empty() || loss == Loss::All {
             return synced.to_vec();
@@ -443,6 +454,26 @@ impl File {
                     left.truncate((pages * PAGE_BYTES).clamp(synced.len(), left.len()));
                 }
             }
+        }
+        left
+    }
+
+    /// Each page as it was synced or as it is, and the length likewise.
+    fn mixed_with(&self, synced: &[u8], random: &mut Rng) -> Vec<u8> {
+        let length = if random.bool() {
+            synced.len()
+        } else {
+            self.bytes.len()
+        };
+        let mut left = vec![0; length];
+        for (number, page) in left.chunks_mut(PAGE_BYTES).enumerate() {
+            let begin = number * PAGE_BYTES;
+            // What was cut off can only be as it was. What was added may be missing.
+            let is_old = begin >= self.bytes.len() || random.bool();
+            let source = if is_old { synced } else { self.bytes.as_slice() };
+            let bytes = source.get(begin..).unwrap_or_default();
+            let there = bytes.len().min(page.len());
+            page[..there].copy_from_slice(&bytes[..there]);
         }
         left
     }
@@ -764,4 +795,53 @@ fn different(one: &Path, other: &Path) -> usize {
         }
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn synced_pages(pages: usize) -> File {
+        let bytes = vec![1; pages * PAGE_BYTES];
+        let synced = Synced::Start(bytes.len());
+        File { bytes, synced }
+    }
+
+    #[test]
+    fn pages_that_are_written_over_are_left_each_as_it_was_or_as_it_is() {
+        let mut random = Rng::with_seed(1);
+        let mut file = synced_pages(4);
+        file.write(&[2; 5 * PAGE_BYTES], 0);
+        assert!(file.left(Loss::All, &mut random) == [1_u8; 4 * PAGE_BYTES]);
+        let (mut torn, mut lengths) = (0, BTreeSet::new());
+        for _ in 0..100 {
+            let left = file.left(Loss::Some, &mut random);
+            let pages: Vec<_> = left.chunks(PAGE_BYTES).collect();
+            lengths.insert(pages.len());
+            for (number, page) in pages.iter().enumerate() {
+                let before = u8::from(number < 4);
+                assert!(**page == [before; PAGE_BYTES] || **page == [2_u8; PAGE_BYTES]);
+            }
+            torn += usize::from(left.contains(&1) && left.contains(&2));
+        }
+        assert!(torn > 0);
+        assert_eq!(lengths, BTreeSet::from([4, 5]));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_left_as_it_was_or_is_gone() {
+        let mut random = Rng::with_seed(1);
+        let mut file = synced_pages(4);
+        file.resize(2 * PAGE_BYTES);
+        let lengths: BTreeSet<_> = (0..100)
+            .map(|_| {
+                let left = file.left(Loss::Some, &mut random);
+                assert!(left.iter().all(|byte| *byte == 1));
+                left.len()
+            })
+            .collect();
+        assert_eq!(lengths, BTreeSet::from([2 * PAGE_BYTES, 4 * PAGE_BYTES]));
+    }
 }

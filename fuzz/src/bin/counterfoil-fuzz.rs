@@ -57,7 +57,7 @@ struct Outcome {
     corpus: String,
     peak_mib: u64,
     broken: Vec<PathBuf>,
-    /// libFuzzer ended by itself, and found nothing.
+    /// libFuzzer ended by itself, tried something, and found nothing.
     clean: bool,
 }
 
@@ -210,7 +210,8 @@ fn outcome(target: &'static Target, mut fuzzer: Child, broken: &Path) -> Result<
     }
     let status = fuzzer.wait().context("waiting for libFuzzer")?;
     eprintln!("{}: {inputs} inputs, {covered} edges, {status}", target.name);
-    if !status.success() {
+    let clean = status.success() && inputs > 0;
+    if !clean {
         log.iter().for_each(|line| eprintln!("{}: {line}", target.name));
     }
     Ok(Outcome {
@@ -221,7 +222,7 @@ fn outcome(target: &'static Target, mut fuzzer: Child, broken: &Path) -> Result<
         corpus,
         peak_mib,
         broken: files(broken)?,
-        clean: status.success(),
+        clean,
     })
 }
 

@@ -342,7 +342,7 @@ pub(super) const SPENT: Target = Target {
     name: "spent_tokens",
     about: "the file of the job tokens that were used",
     seeds: spent_seeds,
-    words: &["\n", " ", "1795340000 ", "-1 ", "00"],
+    words: &["\n", " ", "1795340000 ", "-1 ", "00", "\0\0\0\0"],
     max_bytes: 8 << 10,
     run: spent,
 };
@@ -350,7 +350,8 @@ pub(super) const SPENT: Target = Target {
 fn spent_seeds() -> Vec<Vec<u8>> {
     let line = |until: i64, digits: &str| format!("{until} {}\n", digits.repeat(32));
     let two = line(1_795_340_000, "0a") + &line(1_795_340_001, "ff");
-    [two.clone(), two + "17953", String::new(), line(-1, "AB")]
+    let torn = two.clone() + &"\0".repeat(20) + &line(1_795_340_002, "0b")[20..];
+    [two.clone(), two + "17953", torn, String::new(), line(-1, "AB")]
         .map(String::into_bytes)
         .to_vec()
 }

@@ -13,7 +13,7 @@ const DATABASE_FILES: usize = 1_024 + 32;
 const WAITING_BYTES: f64 = 64.0 * 1_048_576.0;
 /// How far disk use may be from what is computed.
 const DISK_SHARE: f64 = 0.15;
-/// How much more memory and latency may be at the end than before, as a share and beside it.
+/// How much more memory and latency may be later than before, as a share and beside it.
 const MEMORY_SHARE: f64 = 0.10;
 const MEMORY_BYTES: f64 = 16.0 * 1_048_576.0;
 const LATENCY_SHARE: f64 = 0.25;
@@ -123,29 +123,32 @@ impl Soak {
                 ));
             }
         }
-        let [first, second, .., last] = self.lives.as_slice() else {
+        let [first, second, later @ ..] = self.lives.as_slice() else {
             return grown;
         };
-        let (before, after) = (second.median_memory_bytes(), last.median_memory_bytes());
-        if after > memory_of(before) {
-            grown.push(format!(
-                "memory went from {} MiB in the second life to {} in the last",
-                mib(before),
-                mib(after)
-            ));
-        }
-        for (kind, latency) in &last.latency {
-            let usual = f64::midpoint(first.latency[kind].p50, second.latency[kind].p50);
-            if latency.p50 > usual * (1.0 + LATENCY_SHARE) + LATENCY_MS {
+        for (number, life) in (3..).zip(later) {
+            let (before, after) = (second.median_memory_bytes(), life.median_memory_bytes());
+            if after > memory_of(before) {
                 grown.push(format!(
-                    "{kind}: p50 went from {usual:.2} ms in the first two lives to {:.2} ms in the last",
-                    latency.p50
+                    "memory went from {} MiB in life 2 to {} in life {number}",
+                    mib(before),
+                    mib(after)
                 ));
+            }
+            for (kind, latency) in &life.latency {
+                let usual = f64::midpoint(first.latency[kind].p50, second.latency[kind].p50);
+                if latency.p50 > usual * (1.0 + LATENCY_SHARE) + LATENCY_MS {
+                    grown.push(format!(
+                        "{kind}: p50 went from {usual:.2} ms in lives 1 and 2 to {:.2} ms in life {number}",
+                        latency.p50
+                    ));
+                }
             }
         }
         grown
     }
 }
+
 /// What a server holds that it did not hold before its clients came.
 pub(super) fn left_over(life: &Life) -> impl Iterator<Item = String> {
     let Life { before, after, .. } = life;
@@ -181,4 +184,55 @@ pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
 
 fn mib(bytes: f64) -> String {
     format!("{:.0}", bytes / 1_048_576.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing but its median latency, in milliseconds, and how much memory it took.
+    fn life(p50: f64, memory_mib: u64) -> Life {
+        let held = Held {
+            memory_bytes: memory_mib * 1_048_576,
+            ..Held::default()
+        };
+        Life {
+            entries: 0,
+            added: 0,
+            acknowledged: 0,
+            seconds: 1.0,
+            latency: BTreeMap::from([("batch", Latency { p50, p99: p50 })]),
+            not_started: BTreeMap::new(),
+            looks: vec![held; 9],
+            before: held,
+            after: held,
+            disk_bytes: 0,
+            added_bytes: 0.0,
+            computed_bytes: 0.0,
+        }
+    }
+
+    fn grown(lives: impl IntoIterator<Item = Life>) -> Vec<String> {
+        let lives = lives.into_iter().collect();
+        let broken = Vec::new();
+        Soak { lives, broken }.grown()
+    }
+
+    /// The last may have had the machine to itself.
+    #[test]
+    fn each_life_from_the_third_on_is_compared_with_those_before() {
+        assert_eq!(
+            grown([6.0, 6.0, 9.0, 5.0].map(|p50| life(p50, 200))),
+            ["batch: p50 went from 6.00 ms in lives 1 and 2 to 9.00 ms in life 3"]
+        );
+        assert_eq!(
+            grown([200, 200, 200, 300, 200].map(|memory_mib| life(6.0, memory_mib))),
+            ["memory went from 200 MiB in life 2 to 300 in life 4"]
+        );
+        // The first makes what is needed from then on.
+        assert_eq!(
+            grown([100, 200, 230].map(|memory_mib| life(6.0, memory_mib))),
+            [""; 0]
+        );
+    }
 }
