@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild};
+use counterfoil_proto::v1::{self, submit_result::Outcome};
+use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild, event};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 
 /// Envelopes that OpenSSL signed, each with its key.
@@ -165,6 +167,50 @@ fn an_envelope_is_its_signer_s_once_the_key_is_enrolled_and_on_record() {
     assert_eq!(setting.entry(index)["entry_fields"]["authentication"], "dsse");
     drop(setting.server);
     setting.data.assert_sound();
+}
+
+/// The search for who signed what arrives together in a stream may be longer than that of a call. Each envelope is accepted, as
+/// it would be alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envelopes_of_a_stream_do_not_suffer_from_their_neighbours() {
+    const ENVELOPES: u64 = 2_000;
+    let (data, _log) = Data::with_main_log();
+    // As many keys as there may be: 128 of the envelopes would be too many for one call.
+    for number in 0..64 {
+        let key = data.beside(&format!("{number}.pem"));
+        fs::write(&key, KeyPair::generate().unwrap().public_key_pem()).unwrap();
+        let mut add = counterfoild();
+        add.args(["dsse-key", "add", &format!("key-{number}"), "--data"])
+            .arg(data.path())
+            .arg("--key")
+            .arg(key);
+        let added = add.output().unwrap();
+        assert!(added.status.success(), "{added:?}");
+    }
+    let server = Server::start(&data, &[]);
+    let signatures = [r#"{"sig":"AA=="}"#; 8].join(",");
+    let envelope = format!(r#"{{"payloadType":"x","payload":"","signatures":[{signatures}]}}"#);
+    let requests = (0..ENVELOPES).map(move |sequence| v1::SubmitStreamRequest {
+        log: String::new(),
+        sequence,
+        event: Some(v1::Event {
+            data_content_type: "application/vnd.dsse.envelope.v1+json".to_owned(),
+            ..event(sequence.to_string(), envelope.clone())
+        }),
+    });
+    let mut submitter = server.submitter();
+    let answers = submitter.submit_stream(tokio_stream::iter(requests)).await;
+    let mut answers = answers.unwrap().into_inner();
+    let mut accepted = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        for result in answer.results {
+            assert!(matches!(result.outcome, Some(Outcome::Accepted(_))), "{result:?}");
+            accepted += 1;
+        }
+    }
+    assert_eq!(accepted, ENVELOPES);
+    server.stop();
+    data.assert_sound();
 }
 
 #[test]

@@ -22,11 +22,13 @@ use counterfoil_tests::{
 };
 use flate2::read::GzDecoder;
 use http_body_util::BodyExt as _;
+use tokio::sync::mpsc;
 use tokio_rustls::rustls::{
     self, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     client::GrpcService,
     codegen::http,
@@ -240,6 +242,7 @@ async fn bundles_are_compressed_for_those_who_ask() {
         let packed = get("/logs/main/tile/entries/000", accept);
         assert_eq!(packed.header("content-encoding"), "gzip", "{accept}");
         assert_eq!(packed.header("vary"), "accept-encoding");
+        assert_eq!(packed.header("content-length"), packed.body.len().to_string());
         assert!(packed.body.len() < plain.body.len() / 2);
         let mut body = Vec::new();
         GzDecoder::new(packed.body.as_slice())
@@ -480,20 +483,19 @@ fn silent_connections_make_room() {
     server.stop();
 }
 
-/// Waits for heads on as many connections as there may be.
+/// Begins to submit on as many connections as there may be.
 async fn take_all_connections(server: &Server) -> Vec<impl Sized + use<>> {
-    let mut watches = Vec::new();
+    let mut streams = Vec::new();
     for _ in 0..1024 {
-        let request = v1::WatchTreeHeadsRequest {
-            log: String::new(),
-            known_tree_size: 0,
-        };
-        watches.push(server.reader().watch_tree_heads(request).await.unwrap());
+        let (requests, received) = mpsc::channel::<v1::SubmitStreamRequest>(1);
+        let received = ReceiverStream::new(received);
+        let answers = server.submitter().submit_stream(received).await;
+        streams.push((requests, answers.unwrap()));
     }
-    watches
+    streams
 }
 
-/// Whoever waits for heads is being served and stays. Who comes when all are served is told the server's health, and else to come
+/// Whoever submits in a stream is being served and stays. Who comes when all are served is told the server's health, and else to come
 /// back.
 #[tokio::test]
 async fn a_connection_too_many_is_put_off_at_once() {
@@ -504,7 +506,7 @@ async fn a_connection_too_many_is_put_off_at_once() {
         let line = format!("counterfoil_connections_put_off_total {count}\n");
         assert!(metrics.contains(&line), "no {line}in {metrics}");
     };
-    let mut watches = take_all_connections(&server).await;
+    let mut streams = take_all_connections(&server).await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     is_counted(0);
     let refused = server
@@ -538,9 +540,9 @@ async fn a_connection_too_many_is_put_off_at_once() {
         server.errors()
     );
     // It waits for nobody: one who leaves makes room.
-    watches.pop();
+    streams.pop();
     submit_in_the_end(&server).await;
-    drop(watches);
+    drop(streams);
     server.stop();
 }
 
@@ -601,7 +603,7 @@ async fn answers_that_nobody_takes_make_room() {
 async fn who_is_put_off_and_takes_no_answer_keeps_nobody_out() {
     let (data, _log) = Data::with_main_log();
     let server = Server::start(&data, &[]);
-    let watches = take_all_connections(&server).await;
+    let streams = take_all_connections(&server).await;
     for mut peer in without_room(&server, 64) {
         assert!(peer.is_closed_within(Duration::from_secs(10)));
     }
@@ -610,35 +612,57 @@ async fn who_is_put_off_and_takes_no_answer_keeps_nobody_out() {
     let told = health.check(HealthCheckRequest::default());
     let told = tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
     assert_eq!(told.unwrap().into_inner().status(), ServingStatus::Serving);
-    drop(watches);
+    drop(streams);
     submit_in_the_end(&server).await;
     drop(peers);
     server.stop();
 }
 
-/// Whoever waits for what anybody may know is as silent as who says nothing: others do not wait until that tires of it.
+/// Whoever waits for heads, or for what anybody may know, is as silent as who says nothing: others do not wait until that tires
+/// of it.
 #[tokio::test]
-async fn watches_that_need_no_right_make_room() {
+async fn watches_make_room() {
     let (data, _log) = Data::with_main_log();
     let server = Server::start(&data, &[]);
-    let (mut states, mut questions) = (Vec::new(), Vec::new());
-    for _ in 0..512 {
-        let mut health = HealthClient::new(server.connection());
-        let state = health.watch(HealthCheckRequest::default()).await.unwrap();
-        states.push(state.into_inner());
-        let mut reflection = ServerReflectionClient::new(server.connection());
-        let asked = tokio_stream::pending::<ServerReflectionRequest>();
-        questions.push(reflection.server_reflection_info(asked).await.unwrap());
+    let (mut heads, mut states, mut questions) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..1024 {
+        match number % 3 {
+            0 => {
+                let request = v1::WatchTreeHeadsRequest::default();
+                let watched = server.reader().watch_tree_heads(request).await.unwrap();
+                heads.push(watched.into_inner());
+            }
+            1 => {
+                let mut health = HealthClient::new(server.connection());
+                let state = health.watch(HealthCheckRequest::default()).await.unwrap();
+                states.push(state.into_inner());
+            }
+            _ => {
+                let mut reflection = ServerReflectionClient::new(server.connection());
+                let asked = tokio_stream::pending::<ServerReflectionRequest>();
+                let answers = reflection.server_reflection_info(asked).await.unwrap();
+                questions.push(answers.into_inner());
+            }
+        }
     }
     tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let mut others = Vec::new();
     for number in 0..4 {
+        let mut client = server.submitter();
         let sent = submission(event(number.to_string(), ""));
-        server.submitter().submit(sent).await.unwrap();
+        client.submit(sent).await.unwrap();
+        others.push(client);
     }
-    // It is told what it asked for, and that it has to come again.
-    assert!(states[0].message().await.unwrap().is_some());
-    assert!(states[0].message().await.is_err());
-    drop((states, questions));
+    // Each is told what it asked for, and that it has to come again.
+    let told = async {
+        assert!(heads[0].message().await.unwrap().is_some());
+        while let Ok(Some(_)) = heads[0].message().await {}
+        assert!(states[0].message().await.unwrap().is_some());
+        assert!(states[0].message().await.is_err());
+        assert!(questions[0].message().await.is_err());
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+    drop((heads, states, questions));
     server.stop();
 }
 
@@ -647,7 +671,7 @@ async fn watches_that_need_no_right_make_room() {
 async fn a_flood_of_silence_is_passed_through() {
     let (data, _log) = Data::with_main_log();
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
-    let watches = take_all_connections(&server).await;
+    let streams = take_all_connections(&server).await;
     let mut flood: Vec<_> = (0..4_500).map(|_| Connection::to(server.address())).collect();
     for address in [server.address(), server.metrics_address()] {
         let answer = Connection::to(address).send("GET", "/health", "");
@@ -656,6 +680,6 @@ async fn a_flood_of_silence_is_passed_through() {
     // Whoever is not among the last was shown out.
     drop(flood.split_off(1_000));
     assert!(flood.iter_mut().all(Connection::is_closed));
-    drop(watches);
+    drop(streams);
     server.stop();
 }

@@ -195,7 +195,10 @@ fn a_ping_shows_its_receipt() {
     assert!(errors.contains(&last), "{errors}");
 
     // What it says to run does what it says.
-    let receipt = command_after(&out, "This fetches its receipt, and checks it:");
+    let receipt = command_after(
+        &out,
+        "This fetches its receipt, and checks it; where there is an access.toml, add --token-file with a token that may audit:",
+    );
     assert_eq!(receipt[0], "counterfoil");
     let fetched = counterfoil()
         .args(&receipt[1..])

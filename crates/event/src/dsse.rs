@@ -13,7 +13,10 @@ use base64::{
 };
 use serde::Deserialize;
 
-use crate::{json_object::JsonObject, unambiguous};
+use crate::{
+    json_object::{JsonArray, JsonObject, told},
+    unambiguous,
+};
 
 /// The media type of a payload that is an envelope.
 pub const MEDIA_TYPE: &str = "application/vnd.dsse.envelope.v1+json";
@@ -78,7 +81,7 @@ struct EnvelopeJson<'a> {
     payload_type: String,
     #[serde(borrow)]
     payload: std::borrow::Cow<'a, str>,
-    signatures: Vec<JsonObject<SignatureJson>>,
+    signatures: JsonArray<JsonObject<SignatureJson>>,
 }
 
 #[derive(Deserialize)]
@@ -95,19 +98,20 @@ impl Envelope {
         if json.len() > MAX_ENVELOPE_BYTES {
             return Err(EnvelopeError::TooLong);
         }
-        let malformed = |problem: serde_json::Error| EnvelopeError::Malformed(problem.to_string());
+        let malformed = |problem: serde_json::Error| EnvelopeError::Malformed(told(problem));
         unambiguous::check(json).map_err(malformed)?;
         let JsonObject(envelope): JsonObject<EnvelopeJson<'_>> =
             serde_json::from_slice(json).map_err(malformed)?;
         if !(1..=MAX_PAYLOAD_TYPE_BYTES).contains(&envelope.payload_type.len()) {
             return Err(EnvelopeError::PayloadType);
         }
-        let count = envelope.signatures.len();
+        let JsonArray(given) = envelope.signatures;
+        let count = given.len();
         if !(1..=MAX_SIGNATURES).contains(&count) {
             return Err(EnvelopeError::SignatureCount(count));
         }
         let mut signatures = Vec::with_capacity(count);
-        for JsonObject(SignatureJson { sig }) in envelope.signatures {
+        for JsonObject(SignatureJson { sig }) in given {
             let signature = decode(&sig).ok_or(EnvelopeError::Base64("a signature"))?;
             if !(1..=MAX_SIGNATURE_BYTES).contains(&signature.len()) {
                 return Err(EnvelopeError::SignatureLength);
@@ -116,7 +120,7 @@ impl Envelope {
         }
         let payload = decode(&envelope.payload).ok_or(EnvelopeError::Base64("the payload"))?;
         if envelope.payload_type == STATEMENT_TYPE {
-            unambiguous::check(&payload).map_err(|problem| EnvelopeError::Statement(problem.to_string()))?;
+            unambiguous::check(&payload).map_err(|problem| EnvelopeError::Statement(told(problem)))?;
         }
         Ok(Self {
             payload,
@@ -232,6 +236,20 @@ mod tests {
         );
         let long = vec![b' '; MAX_ENVELOPE_BYTES + 1];
         assert_eq!(Envelope::parse(&long), Err(EnvelopeError::TooLong));
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_repeated() {
+        let long = "\u{7f}".repeat(10_000);
+        for bad in [
+            format!(r#""{long}""#),
+            format!(r#"{{"payloadType":"x","payload":"","signatures":"{long}"}}"#),
+            format!(r#"{{"payloadType":"x","payload":"","signatures":["{long}"]}}"#),
+            format!(r#"{{"{long}":1,"{long}":2}}"#),
+        ] {
+            let told = parse(&bad).unwrap_err().to_string();
+            assert!(told.len() < 400, "{told}");
+        }
     }
 
     #[test]

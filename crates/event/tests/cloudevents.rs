@@ -144,6 +144,24 @@ fn what_is_no_cloudevent_is_refused_with_the_attribute_that_is_wrong() {
     assert!(json(&many).is_err());
 }
 
+/// serde_json would repeat a string that stands where none may be, a byte as six.
+#[test]
+fn what_is_wrong_is_not_repeated() {
+    let long = "\u{7f}".repeat(10_000);
+    let text = format!(r#""{long}""#);
+    let name = json(&format!(r#","{long}":"\u0001""#));
+    let in_batch = batch_from_json(format!("[{text}]").as_bytes()).unwrap().remove(0);
+    let whole = [from_json(text.as_bytes()), name, in_batch].map(Result::unwrap_err);
+    let batch = batch_from_json(text.as_bytes()).unwrap_err();
+    for wrong in whole.into_iter().chain([batch]) {
+        assert!(matches!(wrong, CloudEventError::Json(_)), "{wrong}");
+        assert!(wrong.to_string().len() < 400, "{wrong}");
+    }
+    // A name that could be meant for an attribute's is told with what is wrong with it.
+    let name = "x".repeat(64);
+    assert_eq!(json(&format!(r#","{name}":1"#)).unwrap_err().fields()[0].0, name);
+}
+
 #[test]
 fn a_batch_has_a_result_for_each_event() {
     let good = r#"{"specversion":"1.0","id":"42","source":"s","type":"t"}"#;

@@ -164,6 +164,12 @@ fn what_is_wrong_is_said_with_the_number_of_the_event() {
             "{malformed}: {wrong:?}"
         );
     }
+    // It is not repeated: serde_json would quote a string there, a byte as six.
+    let Err(HecError::Malformed { event: 0, problem }) = events(&format!(r#""{}""#, "\u{7f}".repeat(10_000)))
+    else {
+        panic!("a string is no event");
+    };
+    assert!(problem.len() < 100, "{problem}");
     assert_eq!(events(&good.repeat(MAX_EVENTS)).unwrap().len(), MAX_EVENTS);
     assert_eq!(events(&good.repeat(MAX_EVENTS + 1)), Err(HecError::TooManyEvents));
 }

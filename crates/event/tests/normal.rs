@@ -85,6 +85,25 @@ fn each_member_that_is_wrong_is_named_by_its_path() {
     );
 }
 
+/// serde_json would quote it, a byte as six.
+#[test]
+fn what_is_wrong_is_not_repeated() {
+    let long = "\u{7f}".repeat(10_000);
+    for bad in [
+        json!({ "id": "1", "type": "x", "actor": long }),
+        json!({ "id": "1", "type": "x", "more": { &long: 1.5 } }),
+    ] {
+        let violations = parse(&bad).unwrap_err();
+        let [(path, problem)] = violations.as_slice() else {
+            panic!("{violations:?}")
+        };
+        assert!(
+            path.len() <= MAX_TEXT_BYTES && problem.len() <= MAX_TEXT_BYTES,
+            "{path}: {problem}"
+        );
+    }
+}
+
 #[test]
 fn what_would_not_survive_being_written_again_is_not_read() {
     let paths = |json: &str| {

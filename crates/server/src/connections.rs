@@ -36,7 +36,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::{
-    access::{Certificate, CertificateError, OPEN_TO_ALL, PeerCertificate},
+    access::{Certificate, CertificateError, HOLD_NO_SEAT, PeerCertificate},
     http,
     metrics::Metrics,
     refusal::Refusal,
@@ -371,9 +371,9 @@ async fn answer(
 ) {
     let service = service_fn(|mut request: Request<Incoming>| {
         // Otherwise whoever opens one of those on every connection keeps everybody out: one with nothing else on it is silent.
-        let serving = (!OPEN_TO_ALL.contains(&request.uri().path())).then(|| seat.serve());
+        let serving = (!HOLD_NO_SEAT.contains(&request.uri().path())).then(|| seat.serve());
         request.extensions_mut().insert(peer.clone());
-        let in_grpc = http::is_grpc(request.headers());
+        let in_grpc = http::is_grpc(&request);
         let response = router.clone().oneshot(request);
         let unread = unread.clone();
         async move {

@@ -32,8 +32,8 @@ static WAITING: Semaphore = Semaphore::const_new(WAITING_BYTES);
 
 /// The most of [`WAITING_BYTES`] that the search of one call takes, so that others find room beside it.
 const SEARCH_SHARE_BYTES: usize = WAITING_BYTES / 4;
-/// The longest search of a call of several events: some ten seconds of a core. A stream's group of envelopes with two signatures each, in
-/// a log with all the keys that it can have, is shorter.
+/// The longest search of a call of several events: some ten seconds of a core. What arrives together in a stream goes in parts
+/// where it would take longer.
 const MAX_SEARCH_BYTES: usize = 2 << 30;
 
 /// Does work that takes time for each of `bytes`: if that is long, in its turn, and on a thread whose other tasks move
@@ -70,6 +70,27 @@ impl Load {
             events: 1,
             bytes: event.data().len(),
             search_bytes,
+        }
+    }
+
+    /// How many of the first of `each` one call may have, one at least, and their sum.
+    pub(crate) fn of_first(each: &[Self]) -> (usize, Self) {
+        let mut sum = Self::default();
+        for (count, load) in each.iter().enumerate() {
+            let longer = sum.plus(*load);
+            if longer.check_search().is_err() {
+                return (count, sum);
+            }
+            sum = longer;
+        }
+        (each.len(), sum)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            bytes: self.bytes + other.bytes,
+            search_bytes: self.search_bytes.saturating_add(other.search_bytes),
         }
     }
 
@@ -113,11 +134,7 @@ impl Load {
 
 impl iter::Sum for Load {
     fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
-        loads.fold(Self::default(), |sum, load| Self {
-            events: sum.events + load.events,
-            bytes: sum.bytes + load.bytes,
-            search_bytes: sum.search_bytes.saturating_add(load.search_bytes),
-        })
+        loads.fold(Self::default(), Self::plus)
     }
 }
 
@@ -274,6 +291,23 @@ mod tests {
         };
         assert!(several(MAX_SEARCH_BYTES).check_search().is_ok());
         assert!(several(MAX_SEARCH_BYTES + 1).check_search().is_err());
+        // What is searched for longer than that is the work of several.
+        let each = [
+            short,
+            searched(MAX_SEARCH_BYTES),
+            searched(1),
+            searched(usize::MAX),
+            short,
+        ];
+        let mut counts = Vec::new();
+        let mut rest = each.as_slice();
+        while !rest.is_empty() {
+            let (count, load) = Load::of_first(rest);
+            assert!(load.check_search().is_ok() && load.events == count);
+            counts.push(count);
+            rest = &rest[count..];
+        }
+        assert_eq!(counts, [2, 1, 1, 1]);
         // What takes more memory than all that may wait never finds room.
         let large = Load {
             bytes: WAITING_BYTES + 1,

@@ -67,6 +67,11 @@ struct SourceLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabel {
+    token: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LogLabel {
     log: String,
 }
@@ -79,6 +84,7 @@ pub(crate) struct Metrics {
     intake: Family<IntakeLabels, Counter>,
     source_recorded: Family<SourceLabel, UnsignedGauge>,
     source_refused: Family<SourceLabel, Counter>,
+    token_refused: Family<TokenLabel, Counter>,
     entries: Family<LogLabel, UnsignedGauge>,
     published_entries: Family<LogLabel, UnsignedGauge>,
     published_time: Family<LogLabel, UnsignedGauge>,
@@ -108,6 +114,11 @@ impl Metrics {
                 &mut registry,
                 "source_refused",
                 "Deliveries to the source that were refused",
+            ),
+            token_refused: registered(
+                &mut registry,
+                "token_refused",
+                "Calls with the API token that were refused because it is expired or revoked",
             ),
             entries: registered(&mut registry, "log_entries", "Entries on record"),
             published_entries: registered(
@@ -152,20 +163,42 @@ impl Metrics {
     /// Notes that a configured source had an event recorded, or one that was on record already.
     pub(crate) fn source_recorded(&self, source: &SourceId, at_unix_s: u64) {
         self.source_recorded
-            .get_or_create(&source_label(source))
+            .get_or_create(&source_label(source.as_str()))
             .set(at_unix_s);
     }
 
     /// Counts a request to a configured source that was refused.
     pub(crate) fn source_refused(&self, source: &SourceId) {
-        self.source_refused.get_or_create(&source_label(source)).inc();
+        self.source_refused
+            .get_or_create(&source_label(source.as_str()))
+            .inc();
+    }
+
+    /// Has a source's count begin at zero: one that began with the first refusal would show no increase by it.
+    pub(crate) fn know_source(&self, source: &str) {
+        drop(self.source_refused.get_or_create(&source_label(source)));
     }
 
     /// Forgets a source that was removed: it would be taken for one that is silent.
-    pub(crate) fn forget_source(&self, source: &SourceId) {
+    pub(crate) fn forget_source(&self, source: &str) {
         let label = source_label(source);
         self.source_recorded.remove(&label);
         self.source_refused.remove(&label);
+    }
+
+    /// Counts a call with an API token that is expired or revoked.
+    pub(crate) fn token_refused(&self, token: &str) {
+        self.token_refused.get_or_create(&token_label(token)).inc();
+    }
+
+    /// Has a token's count begin at zero, for the same reason.
+    pub(crate) fn know_token(&self, token: &str) {
+        drop(self.token_refused.get_or_create(&token_label(token)));
+    }
+
+    /// Forgets a token whose file is gone.
+    pub(crate) fn forget_token(&self, token: &str) {
+        self.token_refused.remove(&token_label(token));
     }
 
     /// Counts a connection that came when all were taken.
@@ -226,8 +259,14 @@ fn registered_in_seconds<M: Metric + Clone + Default>(registry: &mut Registry, n
     metric
 }
 
-fn source_label(source: &SourceId) -> SourceLabel {
+fn source_label(source: &str) -> SourceLabel {
     SourceLabel {
-        source: source.to_string(),
+        source: source.to_owned(),
+    }
+}
+
+fn token_label(token: &str) -> TokenLabel {
+    TokenLabel {
+        token: token.to_owned(),
     }
 }

@@ -215,6 +215,10 @@ impl From<Denied> for Refusal {
                 v1::Reason::IdentityUnavailable,
                 Some(IDENTITY_RETRY_MS),
             ),
+            Denied::Log(error) => {
+                let of_log = Self::from(error.clone());
+                (of_log.code, of_log.reason, of_log.retry_after_ms)
+            }
         };
         Self {
             retry_after_ms,

@@ -86,6 +86,34 @@ impl<T: Send + Sync + 'static> Watched<T> {
         task::spawn(follow(files, sender));
         Ok(Self(receiver))
     }
+
+    /// Tells `known` the name of each file that is understood, those of now before this returns, and `gone` that of one that is there
+    /// no more.
+    ///
+    /// Has to be called within a runtime.
+    pub(crate) fn tell_names<K, G>(&self, known: K, gone: G)
+    where
+        K: Fn(&str) + Send + 'static,
+        G: Fn(&str) + Send + 'static,
+    {
+        let mut watched = self.clone();
+        let mut before = watched.current();
+        for name in before.keys() {
+            known(name);
+        }
+        task::spawn(async move {
+            while watched.changed().await {
+                let now = watched.current();
+                for name in now.keys().filter(|name| !before.contains_key(*name)) {
+                    known(name);
+                }
+                for name in before.keys().filter(|name| !now.contains_key(*name)) {
+                    gone(name);
+                }
+                before = now;
+            }
+        });
+    }
 }
 
 impl<T> Watched<T> {
@@ -342,9 +370,26 @@ impl<T, P: Fn(File<'_>) -> anyhow::Result<T>> Files<T, P> {
 /// The files at `path`, by name, each with what tells whether it changed, or why that can't be told.
 fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, io::Result<Stamp>)>> {
     let mut files = BTreeMap::new();
-    let mut add = |path: PathBuf| {
+    // What is called like a file has to be one. Docker makes a directory of a mount whose file is missing, and a link may lead
+    // nowhere: taken for no file, either would open what somebody meant to shut.
+    if let Some(name) = name(path) {
+        if present(fs::symlink_metadata(path))?.is_some() {
+            files.insert(name.to_owned(), (path.to_owned(), stamp_of_file(path)));
+        }
+        return Ok(files);
+    }
+    let is_directory = present(fs::metadata(path))?.is_some_and(|there| there.is_dir());
+    if !is_directory {
+        return Ok(files);
+    }
+    for (count, file) in named_in(path)?.enumerate() {
+        anyhow::ensure!(
+            count < MAX_FILES,
+            "it holds more than {MAX_FILES} files *.{EXTENSION}, which is the most that a server follows"
+        );
+        let path = file?;
         let Some(name) = name(&path).map(str::to_owned) else {
-            return;
+            continue;
         };
         match present(fs::metadata(&path)) {
             Ok(Some(metadata)) if metadata.is_file() => {
@@ -355,21 +400,19 @@ fn list(path: &Path) -> anyhow::Result<BTreeMap<String, (PathBuf, io::Result<Sta
                 files.insert(name, (path, Err(problem)));
             }
         }
-    };
-    match present(fs::metadata(path))? {
-        Some(metadata) if metadata.is_dir() => {
-            for (count, file) in named_in(path)?.enumerate() {
-                anyhow::ensure!(
-                    count < MAX_FILES,
-                    "it holds more than {MAX_FILES} files *.{EXTENSION}, which is the most that a server follows"
-                );
-                add(file?);
-            }
-        }
-        Some(_) => add(path.to_owned()),
-        None => {}
     }
     Ok(files)
+}
+
+/// The stamp of what has to be a file.
+fn stamp_of_file(path: &Path) -> io::Result<Stamp> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other(
+            "it is no file: mounting one that is not there makes a directory",
+        ));
+    }
+    Ok(metadata.into())
 }
 
 /// How many files of a directory count towards [`MAX_FILES`]: none if it is not there.
@@ -415,6 +458,8 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -590,6 +635,63 @@ mod tests {
         assert_eq!(meanings(&files), pairs(&[("a", 12)]));
     }
 
+    /// As Kubernetes mounts a ConfigMap, and changes it.
+    #[test]
+    fn a_link_through_links_is_followed_to_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        for (version, text) in [("..1", "1"), ("..2", "2")] {
+            fs::create_dir(place(version)).unwrap();
+            fs::write(place(version).join("rules.toml"), text).unwrap();
+        }
+        symlink("..1", place("..data")).unwrap();
+        symlink("..data/rules.toml", place("mounted")).unwrap();
+        symlink(place("mounted"), place("a.toml")).unwrap();
+        let mut files = Files::new(&place("a.toml"), number);
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("a", 1)]));
+        symlink("..2", place("..new")).unwrap();
+        fs::rename(place("..new"), place("..data")).unwrap();
+        assert!(files.refresh().unwrap().is_empty());
+        assert_eq!(meanings(&files), pairs(&[("a", 2)]));
+    }
+
+    #[test]
+    fn what_is_called_like_a_file_and_is_none_can_t_be_read() {
+        let makes: [fn(&Path); 4] = [
+            |path| fs::create_dir(path).unwrap(),
+            |path| {
+                fs::create_dir(path).unwrap();
+                fs::write(path.join("rules.toml"), "1").unwrap();
+            },
+            |path| symlink("nowhere", path).unwrap(),
+            |path| symlink("/dev/null", path).unwrap(),
+        ];
+        for make in makes {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a.toml");
+            let mut files = Files::new(&path, number);
+            make(&path);
+            let broken = files.refresh().unwrap();
+            assert_eq!(broken.len(), 1, "{broken:?}");
+            assert_eq!(files.found().meaningless, BTreeSet::from(["a".to_owned()]));
+
+            // Where there was a file, that keeps its meaning.
+            let aside = directory.path().join("aside");
+            fs::rename(&path, &aside).unwrap();
+            fs::write(&path, "1").unwrap();
+            assert!(files.refresh().unwrap().is_empty());
+            fs::remove_file(&path).unwrap();
+            fs::rename(&aside, &path).unwrap();
+            assert_eq!(files.refresh().unwrap().len(), 1);
+            assert_eq!(meanings(&files), pairs(&[("a", 1)]));
+            // Until nothing is there any more.
+            fs::rename(&path, &aside).unwrap();
+            assert!(files.refresh().unwrap().is_empty());
+            assert_eq!(meanings(&files), []);
+        }
+    }
+
     #[test]
     fn files_without_end_are_broken() {
         let directory = tempfile::tempdir().unwrap();
@@ -643,5 +745,29 @@ mod tests {
         fs::write(&path, "22").unwrap();
         watched.0.changed().await.unwrap();
         assert_eq!(*watched.get("a").unwrap(), 22);
+    }
+
+    #[tokio::test]
+    async fn names_are_told_as_files_come_and_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("a.toml"), "1").unwrap();
+        fs::write(path("b.toml"), "1").unwrap();
+        let watched = Watched::start(directory.path(), number).unwrap();
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let gone = sender.clone();
+        watched.tell_names(
+            move |name| sender.send(format!("+{name}")).unwrap(),
+            move |name| gone.send(format!("-{name}")).unwrap(),
+        );
+        assert_eq!(told.try_recv().unwrap(), "+a");
+        assert_eq!(told.try_recv().unwrap(), "+b");
+        // One that changes stays what it is.
+        fs::write(path("b.toml"), "22").unwrap();
+        fs::write(path("c.toml"), "1").unwrap();
+        fs::remove_file(path("a.toml")).unwrap();
+        let mut changed = [told.recv().await.unwrap(), told.recv().await.unwrap()];
+        changed.sort();
+        assert_eq!(changed, ["+c", "-a"]);
     }
 }

@@ -13,6 +13,7 @@ use std::{
 
 use counterfoil_tests::{Data, Document, Issuer, JwtKey, Refusal, Server};
 use serde_json::json;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::{assert_denied, make_token, set_access, submit_as};
@@ -190,6 +191,25 @@ async fn a_slow_issuer_holds_up_its_own_tokens_only() {
     assert!(meanwhile, "others waited too");
     // Nobody asked it once for each token.
     assert!(slow.asked().len() <= 8, "{:?}", slow.asked());
+}
+
+/// Anyone can make calls and take them back, and an issuer is asked a few times a minute only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_taken_back_do_not_use_up_the_attempts() {
+    let key = JwtKey::p256("k1");
+    let issuer = Issuer::start(&[]);
+    issuer.set_key_document(Document::Stalled);
+    let (data, _log) = Data::with_main_log();
+    set_access(&data, &believe(&[&issuer]));
+    let server = Server::start(&data, &[]);
+    let token = || key.token(&issuer.claims(AUDIENCE));
+    for _ in 0..4 {
+        let (token, patience) = (token(), Duration::from_millis(500));
+        let call = submit_as(&server, Some(&token), "taken back");
+        assert!(timeout(patience, call).await.is_err(), "the issuer answered");
+    }
+    issuer.set_keys(&[&key]);
+    submit_as(&server, Some(&token()), "good").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ mod streams;
 mod table;
 mod tokens;
 
-use std::{fs, thread, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, thread, time::Duration};
 
 use counterfoil_event::{Annotations, Entry};
 use counterfoil_proto::v1::{
@@ -237,11 +237,31 @@ async fn a_first_file_that_is_broken_shuts_everyone_out_until_it_is_mended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_file_that_can_t_be_read_shuts_everyone_out() {
-    let (data, _log) = Data::with_main_log();
-    let server = Server::start(&data, &[]);
-    submit_as(&server, None, "a").await.unwrap();
-    // Not even root can read it: nothing of the server's is at its first address.
-    std::os::unix::fs::symlink("/proc/self/mem", data.path().join("access.toml")).unwrap();
-    let denied = eventually(async || submit_as(&server, None, "b").await.err()).await;
-    assert_denied::<u64>(Err(denied), Code::Unauthenticated, "no credential was sent");
+    let makes: [fn(&Path); 4] = [
+        // Not even root can read it: nothing of the server's is at its first address.
+        |path| symlink("/proc/self/mem", path).unwrap(),
+        |path| symlink("not-mounted.toml", path).unwrap(),
+        // What Docker makes of a mount whose file is missing.
+        |path| fs::create_dir(path).unwrap(),
+        // What Kubernetes makes of a ConfigMap.
+        |path| {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("rules.toml"), "anonymous = [\"submit\"]").unwrap();
+        },
+    ];
+    for make in makes {
+        let (data, _log) = Data::with_main_log();
+        let server = Server::start(&data, &[]);
+        submit_as(&server, None, "a").await.unwrap();
+        make(&data.path().join("access.toml"));
+        let denied = eventually(async || submit_as(&server, None, "b").await.err()).await;
+        assert_denied::<u64>(Err(denied), Code::Unauthenticated, "no credential was sent");
+        server.stop();
+        let refused = Server::try_start(&data, &[]).map(drop).unwrap_err();
+        assert!(
+            refused.errors.contains("access.toml can't be used"),
+            "{}",
+            refused.errors
+        );
+    }
 }

@@ -112,6 +112,9 @@ async fn a_token_of_a_server_that_starts_without_room_is_not_used_up() {
     let job = Job::new();
     // More than any disk has free.
     let full = Server::start(&job.data, &["--min-free-mib", "4294967295"]);
+    // It does not have the issuer's keys on record. In a stream nothing else is found wrong before them.
+    let mut stream = SubmitStream::begin(submitter(&full, Some(&job.token)), "stream").await;
+    assert_pushed_back(&stream.outcome().await.unwrap_err(), "OUT_OF_SPACE");
     for id in ["a", "b"] {
         assert_pushed_back(&job.submit(&full, id).await.unwrap_err(), "OUT_OF_SPACE");
     }

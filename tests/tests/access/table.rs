@@ -446,6 +446,27 @@ async fn who_may_not_use_a_log_does_not_learn_whether_it_is_there() {
     assert_eq!((answers[1].0, answers[1].2), (Code::PermissionDenied, 403));
 }
 
+/// A refusal in gRPC is a 200 to HTTP. A cache would keep it for all who get that path.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_get_is_refused_in_http_whatever_type_it_names() {
+    let (_data, port, _tokens) = start().await;
+    let headers = [
+        ("content-type", "application/grpc"),
+        ("authorization", "Bearer x"),
+    ];
+    for (path, status) in [
+        ("/logs/main/checkpoint", 401),
+        ("/logs/main/tile/entries/000.p/1", 401),
+        ("/counterfoil.v9.ReadService/GetTreeHead", 404),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = http_request(port.server.address(), method, path, &headers);
+            let told = (answer.status, answer.header("cache-control"));
+            assert_eq!(told, (status, "no-store"), "{method} {path}");
+        }
+    }
+}
+
 /// Whoever may submit to no log could fill the memory for what others send.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_make_a_call_nowhere_is_told_before_its_message_comes() {

@@ -8,7 +8,7 @@ use std::{
 
 use counterfoil_event::Authentication;
 use counterfoil_proto::v1;
-use counterfoil_tests::{Data, Server, counterfoil, counterfoild, event, skip};
+use counterfoil_tests::{Data, Server, counterfoil, counterfoild, event, http_get, skip};
 use tonic::Code;
 
 use super::{
@@ -144,15 +144,40 @@ async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
     assert!(String::from_utf8_lossy(&listed.stdout).contains("REVOKED"));
 }
 
+/// Builds stay green then, so whoever runs the log has to hear of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_token_is_no_token() {
+async fn an_expired_token_is_no_token_and_its_use_is_told() {
     let (data, _log) = Data::with_main_log();
     set_access(&data, "");
     let token = make_token(&data, &["--role", "submit", "--source", "ci", "--expires", "4s"]);
-    let server = Server::start(&data, &[]);
+    let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
+    let refused = || {
+        let metrics = http_get(server.metrics_address(), "/metrics").body;
+        let metrics = String::from_utf8(metrics).unwrap();
+        let series = format!("counterfoil_token_refused_total{{token=\"{}\"}} ", id(&token));
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    // There from the start: a count that begins with the first refusal has not increased by it.
+    assert_eq!(refused(), 0);
     submit_as(&server, Some(&token), "a").await.unwrap();
     let denied = eventually(async || submit_as(&server, Some(&token), "b").await.err()).await;
     assert_eq!(denied.code(), Code::Unauthenticated);
+    assert_eq!(refused(), 1);
+    // Strangers, who know no more than the id, count for nothing.
+    let guess = format!("{}{}", &token[..token.len() - 64], "0".repeat(64));
+    submit_as(&server, Some(&guess), "c").await.unwrap_err();
+    assert_eq!(refused(), 1);
+    submit_as(&server, Some(&token), "d").await.unwrap_err();
+    assert_eq!(refused(), 2);
+    // Said once, not each time.
+    let errors = server.errors();
+    assert_eq!(
+        errors.matches("a token is still used that is expired").count(),
+        1,
+        "{errors}"
+    );
+    assert!(errors.contains(id(&token)), "{errors}");
     let listed = token_command(&data, &["list"]);
     assert!(String::from_utf8_lossy(&listed.stdout).contains("EXPIRED"));
 }

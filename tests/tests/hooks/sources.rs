@@ -258,8 +258,26 @@ fn mistakes_are_told() {
 fn deliveries_are_counted_by_what_became_of_them() {
     let (data, _log) = Data::with_main_log();
     let hook = Hook::add(&data, "github", "github", &[]);
+    // The alerts go by a count for each token too, which `access/tokens.rs` looks at.
+    let token = counterfoild()
+        .args(["token", "create", "--role", "read", "--data"])
+        .arg(data.path())
+        .output()
+        .unwrap();
+    assert!(token.status.success(), "{token:?}");
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
     let address = server.metrics_address();
+    // There from the start: a count that begins with the first refusal has not increased by it. And a source is silent only once
+    // it has spoken.
+    let metrics = text(&http_get(address, "/metrics").body);
+    assert!(
+        metrics.contains("counterfoil_source_refused_total{source=\"github\"} 0\n"),
+        "{metrics}"
+    );
+    assert!(
+        !metrics.contains("counterfoil_source_last_recorded_seconds{"),
+        "{metrics}"
+    );
     for _ in 0..2 {
         hook.deliver(server.address(), "push", "d1", b"{}");
     }

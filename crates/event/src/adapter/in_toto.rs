@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     dsse::{Envelope, STATEMENT_TYPE},
-    json_object::JsonObject,
+    json_object::{JsonObject, structure},
     normal::{ActorKind, Artifact, EventType, MAX_LIST_ITEMS, NormalEvent, Outcome, Text, Word},
 };
 
@@ -231,7 +231,7 @@ impl<'de> Deserialize<'de> for Subjects {
             }
         }
 
-        deserializer.deserialize_seq(Items)
+        structure(deserializer, Items)
     }
 }
 
@@ -258,7 +258,7 @@ impl<'de> Deserialize<'de> for Digests {
             }
         }
 
-        deserializer.deserialize_map(Members)
+        structure(deserializer, Members)
     }
 }
 

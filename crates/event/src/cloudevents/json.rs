@@ -11,9 +11,14 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{AttributeProblem, CloudEventError, MAX_ATTRIBUTES, MAX_BATCH_EVENTS, event};
-use crate::{Event, EventParts};
+use crate::{
+    Event, EventParts,
+    json_object::{structure, told},
+};
 
 const JSON_MEDIA_TYPE: &str = "application/json";
+/// Longest name of a member: that of any attribute is far shorter.
+const MAX_NAME_BYTES: usize = 64;
 
 /// Reads one event in structured mode.
 pub fn from_json(body: &[u8]) -> Result<Event, CloudEventError> {
@@ -33,7 +38,7 @@ pub fn batch_from_json(body: &[u8]) -> Result<Vec<Result<Event, CloudEventError>
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, CloudEventError> {
-    serde_json::from_slice(body).map_err(|problem| CloudEventError::Json(problem.to_string()))
+    serde_json::from_slice(body).map_err(|problem| CloudEventError::Json(told(problem)))
 }
 
 /// The events of a batch as they are written: one more than allowed at most, so that a long one costs no more.
@@ -61,7 +66,7 @@ impl<'de> Deserialize<'de> for Batch<'de> {
             }
         }
 
-        deserializer.deserialize_seq(Events)
+        structure(deserializer, Events)
     }
 }
 
@@ -86,10 +91,17 @@ impl<'de> Deserialize<'de> for Members<'de> {
                     if members.len() > MAX_ATTRIBUTES + 2 {
                         return Err(A::Error::custom("more members than an event has"));
                     }
-                    if members.iter().any(|(other, _)| *other == name) {
-                        let shown: String = name.chars().take(40).collect();
+                    let shown = || name.chars().take(40).collect::<String>();
+                    if name.len() > MAX_NAME_BYTES {
                         return Err(A::Error::custom(format_args!(
-                            "the member {shown:?} appears twice"
+                            "the name of the member {:?}… is longer than any attribute's",
+                            shown()
+                        )));
+                    }
+                    if members.iter().any(|(other, _)| *other == name) {
+                        return Err(A::Error::custom(format_args!(
+                            "the member {:?} appears twice",
+                            shown()
                         )));
                     }
                     members.push((name, value));
@@ -98,7 +110,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
         }
 
-        deserializer.deserialize_map(Object)
+        structure(deserializer, Object)
     }
 }
 

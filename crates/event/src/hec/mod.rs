@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     Event, EventParts, InvalidEvent, Protocol, SourceId,
     adapter::{self, Adapter},
-    json_object::JsonObject,
+    json_object::{JsonObject, told},
 };
 
 /// Most events of one request.
@@ -124,7 +124,7 @@ pub fn parse_events(body: &[u8], defaults: &Metadata) -> Result<Vec<HecEvent>, H
         }
         let JsonObject(envelope) = envelope.map_err(|problem| HecError::Malformed {
             event,
-            problem: problem.to_string(),
+            problem: told(problem),
         })?;
         events.push(envelope.read(event, defaults)?);
     }

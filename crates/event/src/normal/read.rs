@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
 use super::{MAX_INTEGER, NormalEvent};
-use crate::{limits::MAX_NORMALISED_BYTES, validate::Problem};
+use crate::{json_object::told, limits::MAX_NORMALISED_BYTES, validate::Problem};
 
 /// Longest payload that is read as a normalised event: less than what may be written, so that what is added fits.
 pub const MAX_INPUT_BYTES: usize = MAX_NORMALISED_BYTES - 1024;
@@ -105,7 +105,7 @@ fn check(mut value: Value, mut violations: Vec<NormalViolation>) -> Result<Norma
 }
 
 impl InvalidNormalEvent {
-    fn one(path: &str, problem: impl ToString) -> Self {
+    fn one(path: &str, problem: impl fmt::Display) -> Self {
         Self {
             violations: vec![NormalViolation::new(path, problem)],
         }
@@ -113,10 +113,11 @@ impl InvalidNormalEvent {
 }
 
 impl NormalViolation {
-    fn new(path: impl Into<String>, problem: impl ToString) -> Self {
+    /// Both may repeat what was sent: a batch has hundreds of events, each of which may be nothing but mistakes.
+    fn new(path: impl fmt::Display, problem: impl fmt::Display) -> Self {
         Self {
-            path: path.into(),
-            problem: problem.to_string(),
+            path: told(path),
+            problem: told(problem),
         }
     }
 }

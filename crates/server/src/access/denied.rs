@@ -2,12 +2,14 @@
 
 use axum::{
     body::Body,
+    extract::Request,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderValue, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
+use counterfoil_log::SubmitError;
 use tonic::Status;
 
 use crate::{http, refusal::Refusal};
@@ -27,11 +29,14 @@ pub(crate) enum Denied {
     /// Nobody can tell now whether the credential is good.
     #[error("{0}")]
     Undecided(String),
+    /// The credential is good, and the log does not take what vouches for it.
+    #[error("the log can't record the keys of the token's issuer: {0}")]
+    Log(SubmitError),
 }
 
 impl Denied {
     /// To whoever spoke gRPC in gRPC, and to others as plain text.
-    pub(crate) fn answer(self, request: &HeaderMap) -> Response {
+    pub(crate) fn answer(self, request: &Request) -> Response {
         if http::is_grpc(request) {
             return Status::from(Refusal::from(self)).into_http::<Body>();
         }
@@ -44,7 +49,8 @@ impl IntoResponse for Denied {
         let status = match &self {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Log(SubmitError::DataLoss) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Undecided(_) | Self::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let headers = [
             (
@@ -58,7 +64,7 @@ impl IntoResponse for Denied {
             // RFC 9110, section 11.6.1, asks for it.
             Self::Unauthenticated(_) => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
             Self::Undecided(_) => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),
-            Self::Forbidden(_) => None,
+            Self::Forbidden(_) | Self::Log(_) => None,
         };
         response.headers_mut().extend(more);
         response

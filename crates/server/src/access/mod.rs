@@ -44,14 +44,14 @@ pub(crate) use self::{
     dsse::{EnrolledKey, MAX_KEYS as MAX_DSSE_KEYS, Submitting, dsse_keys_directory},
     mtls::{Certificate, CertificateError, PeerCertificate},
     rights::{Grant, Role},
-    table::{HEALTH, OPEN_TO_ALL},
+    table::{HEALTH, HOLD_NO_SEAT},
     token::{MAX_NOTE_BYTES, Token, TokenId, TokenRecord},
 };
 use self::{
     caller::Credential, config::Config, dsse::Signers, granted::Granted, mtls::Certified, oidc::Oidc,
     rights::Right, table::Needs, tokens::Tokens,
 };
-use crate::{deliveries::Deliveries, http, logs::Logs, watched::Watched};
+use crate::{deliveries::Deliveries, http, logs::Logs, metrics::Metrics, watched::Watched};
 
 /// The file in a data directory that says what [`Config`] holds.
 const CONFIG_FILE: &str = "access.toml";
@@ -150,15 +150,20 @@ impl Access {
     ///
     /// # Errors
     /// If the file of a token or key is broken, or the one with the job tokens that were used.
-    pub(crate) async fn start(settings: Settings, data: &Path, logs: &Logs) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        settings: Settings,
+        data: &Path,
+        logs: &Logs,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
         let origins: BTreeMap<Origin, LogName> = logs
             .iter()
             .map(|(name, log)| (log.commit_head().origin.clone(), name.clone()))
             .collect();
         Ok(Self {
             settings: Arc::new(settings),
-            tokens: Tokens::start(&tokens_directory(data))?,
-            oidc: Arc::new(Oidc::open(origins, data.join(SPENT_FILE), Timestamp::now())?),
+            tokens: Tokens::start(&tokens_directory(data), metrics)?,
+            oidc: Arc::new(Oidc::open(origins, data.join(SPENT_FILE))?),
             signers: Signers::start(data, logs).await?,
         })
     }
@@ -197,7 +202,7 @@ async fn identify(
         // Whatever the router has there, nobody thought about who may have it.
         None => {
             deliveries.note_misdirected(&request);
-            return http::nothing_here(request.headers());
+            return http::nothing_here(&request);
         }
         // The senders of webhooks sign what they send, and an `authorization` of theirs would be none of ours. And whether the
         // server is well can be asked with a credential that is not.
@@ -207,10 +212,10 @@ async fn identify(
     let credential = match access.credential(&mut request).await {
         Ok(credential) => credential,
         // Whatever takes events in over HTTP refuses in a shape of its own, and counts it: it finds that this caller may do nothing.
-        Err(denied) if needs == Needs::Right(Right::Submit) && !http::is_grpc(request.headers()) => {
+        Err(denied) if needs == Needs::Right(Right::Submit) && !http::is_grpc(&request) => {
             Credential::Wrong(denied)
         }
-        Err(denied) => return denied.answer(request.headers()),
+        Err(denied) => return denied.answer(&request),
     };
     let caller = Caller::new(credential, needs, access.signers.clone());
     request.extensions_mut().insert(caller);
@@ -223,7 +228,7 @@ async fn identify(
 pub(crate) async fn turn_away(request: Request, next: Next) -> Response {
     match Caller::of(request.extensions()).require_somewhere() {
         Ok(()) => next.run(request).await,
-        Err(denied) => denied.answer(request.headers()),
+        Err(denied) => denied.answer(&request),
     }
 }
 

@@ -280,14 +280,14 @@ async fn serve(
     logs: Logs,
 ) -> anyhow::Result<()> {
     let stop_signal = stop_signal()?;
-    let access = Access::start(settings, &arguments.data, &logs).await?;
+    let metrics = Metrics::new();
+    let access = Access::start(settings, &arguments.data, &logs, &metrics).await?;
     let listener = connections::listen(arguments.listen)
         .with_context(|| format!("can't listen on {}", arguments.listen))?;
     let address = listener
         .local_addr()
         .context("can't tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
-    let metrics = Metrics::new();
     serve_metrics(arguments, &metrics, &logs, tls.clone(), &stopping).await?;
 
     let (mut health, health_service) = tonic_health::server::health_reporter();
@@ -304,20 +304,22 @@ async fn serve(
         .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
     let reader = ReadServiceServer::new(Reader::new(logs.clone(), stopping.clone()))
         .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
-    let messages = MessageBudget::new();
-    let services = Routes::from(Router::new())
-        .add_service(submitter)
-        .add_service(reader)
-        .into_axum_router()
-        .layer(MapRequestLayer::new(move |call: Request| messages.limit(call)))
-        .layer(middleware::from_fn(turn_away));
-    let questions = MessageBudget::of_questions();
+    let guarded = |service: Routes, messages: MessageBudget| {
+        service
+            .into_axum_router()
+            .layer(MapRequestLayer::new(move |call: Request| messages.limit(call)))
+            .layer(middleware::from_fn(turn_away))
+    };
+    let submits = Routes::from(Router::new()).add_service(submitter);
+    let reads = Routes::from(Router::new()).add_service(reader);
+    let questions = MessageBudget::of_requests(MAX_QUESTION_BYTES);
     let grpc = Routes::from(Router::new())
         .add_service(health_service.max_decoding_message_size(MAX_QUESTION_BYTES))
         .add_service(reflection.max_decoding_message_size(MAX_QUESTION_BYTES))
         .into_axum_router()
         .layer(MapRequestLayer::new(move |call: Request| questions.limit(call)))
-        .merge(services);
+        .merge(guarded(submits, MessageBudget::new()))
+        .merge(guarded(reads, MessageBudget::of_requests(MAX_READ_REQUEST_BYTES)));
     let deliveries = Deliveries::default();
     let router = http::add_to(
         grpc,

@@ -1,9 +1,13 @@
 //! Messages on their way in: of bounded memory however many peers send, and none for ever.
 //!
-//! tonic gathers a message until it is complete, up to its limit, for as long as it takes. What is counted here is what is
-//! gathered, over all connections; a message that is complete is counted elsewhere, by the queue that it goes to.
+//! tonic gathers a message until it is complete, for as long as it takes, and makes room for all of it as soon as its head
+//! says how long it is. So messages are gathered here, in memory that grows with what came, and handed on when they are
+//! complete. What is gathered is counted, over all connections; a message that is complete is counted elsewhere, by the queue
+//! that it goes to.
 
 use std::{
+    collections::VecDeque,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,13 +18,15 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
 };
-use http_body::{Frame, SizeHint};
+use bytes::BytesMut;
+use http_body::Frame;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
 use tonic::Status;
 
+use super::MAX_SUBMIT_MESSAGE_BYTES;
 use crate::refusal::Refusal;
 
 /// Memory for parts of messages of usual size.
@@ -29,8 +35,8 @@ const SMALL_BUDGET_BYTES: usize = 64 << 20;
 const LARGE_BUDGET_BYTES: usize = 192 << 20;
 /// The longest message of usual size. They have a budget of their own, so that senders of long ones do not keep them out.
 const SMALL_BYTES: usize = 256 << 10;
-/// Memory for parts of what asks for no right.
-const QUESTIONS_BUDGET_BYTES: usize = 1 << 20;
+/// Memory for parts of requests that come in one frame, unless somebody cuts them: of those nothing is counted.
+const REQUESTS_BUDGET_BYTES: usize = 1 << 20;
 /// How long the one message of a call may take to arrive, or one of a stream's once it began.
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(60);
 /// The calls that send message after message. Between two of them they may be silent.
@@ -40,28 +46,36 @@ const STREAMS: [&str; 2] = [
 ];
 /// What comes before each message: whether it is compressed, and its length.
 const HEAD_BYTES: usize = 5;
+/// A new piece of what is gathered has room for such a share of what was there before: bytes that come one by one take few.
+const PIECE_SHARE: usize = 8;
 
 /// Memory for what arrives. Clones share it.
 #[derive(Clone)]
 pub(crate) struct MessageBudget {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    /// The longest message that the service takes. tonic refuses longer ones by their heads.
+    longest: usize,
 }
 
 impl MessageBudget {
+    /// For calls that submit.
     pub(crate) fn new() -> Self {
         Self {
             small: Arc::new(Semaphore::new(SMALL_BUDGET_BYTES)),
             large: Arc::new(Semaphore::new(LARGE_BUDGET_BYTES)),
+            longest: MAX_SUBMIT_MESSAGE_BYTES,
         }
     }
 
-    /// For calls that ask for no right: of its own, so that whoever makes them takes nothing from the others.
-    pub(crate) fn of_questions() -> Self {
-        let budget = Arc::new(Semaphore::new(QUESTIONS_BUDGET_BYTES));
+    /// For calls whose requests are short: of its own, so that whoever reads, or asks what takes no right, takes nothing from those
+    /// who submit.
+    pub(crate) fn of_requests(longest: usize) -> Self {
+        let budget = Arc::new(Semaphore::new(REQUESTS_BUDGET_BYTES));
         Self {
             small: budget.clone(),
             large: budget,
+            longest,
         }
     }
 
@@ -76,6 +90,8 @@ impl MessageBudget {
             body,
             budget: self.clone(),
             part: Part::default(),
+            gathered: Gathered::default(),
+            complete: VecDeque::new(),
             held: None,
             is_stream,
             patience: (!is_stream).then(|| Box::pin(sleep(MESSAGE_PATIENCE))),
@@ -87,6 +103,10 @@ struct Arriving {
     body: Body,
     budget: MessageBudget,
     part: Part,
+    /// What came of the message that is not complete.
+    gathered: Gathered,
+    /// What is handed on before more is taken in.
+    complete: VecDeque<Bytes>,
     held: Option<OwnedSemaphorePermit>,
     /// Whether messages follow one another.
     is_stream: bool,
@@ -99,53 +119,85 @@ impl HttpBody for Arriving {
     type Error = Status;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let next = match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(next) => next,
-            Poll::Pending => {
-                let Some(patience) = &mut self.patience else {
-                    return Poll::Pending;
-                };
-                ready!(patience.as_mut().poll(context));
-                let seconds = MESSAGE_PATIENCE.as_secs();
-                let late = format!("the message did not arrive within {seconds} s");
-                return Poll::Ready(Some(Err(Status::deadline_exceeded(late))));
+        let this = self.get_mut();
+        loop {
+            if let Some(bytes) = this.complete.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-        };
-        Poll::Ready(next.map(|frame| {
-            let frame = frame.map_err(|error| Status::from_error(error.into_inner()))?;
-            if let Some(bytes) = frame.data_ref() {
-                self.count(bytes)?;
+            let next = match Pin::new(&mut this.body).poll_frame(context) {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    let Some(patience) = &mut this.patience else {
+                        return Poll::Pending;
+                    };
+                    ready!(patience.as_mut().poll(context));
+                    let seconds = MESSAGE_PATIENCE.as_secs();
+                    let late = format!("the message did not arrive within {seconds} s");
+                    return Poll::Ready(Some(Err(Status::deadline_exceeded(late))));
+                }
+            };
+            let frame = match next {
+                Some(frame) => frame.map_err(|error| Status::from_error(error.into_inner()))?,
+                None if this.gathered.is_empty() => return Poll::Ready(None),
+                None => {
+                    this.gathered = Gathered::default();
+                    let cut_off = "the call ended in the middle of a message";
+                    return Poll::Ready(Some(Err(Status::internal(cut_off))));
+                }
+            };
+            match frame.into_data() {
+                Ok(bytes) => this.take_in(bytes)?,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
-            Ok(frame)
-        }))
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.complete.is_empty() && self.gathered.is_empty() && self.body.is_end_stream()
     }
 }
 
 impl Arriving {
-    fn count(&mut self, bytes: &[u8]) -> Result<(), Status> {
+    /// Counts what came, and keeps back what is of a message that is not complete.
+    fn take_in(&mut self, mut bytes: Bytes) -> Result<(), Status> {
+        let mut ends = self.count(&bytes)?;
+        // What tonic refuses by its head does not have to be complete for that.
+        if self.part.is_refused(self.budget.longest) {
+            let last = bytes.len();
+            let first = ends.map_or(last, |ends| ends.first);
+            ends = Some(Ends { first, last });
+        }
+        let Some(Ends { first, last }) = ends else {
+            self.gathered.add(&bytes);
+            return Ok(());
+        };
+        let rest = bytes.split_off(last);
+        if !self.gathered.is_empty() {
+            self.gathered.add(&bytes.split_to(first));
+            self.complete.extend(self.gathered.take());
+        }
+        // Whatever came in one frame is not copied.
+        self.complete.push_back(bytes);
+        self.gathered.add(&rest);
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> Result<Option<Ends>, Status> {
         let was_begun = self.part.is_begun();
-        let (completed, gathered) = self.part.advance(bytes);
-        if completed {
+        let (ends, gathered) = self.part.advance(bytes);
+        if ends.is_some() {
             self.held = None;
         }
-        if self.is_stream && (completed || !was_begun) {
+        if self.is_stream && (ends.is_some() || !was_begun) {
             let is_begun = self.part.is_begun();
             self.patience = is_begun.then(|| Box::pin(sleep(MESSAGE_PATIENCE)));
         }
         // As long as the head is not complete, nothing says which memory the message takes.
         if gathered == 0 {
-            return Ok(());
+            return Ok(ends);
         }
         let is_small = self.part.length <= SMALL_BYTES;
         let budget = if is_small {
@@ -161,8 +213,48 @@ impl Arriving {
             Some(held) => held.merge(permit),
             held => *held = Some(permit),
         }
-        Ok(())
+        Ok(ends)
     }
+}
+
+/// What came of a message, in pieces: what is there is not copied when more comes.
+#[derive(Default)]
+struct Gathered {
+    pieces: Vec<BytesMut>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let mut more = bytes;
+        if let Some(piece) = self.pieces.last_mut() {
+            let room = piece.capacity() - piece.len();
+            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+            piece.extend_from_slice(fits);
+            more = rest;
+        }
+        if !more.is_empty() {
+            let mut piece = BytesMut::with_capacity(more.len().max(self.bytes / PIECE_SHARE));
+            piece.extend_from_slice(more);
+            self.pieces.push(piece);
+        }
+        self.bytes += bytes.len();
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = Bytes> {
+        mem::take(self).pieces.into_iter().map(BytesMut::freeze)
+    }
+}
+
+/// Where messages end among some bytes: the first that does, and the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    first: usize,
+    last: usize,
 }
 
 /// Where in a message the bytes have got to.
@@ -181,14 +273,20 @@ impl Part {
         self.head_bytes > 0
     }
 
-    /// Takes in what came. Returns whether a message became complete, and how much was gathered of the one that is not.
-    fn advance(&mut self, mut bytes: &[u8]) -> (bool, usize) {
-        let (mut completed, mut gathered) = (false, 0);
-        while !bytes.is_empty() {
+    /// Whether the head is there, and tonic refuses the message by it: it is too long, or says that it is compressed.
+    fn is_refused(&self, longest: usize) -> bool {
+        self.head_bytes == HEAD_BYTES && (self.head[0] != 0 || self.length > longest)
+    }
+
+    /// Takes in what came. Returns which messages became complete, and how much was gathered of the one that is not.
+    fn advance(&mut self, bytes: &[u8]) -> (Option<Ends>, usize) {
+        let (mut ends, mut gathered) = (None, 0);
+        let mut rest = bytes;
+        while !rest.is_empty() {
             if self.head_bytes < HEAD_BYTES {
-                self.head[self.head_bytes] = bytes[0];
+                self.head[self.head_bytes] = rest[0];
                 self.head_bytes += 1;
-                bytes = &bytes[1..];
+                rest = &rest[1..];
                 if self.head_bytes < HEAD_BYTES {
                     continue;
                 }
@@ -196,17 +294,19 @@ impl Part {
                 self.length = usize::try_from(u32::from_be_bytes(length)).expect("32 bits fit");
                 self.missing = self.length;
             } else {
-                let taken = self.missing.min(bytes.len());
+                let taken = self.missing.min(rest.len());
                 self.missing -= taken;
                 gathered += taken;
-                bytes = &bytes[taken..];
+                rest = &rest[taken..];
             }
             if self.missing == 0 {
                 *self = Self::default();
-                (completed, gathered) = (true, 0);
+                let last = bytes.len() - rest.len();
+                let first = ends.map_or(last, |ends: Ends| ends.first);
+                (ends, gathered) = (Some(Ends { first, last }), 0);
             }
         }
-        (completed, gathered)
+        (ends, gathered)
     }
 }
 
@@ -214,8 +314,8 @@ impl Part {
 pub fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
     let (mut part, mut held) = (Part::default(), 0);
     let after = |piece: &&[u8]| {
-        let (completed, gathered) = part.advance(piece);
-        held = if completed { gathered } else { held + gathered };
+        let (ends, gathered) = part.advance(piece);
+        held = gathered + if ends.is_some() { 0 } else { held };
         held
     };
     pieces.iter().map(after).collect()
@@ -223,7 +323,7 @@ pub fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{StreamExt as _, stream};
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
     use tokio::time::timeout;
 
     use super::*;
@@ -243,7 +343,8 @@ mod tests {
             assert_eq!(held.last(), Some(&0), "pieces of {size}");
         }
         let mut part = Part::default();
-        assert_eq!(part.advance(&bytes[..bytes.len() - 1]), (true, 999));
+        let ends = Ends { first: 8, last: 13 };
+        assert_eq!(part.advance(&bytes[..bytes.len() - 1]), (Some(ends), 999));
         assert!(part.is_begun());
     }
 
@@ -262,26 +363,20 @@ mod tests {
     async fn parts_of_messages_have_a_common_budget() {
         let budget = MessageBudget::new();
         let begun = || {
-            let part = Bytes::from(message(24 << 20)).slice(..16 << 20);
-            let never = stream::once(async { Ok::<_, Status>(part) }).chain(stream::pending());
-            let body = budget.body(Body::from_stream(never), false);
-            let mut body = body.into_data_stream();
-            async move {
-                let first = body.next().await.unwrap();
-                (
-                    first.map_err(|error| Status::from_error(error.into_inner())),
-                    body,
-                )
-            }
+            let part = message(24 << 20)[..16 << 20].to_vec();
+            let mut body = budget.body(stalled(part), false).into_data_stream();
+            (body.next().now_or_never(), body)
         };
         let mut bodies = Vec::new();
         for _ in 0..LARGE_BUDGET_BYTES / (16 << 20) {
-            let (taken, body) = begun().await;
-            assert_eq!(taken.unwrap().len(), 16 << 20);
+            let (handed_on, body) = begun();
+            assert!(handed_on.is_none(), "{handed_on:?}");
             bodies.push(body);
         }
-        let (refused, _) = begun().await;
-        assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        let (refused, _) = begun();
+        let refused = refused.unwrap().unwrap().unwrap_err();
+        let refused = Status::from_error(refused.into_inner());
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         // What is complete, or short, has room all the same.
         let complete = budget.body(Body::from(message(30 << 20)), false);
         assert!(read(complete).await.is_ok());
@@ -294,7 +389,83 @@ mod tests {
         assert_eq!(read(cut).await.unwrap(), small.len());
         // And so have others once one gives up.
         bodies.pop();
-        assert!(begun().await.0.is_ok());
+        assert!(begun().0.is_none());
+    }
+
+    /// tonic makes room for all of a message once it has its head.
+    #[tokio::test]
+    async fn a_message_goes_on_once_all_of_it_is_there() {
+        let budget = MessageBudget::new();
+        let bytes = [message(3), message(0), message(300), message(7)].concat();
+        for size in [1, 4, 5, 6, 100, 311, bytes.len()] {
+            for came in 0..=bytes.len() {
+                let frames = bytes[..came]
+                    .chunks(size)
+                    .map(|frame| Ok::<_, Status>(Bytes::copy_from_slice(frame)));
+                let frames: Vec<_> = frames.collect();
+                let body = Body::from_stream(stream::iter(frames).chain(stream::pending()));
+                let mut body = budget.body(body, true).into_data_stream();
+                let mut handed_on = Vec::new();
+                while let Some(Some(frame)) = body.next().now_or_never() {
+                    handed_on.extend(frame.unwrap());
+                }
+                let complete = [0, 8, 13, 318, 330].into_iter().rfind(|end| *end <= came);
+                assert_eq!(
+                    handed_on,
+                    &bytes[..complete.unwrap()],
+                    "{came} in pieces of {size}"
+                );
+            }
+        }
+        // What came in one frame is not copied.
+        let sent = Bytes::from(bytes);
+        let mut body = budget.body(Body::from(sent.clone()), true).into_data_stream();
+        let handed_on = body.next().await.unwrap().unwrap();
+        assert_eq!((handed_on.len(), handed_on.as_ptr()), (sent.len(), sent.as_ptr()));
+        // Nothing comes of one that the call ends before.
+        let refused = read(budget.body(Body::from(sent.slice(..17)), true)).await;
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_by_its_head_is_not_waited_for() {
+        for (head, longest) in [
+            ([0, 2, 0, 0, 1], MAX_SUBMIT_MESSAGE_BYTES),
+            ([0, 0, 0, 16, 1], 4 << 10),
+            ([1, 0, 0, 0, 9], 4 << 10),
+            ([7, 0, 0, 0, 9], 4 << 10),
+        ] {
+            let budget = MessageBudget {
+                longest,
+                ..MessageBudget::new()
+            };
+            for cut in 0..HEAD_BYTES {
+                let frames = [&head[..cut], &head[cut..], &[7; 3]];
+                let frames = frames.map(|frame| Ok::<_, Status>(Bytes::copy_from_slice(frame)));
+                let body = Body::from_stream(stream::iter(frames).chain(stream::pending()));
+                let mut body = budget.body(body, true).into_data_stream();
+                let mut handed_on = Vec::new();
+                while let Some(Some(frame)) = body.next().now_or_never() {
+                    handed_on.extend(frame.unwrap());
+                }
+                assert_eq!(handed_on, [&head[..], &[7; 3]].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_what_came() {
+        let message = message(128 << 10);
+        for size in [1, 100, 16 << 10] {
+            let mut gathered = Gathered::default();
+            for frame in message.chunks(size) {
+                gathered.add(frame);
+                let room: usize = gathered.pieces.iter().map(BytesMut::capacity).sum();
+                assert!(room <= gathered.bytes + gathered.bytes / PIECE_SHARE);
+            }
+            assert!(gathered.pieces.len() < 200, "{} pieces", gathered.pieces.len());
+            assert!(gathered.take().flatten().eq(message.iter().copied()));
+        }
     }
 
     #[tokio::test]

@@ -162,15 +162,8 @@ impl SubmitStream {
         let mut deadline = Instant::now();
         loop {
             let is_idle = under_way.is_empty() && unread.is_none();
-            let most = if under_way.len() < STREAM_GROUPS
-                && self.events.available_permits() >= STREAM_GROUP_EVENTS
-            {
-                STREAM_GROUP_EVENTS
-            } else if is_idle {
-                SMALL_GROUP_EVENTS
-            } else {
-                0
-            };
+            let has_room = self.events.available_permits() >= STREAM_GROUP_EVENTS;
+            let may_begin = is_idle || (has_room && under_way.len() < STREAM_GROUPS);
             tokio::select! {
                 biased;
                 room = timeout_at(deadline, responses.reserve()), if unread.is_some() => {
@@ -190,14 +183,15 @@ impl SubmitStream {
                         return;
                     }
                 }
-                (messages, end) = next_messages(&mut requests, most), if most > 0 && ended.is_none() => {
-                    match self.group(messages).await {
-                        // In a task of its own: known events take room in the queue until they are compared.
-                        Ok(Some(group)) => under_way.push_back(task::spawn(group.answered())),
-                        Ok(None) => {}
+                arrived = next_messages(&mut requests, &self.events), if may_begin && ended.is_none() => {
+                    match self.groups(arrived.messages, arrived.room).await {
+                        // In tasks of their own: known events take room in the queue until they are compared.
+                        Ok(groups) => {
+                            under_way.extend(groups.into_iter().map(|group| task::spawn(group.answered())));
+                        }
                         Err(refusal) => ended = Some(Err(refusal.into())),
                     }
-                    ended = ended.or(end);
+                    ended = ended.or(arrived.end);
                 }
                 else => break,
             }
@@ -207,10 +201,15 @@ impl SubmitStream {
         }
     }
 
-    /// What arrived together enters the log together. `None` if nothing did.
-    async fn group(&mut self, messages: Messages) -> Result<Option<StreamGroup>, Refusal> {
+    /// What arrived together enters the log together. Where the search for who signed it is too long for one call, it does so in
+    /// parts: whether an event is taken must not depend on what came at the same time.
+    async fn groups(
+        &mut self,
+        messages: Vec<v1::SubmitStreamRequest>,
+        mut room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Vec<StreamGroup>, Refusal> {
         let Some(first) = messages.first() else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let NamedLog { name, log, submitter } = match &mut self.log {
             Some(named) => {
@@ -238,19 +237,25 @@ impl SubmitStream {
                 "differs from that of the stream's first message",
             ));
         }
-        let count = u32::try_from(messages.len()).expect("a group is small");
-        // Others may have been faster; then one group too many is under way.
-        let room = self.events.clone().try_acquire_many_owned(count).ok();
-        let (sequences, events): (_, Vec<_>) = messages
+        let (mut sequences, mut events): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .map(|message| (message.sequence, message.event))
             .unzip();
-        let load = load(&self.caller, log, &events);
-        Ok(Some(StreamGroup {
-            sequences,
-            group: group(log, submitter, load, events).await,
-            room,
-        }))
+        let loads: Vec<_> = loads(&self.caller, log, &events).collect();
+        let mut loads = loads.as_slice();
+        let mut groups = Vec::new();
+        while !events.is_empty() {
+            let (count, load) = Load::of_first(loads);
+            let later = (sequences.split_off(count), events.split_off(count));
+            groups.push(StreamGroup {
+                sequences,
+                group: group(log, submitter, load, events).await,
+                room: room.as_mut().and_then(|room| room.split(count)),
+            });
+            (sequences, events) = later;
+            loads = &loads[count..];
+        }
+        Ok(groups)
     }
 }
 
@@ -294,36 +299,63 @@ fn too_late() -> Status {
     ))
 }
 
-type Messages = Vec<v1::SubmitStreamRequest>;
+/// What has arrived of a stream.
+struct Arrived {
+    messages: Vec<v1::SubmitStreamRequest>,
+    /// For so many results, if there is any.
+    room: Option<OwnedSemaphorePermit>,
+    /// How the stream ended, if it did.
+    end: Option<Result<(), Status>>,
+}
 
-/// Waits for a message, and takes what has arrived with it, `most` at most. Returns how the stream ended, if it did.
+/// Waits for a message, and takes what has arrived with it: as many as there is room for among `events`, or a few.
 async fn next_messages(
     requests: &mut (impl Stream<Item = Result<v1::SubmitStreamRequest, Status>> + Unpin),
-    most: usize,
-) -> (Messages, Option<Result<(), Status>>) {
+    events: &Arc<Semaphore>,
+) -> Arrived {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     let mut next = requests.next().await;
-    loop {
+    // Not before: while this one waits, others may take all there is.
+    let room = room_for(events, STREAM_GROUP_EVENTS);
+    let most = match room {
+        Some(_) => STREAM_GROUP_EVENTS,
+        None => SMALL_GROUP_EVENTS,
+    };
+    let end = loop {
         match next {
-            None => return (messages, Some(Ok(()))),
-            Some(Err(status)) => return (messages, Some(Err(status))),
+            None => break Some(Ok(())),
+            Some(Err(status)) => break Some(Err(status)),
             Some(Ok(message)) => {
                 bytes += message.encoded_len();
                 messages.push(message);
             }
         }
         if messages.len() >= most || bytes >= STREAM_GROUP_BYTES {
-            return (messages, None);
+            break None;
         }
         match requests.next().now_or_never() {
             Some(arrived) => next = arrived,
-            None => return (messages, None),
+            None => break None,
         }
-    }
+    };
+    let room = match room {
+        Some(mut room) => room.split(messages.len()),
+        None => room_for(events, messages.len()),
+    };
+    Arrived { messages, room, end }
+}
+
+fn room_for(events: &Arc<Semaphore>, count: usize) -> Option<OwnedSemaphorePermit> {
+    let count = u32::try_from(count).expect("a group is small");
+    events.clone().try_acquire_many_owned(count).ok()
 }
 
 fn load(caller: &Caller, log: &Log, events: &[Option<v1::Event>]) -> Load {
-    let each = events.iter().map(|event| match event {
+    loads(caller, log, events).sum()
+}
+
+fn loads(caller: &Caller, log: &Log, events: &[Option<v1::Event>]) -> impl Iterator<Item = Load> {
+    events.iter().map(move |event| match event {
         Some(event) => Load {
             events: 1,
             // In memory: extensions of nothing take two bytes on the way here.
@@ -331,8 +363,7 @@ fn load(caller: &Caller, log: &Log, events: &[Option<v1::Event>]) -> Load {
             search_bytes: caller.search_bytes(log.name(), &event.data_content_type, &event.data),
         },
         None => Load::REFUSED,
-    });
-    each.sum()
+    })
 }
 
 async fn group(log: &Log, submitter: &Submitting, load: Load, events: Vec<Option<v1::Event>>) -> Group {
@@ -373,8 +404,10 @@ mod tests {
     use counterfoil_log::{DataDirectory, LogName, LogOptions, create_log};
     use counterfoil_merkle::Suite;
     use counterfoil_proto::v1::submit_service_server::SubmitServiceServer;
+    use futures_util::stream;
     use http_body_util::BodyExt as _;
     use tokio::time::sleep;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
     use tonic::{Code, service::Routes};
     use tower::ServiceExt as _;
 
@@ -382,7 +415,39 @@ mod tests {
     use crate::{
         access::{Access, Settings},
         deliveries::Deliveries,
+        metrics::Metrics,
     };
+
+    #[tokio::test]
+    async fn a_group_is_as_large_as_there_is_room_when_it_comes() {
+        let events = Arc::new(Semaphore::new(STREAM_EVENTS));
+        let message = || Ok(v1::SubmitStreamRequest::default());
+        let (sender, received) = mpsc::unbounded_channel();
+        let mut requests = UnboundedReceiverStream::new(received);
+        // It waits while there is room, of which others take all.
+        let mut waiting = Box::pin(next_messages(&mut requests, &events));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let others = room_for(&events, STREAM_EVENTS).unwrap();
+        for _ in 0..2 * SMALL_GROUP_EVENTS {
+            sender.send(message()).unwrap();
+        }
+        let arrived = waiting.await;
+        assert_eq!(arrived.messages.len(), SMALL_GROUP_EVENTS);
+        assert!(arrived.room.is_none() && arrived.end.is_none());
+
+        // Where there is some, a group takes no more of it than it has events.
+        drop(others);
+        let mut requests = stream::repeat_with(message).take(STREAM_GROUP_EVENTS + 1);
+        for (count, has_ended) in [(STREAM_GROUP_EVENTS, false), (1, true)] {
+            let arrived = next_messages(&mut requests, &events).await;
+            assert_eq!(
+                (arrived.messages.len(), arrived.end.is_some()),
+                (count, has_ended)
+            );
+            assert_eq!(events.available_permits(), STREAM_EVENTS - count);
+        }
+        assert_eq!(events.available_permits(), STREAM_EVENTS);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn results_that_nobody_reads_are_given_up_and_the_client_is_told() {
@@ -393,7 +458,9 @@ mod tests {
         let log = Log::open(&data, &name, LogOptions::default()).unwrap();
         let logs = Arc::new(BTreeMap::from([(name, Arc::new(log))]));
         let settings = Settings::start(directory.path()).unwrap();
-        let access = Access::start(settings, directory.path(), &logs).await.unwrap();
+        let access = Access::start(settings, directory.path(), &logs, &Metrics::new())
+            .await
+            .unwrap();
         let (_stop, stopping) = watch::channel(false);
         let service = SubmitServiceServer::new(Submitter::new(logs, stopping));
         let router = Routes::from(Router::new())

@@ -19,7 +19,7 @@ use axum::{
     body::Body,
     extract::Request,
     http::{
-        HeaderMap, HeaderValue, StatusCode, Uri, Version,
+        HeaderValue, Method, StatusCode, Uri, Version,
         header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
     },
     middleware::Next,
@@ -157,7 +157,7 @@ pub(crate) fn add_to(
         .merge(hooks::receiver(data, intake.clone(), deliveries)?)
         .merge(hec::collector(intake))
         .merge(health())
-        .fallback(async |headers: HeaderMap| nothing_here(&headers));
+        .fallback(async |request: Request| nothing_here(&request));
     Ok(router)
 }
 
@@ -185,16 +185,17 @@ async fn not_allowed(uri: Uri) -> Response {
         .into_response()
 }
 
-/// Whether an answer has to be in gRPC.
-pub(crate) fn is_grpc(request: &HeaderMap) -> bool {
-    request
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// Whether an answer has to be in gRPC, whose calls are by POST. A refusal in it is a 200 to HTTP: whoever is on the way may keep that
+/// for all who get the same path.
+pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    request.method() == Method::POST
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Whoever calls a service that is not there is told so in gRPC.
-pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
-    if is_grpc(headers) {
+pub(crate) fn nothing_here(request: &Request) -> Response {
+    if is_grpc(request) {
         return Status::unimplemented("").into_http::<Body>();
     }
     tiles::NoAnswer::NotFound.into_response()
@@ -215,7 +216,7 @@ pub(crate) async fn put_off(request: Request, next: Next) -> Response {
     let mut response = if HEALTH.contains(&request.uri().path()) {
         next.run(request).await
     } else {
-        refuse(Refusal::too_many_connections(), is_grpc(request.headers()))
+        refuse(Refusal::too_many_connections(), is_grpc(&request))
     };
     if version < Version::HTTP_2 {
         // The next request may find a connection that is served.

@@ -2,18 +2,20 @@
 //!
 //! A path has one spelling. Whatever is spelled in another way, or is not there, is not found.
 
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{convert::Infallible, str::FromStr as _, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
+    body::{Body, to_bytes},
     extract::{Request, State},
     http::{
         Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
         header::{
-            ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY,
-            X_CONTENT_TYPE_OPTIONS,
+            ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER,
+            VARY, X_CONTENT_TYPE_OPTIONS,
         },
     },
+    middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
@@ -62,7 +64,24 @@ pub(super) fn reader(logs: Logs) -> MethodRouter {
                 extensions.get::<Compressible>().is_some()
             },
         );
-    get(read).layer(compression).with_state(reader)
+    get(read)
+        .layer::<_, Infallible>(compression)
+        .layer(middleware::map_response(compressed))
+        .with_state(reader)
+}
+
+/// Compresses to the end at once: an encoder at work, and what it has yet to read, would be counted nowhere while nobody takes the
+/// answer.
+async fn compressed(response: Response) -> Response {
+    if !response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    // It was in memory whole: a bundle.
+    match to_bytes(body, usize::MAX).await {
+        Ok(bytes) => Response::from_parts(head, Body::from(bytes)),
+        Err(_) => NoAnswer::Failed.into_response(),
+    }
 }
 
 /// For how long an answer may be kept.

@@ -9,6 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Deserialize;
+use tokio::{sync::OwnedMutexGuard, task};
 use tracing::{info, warn};
 
 use super::{super::Denied, keys::KeySet};
@@ -32,7 +33,7 @@ pub(super) struct IssuerKeys {
     client: Client,
     cache: Mutex<Cache>,
     /// Held while fetching: one at a time.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -101,18 +102,18 @@ impl IssuerKeys {
             url: url.to_owned(),
             client: client.build()?,
             cache: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: Arc::default(),
         })
     }
 
     /// Keys that hold one of this id. Fetches them where that may help.
-    pub(super) async fn keys(&self, key_id: &str) -> Result<Arc<KeySet>, Denied> {
+    pub(super) async fn keys(self: &Arc<Self>, key_id: &str) -> Result<Arc<KeySet>, Denied> {
         match self.find(key_id) {
             Found::Fresh(keys) => return Ok(keys),
             Found::Stale(keys) => {
                 // Others go on with what there is in the meantime.
-                if let Ok(_turn) = self.fetching.try_lock() {
-                    self.refresh().await;
+                if let Ok(turn) = self.fetching.clone().try_lock_owned() {
+                    self.refresh(turn).await;
                     return match self.find(key_id) {
                         Found::Fresh(keys) => Ok(keys),
                         Found::Stale(_) => Ok(keys),
@@ -123,12 +124,12 @@ impl IssuerKeys {
             }
             Found::Nothing => {}
         }
-        let _turn = self.fetching.lock().await;
+        let turn = self.fetching.clone().lock_owned().await;
         // Someone before us may have fetched them.
         if let Found::Fresh(keys) | Found::Stale(keys) = self.find(key_id) {
             return Ok(keys);
         }
-        let answered = self.refresh().await;
+        let answered = self.refresh(turn).await;
         match self.find(key_id) {
             Found::Fresh(keys) | Found::Stale(keys) => Ok(keys),
             Found::Nothing if answered => Err(unknown_key(key_id)),
@@ -157,11 +158,22 @@ impl IssuerKeys {
     }
 
     /// Asks the issuer, if it was not asked too often. Whether its keys are now known as they are.
-    async fn refresh(&self) -> bool {
+    async fn refresh(self: &Arc<Self>, turn: OwnedMutexGuard<()>) -> bool {
         // It may have a new key since it was asked last.
         if !self.cache().attempt(Instant::now()) {
             return false;
         }
+        // To its end, since it counts: whoever asked may go away, and strangers would do so each time.
+        let issuer = self.clone();
+        let fetched = task::spawn(async move {
+            let is_known = issuer.fetch_and_keep().await;
+            drop(turn);
+            is_known
+        });
+        fetched.await.unwrap_or(false)
+    }
+
+    async fn fetch_and_keep(&self) -> bool {
         match self.fetch().await {
             Ok(keys) => {
                 info!(

@@ -9,7 +9,7 @@ mod replay;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use counterfoil_event::{Event, Submitter};
@@ -17,13 +17,13 @@ use counterfoil_log::{Log, LogName};
 use counterfoil_note::Origin;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::task;
+use tokio::{sync::OnceCell, task};
 
 use self::{
     claims::{BadToken, Claims, LEEWAY_S, UnverifiedToken},
     issuer::IssuerKeys,
     keys::KeySet,
-    replay::{Spent, TokenName, token_name},
+    replay::{Spent, SpentNames, TokenName, token_name},
 };
 use super::{
     Denied, Grant, Right, Settings,
@@ -36,7 +36,10 @@ pub(super) struct Oidc {
     /// Each log's name, by its name in checkpoints.
     logs: BTreeMap<Origin, LogName>,
     issuers: Mutex<BTreeMap<String, Arc<IssuerKeys>>>,
-    spent: Mutex<Spent>,
+    /// Whoever has its turn waits for the disk. Those who wait for theirs hold no thread: jobs begin by the hundred at a full hour.
+    spent: tokio::sync::Mutex<Spent>,
+    /// What is spent, for whoever asks meanwhile.
+    spent_names: SpentNames,
     /// The record of keys that each log made last, for each issuer.
     recorded: Mutex<BTreeMap<(LogName, String), String>>,
 }
@@ -52,15 +55,13 @@ impl Oidc {
     ///
     /// # Errors
     /// If that can't be read.
-    pub(super) fn open(
-        logs: BTreeMap<Origin, LogName>,
-        spent: PathBuf,
-        now: Timestamp,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn open(logs: BTreeMap<Origin, LogName>, spent: PathBuf) -> anyhow::Result<Self> {
+        let spent = Spent::open(spent)?;
         Ok(Self {
             logs,
             issuers: Mutex::default(),
-            spent: Mutex::new(Spent::open(spent, now.as_second())?),
+            spent_names: spent.names().clone(),
+            spent: tokio::sync::Mutex::new(spent),
             recorded: Mutex::default(),
         })
     }
@@ -97,7 +98,7 @@ impl Oidc {
             key_id: token.key_id,
             known,
             name,
-            spent: OnceLock::new(),
+            spent: OnceCell::new(),
         };
         job.grant(now)?;
         Ok(job)
@@ -115,6 +116,13 @@ impl Oidc {
         let keys = Arc::new(keys);
         issuers.insert(url.to_owned(), keys.clone());
         Ok(keys)
+    }
+
+    /// Spends a token that nobody can use from `until` on. A caller that goes away while it waits for its turn has spent nothing.
+    async fn spend(&self, name: TokenName, until: i64) -> Result<(), Denied> {
+        let mut spent = self.spent.lock().await;
+        let now = Timestamp::now().as_second();
+        task::block_in_place(|| spent.spend(name, until, now))
     }
 
     /// What the token is good for: its audience has to be ours, and a rule has to match.
@@ -185,7 +193,7 @@ pub(super) struct JobIdentity {
     /// A token that submits in one call only has one.
     name: Option<TokenName>,
     /// What came of spending it in this call.
-    spent: OnceLock<Result<(), Denied>>,
+    spent: OnceCell<Result<(), Denied>>,
 }
 
 impl JobIdentity {
@@ -225,8 +233,7 @@ impl JobIdentity {
         let Some(name) = self.name.filter(|_| concerned) else {
             return Ok(());
         };
-        // Whoever spends one waits for the disk meanwhile.
-        if task::block_in_place(|| lock(&self.oidc.spent).contains(&name)) {
+        if self.oidc.spent_names.contains(&name) {
             return Err(Denied::Unauthenticated(
                 "this token has submitted before, and is good for this no more: ask the job's platform for another"
                     .to_owned(),
@@ -240,10 +247,8 @@ impl JobIdentity {
         // While the token is as good as new: where the log takes nothing, its job may try again.
         self.record_keys(log).await?;
         if let (Some(name), Reuse::Never) = (self.name, self.reuse) {
-            let now = Timestamp::now().as_second();
-            // Whoever is next waits for the disk too.
-            let spend = || task::block_in_place(|| lock(&self.oidc.spent).spend(name, self.until(), now));
-            self.spent.get_or_init(spend).clone()?;
+            let spent = self.spent.get_or_init(|| self.oidc.spend(name, self.until()));
+            spent.await.clone()?;
         }
         Ok(self.evidence.clone())
     }
@@ -256,13 +261,55 @@ impl JobIdentity {
             let recorded = log
                 .submit(vec![log.prepare(event.clone(), &Submitter::log())])
                 .await;
-            recorded.map_err(|problem| {
-                Denied::Undecided(format!(
-                    "the log can't record the keys of the token's issuer: {problem}"
-                ))
-            })?;
+            recorded.map_err(Denied::Log)?;
             lock(&self.oidc.recorded).insert(place, event.id().to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use tokio::runtime;
+
+    use super::*;
+
+    /// The threads that run tasks are few, and so are those that take their place while they wait for the disk.
+    #[test]
+    fn whoever_waits_for_its_turn_to_spend_a_token_holds_no_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        let oidc = Arc::new(Oidc::open(BTreeMap::new(), directory.path().join("spent")).unwrap());
+        let until = Timestamp::now().as_second() + 3_600;
+        let names = (0..16).map(|number: u8| token_name("issuer", &number.to_string()));
+        let names: Vec<_> = names.collect();
+
+        // As if the disk took so long.
+        let turn = runtime.block_on(oidc.spent.lock());
+        let (sender, begun) = mpsc::channel();
+        let calls = names.iter().map(|name| {
+            let (oidc, sender, name) = (oidc.clone(), sender.clone(), *name);
+            runtime.spawn(async move {
+                sender.send(()).unwrap();
+                oidc.spend(name, until).await
+            })
+        });
+        let calls: Vec<_> = calls.collect();
+        for _ in &calls {
+            let next = begun.recv_timeout(Duration::from_secs(20));
+            next.expect("a task runs while others wait");
+        }
+        assert!(!oidc.spent_names.contains(&names[0]));
+        drop(turn);
+        for call in calls {
+            assert_eq!(runtime.block_on(call).unwrap(), Ok(()));
+        }
+        assert!(names.iter().all(|name| oidc.spent_names.contains(name)));
     }
 }

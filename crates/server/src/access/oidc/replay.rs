@@ -6,6 +6,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context as _;
@@ -35,10 +36,26 @@ pub(super) fn token_name(issuer: &str, jti: &str) -> TokenName {
 /// What was spent. It forgets nothing before its time: when it is full, or its file can't be written, it lets nothing more be
 /// spent.
 pub(super) struct Spent {
-    names: HashSet<TokenName>,
+    names: SpentNames,
     /// When each may be forgotten, in seconds since 1970.
     by_time: BTreeSet<(i64, TokenName)>,
     journal: Journal,
+}
+
+/// The tokens that are spent, or are being spent, and not forgotten. Clones share them. Whoever asks does not wait for the disk.
+#[derive(Clone)]
+pub(super) struct SpentNames(Arc<Mutex<HashSet<TokenName>>>);
+
+impl SpentNames {
+    /// Whether a token was spent and has not been forgotten.
+    pub(super) fn contains(&self, name: &TokenName) -> bool {
+        self.lock().contains(name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<TokenName>> {
+        // It changes in one step each.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Lines `<when it may be forgotten> <name in hex>`, the newest last.
@@ -54,7 +71,7 @@ impl Spent {
     ///
     /// # Errors
     /// If it is damaged, or others can read or write it: nobody could tell what was used.
-    pub(super) fn open(path: PathBuf, now: i64) -> anyhow::Result<Self> {
+    pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
         let mut by_time = BTreeSet::new();
         match read_secret(&path, MAX_LINES * MAX_LINE_BYTES) {
             Ok(text) => {
@@ -64,14 +81,15 @@ impl Spent {
                         path.display()
                     )
                 };
+                // What has expired too: the clock of a machine that starts may be hours ahead.
                 by_time = parse(&text).with_context(context)?;
-                by_time.retain(|(until, _)| *until >= now);
             }
             Err(SecretError::Io(problem)) if problem.kind() == ErrorKind::NotFound => {}
             Err(problem) => return Err(problem).with_context(|| path.display().to_string()),
         }
+        let names = by_time.iter().map(|(_, name)| *name).collect();
         Ok(Self {
-            names: by_time.iter().map(|(_, name)| *name).collect(),
+            names: SpentNames(Arc::new(Mutex::new(names))),
             by_time,
             journal: Journal {
                 path,
@@ -81,28 +99,30 @@ impl Spent {
         })
     }
 
-    /// Whether a token was spent and has not been forgotten.
-    pub(super) fn contains(&self, name: &TokenName) -> bool {
-        self.names.contains(name)
+    /// What was spent, for those who ask while another is.
+    pub(super) fn names(&self) -> &SpentNames {
+        &self.names
     }
 
     /// Spends a token that nobody can use from `until` on. When this returns, that is on disk. It may wait for the disk.
     pub(super) fn spend(&mut self, name: TokenName, until: i64, now: i64) -> Result<(), Denied> {
+        let mut names = self.names.lock();
         while let Some((_, past)) = self.by_time.first().copied().filter(|(until, _)| *until < now) {
             self.by_time.pop_first();
-            self.names.remove(&past);
+            names.remove(&past);
         }
-        if self.names.contains(&name) {
+        if names.contains(&name) {
             return Err(Denied::Unauthenticated(
                 "this token has submitted before: each is good for one call, so ask the job's platform for another".to_owned(),
             ));
         }
-        if self.names.len() >= MAX_REMEMBERED {
+        if names.len() >= MAX_REMEMBERED {
             return Err(Denied::Undecided(
                 "too many job tokens are being used; try again later".to_owned(),
             ));
         }
-        self.names.insert(name);
+        names.insert(name);
+        drop(names);
         self.by_time.insert((until, name));
         // A crash here leaves a token that was not used, or one that was and submitted nothing.
         self.journal.add(until, name, &self.by_time).map_err(|problem| {
@@ -110,7 +130,7 @@ impl Spent {
             // Nothing was submitted with it, and whoever tries again comes by here again. Its line may be on disk all the same, as
             // if it had been used, until the next token has the file written anew: a restart before that refuses it.
             self.journal.file = None;
-            self.names.remove(&name);
+            self.names.lock().remove(&name);
             self.by_time.remove(&(until, name));
             Denied::Undecided("the server can't record that this token was used; try again later".to_owned())
         })
@@ -150,7 +170,7 @@ pub(super) fn line(until: i64, name: &TokenName) -> String {
     line + "\n"
 }
 
-/// A last line without an end was being written when the server died: its token was not used.
+/// A last line that is not whole was being written when the server died or the power went: its token was not used.
 pub(super) fn parse(text: &str) -> anyhow::Result<BTreeSet<(i64, TokenName)>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let read = |line: &str| {
@@ -159,27 +179,30 @@ pub(super) fn parse(text: &str) -> anyhow::Result<BTreeSet<(i64, TokenName)>> {
         hex::decode_to_slice(digits, &mut name).ok()?;
         Some((until.parse().ok()?, name))
     };
-    let lines = (1..).zip(whole.lines());
-    lines
+    let mut lines: Vec<_> = whole.lines().collect();
+    // Its pages reach the disk in any order: it may have its end, and zeros in the place of what lies on the page before.
+    lines.pop_if(|line| line.starts_with('\0'));
+    (1..)
+        .zip(lines)
         .map(|(place, line)| read(line).with_context(|| format!("line {place} is malformed")))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::Mutex, thread};
+    use std::{fs, thread};
 
     use tempfile::TempDir;
 
     use super::*;
 
-    fn opened(directory: &TempDir, now: i64) -> anyhow::Result<Spent> {
-        Spent::open(directory.path().join("spent"), now)
+    fn opened(directory: &TempDir) -> anyhow::Result<Spent> {
+        Spent::open(directory.path().join("spent"))
     }
 
     fn fresh() -> (TempDir, Spent) {
         let directory = tempfile::tempdir().unwrap();
-        let spent = opened(&directory, 0).unwrap();
+        let spent = opened(&directory).unwrap();
         (directory, spent)
     }
 
@@ -195,7 +218,7 @@ mod tests {
             Err(Denied::Unauthenticated(_))
         ));
         spent.spend(token_name("a", "d"), 300, 101).unwrap();
-        assert_eq!((spent.names.len(), spent.by_time.len()), (2, 2));
+        assert_eq!((spent.names.lock().len(), spent.by_time.len()), (2, 2));
         assert!(spent.spend(other, 200, 101).is_err());
     }
 
@@ -208,19 +231,22 @@ mod tests {
         drop(spent);
         let path = directory.path().join("spent");
         let whole = fs::read(&path).unwrap();
-        for torn in ["", "3", "300 ", &line(300, &names[2])[..50]] {
+        let last = line(300, &names[2]);
+        let at_a_page = "\0".repeat(20) + &last[20..];
+        for torn in ["", "3", "300 ", &last[..50], at_a_page.as_str()] {
             fs::write(&path, [&whole, torn.as_bytes()].concat()).unwrap();
-            let mut spent = opened(&directory, 150).unwrap();
-            // The first has expired.
-            assert_eq!(spent.names.len(), 1);
+            // By this machine's clock both have expired long ago. It may be wrong when the server starts.
+            let mut spent = opened(&directory).unwrap();
             assert!(spent.spend(names[1], 200, 150).is_err(), "{torn:?}");
+            // The first has expired.
+            assert_eq!(spent.names.lock().len(), 1);
             spent.spend(names[2], 300, 150).unwrap();
             drop(spent);
             assert_eq!(
                 fs::read_to_string(&path).unwrap(),
                 line(200, &names[1]) + &line(300, &names[2])
             );
-            let mut spent = opened(&directory, 150).unwrap();
+            let mut spent = opened(&directory).unwrap();
             assert!(spent.spend(names[2], 300, 150).is_err(), "{torn:?}");
         }
     }
@@ -235,16 +261,18 @@ mod tests {
             good.replace("100", "1x0"),
             good.replace("100 ", "100"),
             good.replace('\n', "0\n"),
+            // Another was synced after it.
+            "\0".repeat(20) + &good[20..] + &good,
         ] {
             fs::write(&path, &damaged).unwrap();
-            assert!(opened(&directory, 0).is_err(), "{damaged:?}");
+            assert!(opened(&directory).is_err(), "{damaged:?}");
         }
     }
 
     #[test]
     fn what_can_not_be_recorded_is_not_let_in_and_not_used_up() {
         let directory = tempfile::tempdir().unwrap();
-        let mut spent = Spent::open(directory.path().join("none/spent"), 0).unwrap();
+        let mut spent = Spent::open(directory.path().join("none/spent")).unwrap();
         let name = token_name("issuer", "a");
         for _ in 0..2 {
             assert!(matches!(spent.spend(name, 100, 0), Err(Denied::Undecided(_))));
@@ -272,7 +300,7 @@ mod tests {
         // As if it had got there before the disk failed.
         let path = directory.path().join("spent");
         fs::write(&path, line(100, &used) + &line(200, &failed)).unwrap();
-        assert!(opened(&directory, 0).unwrap().names.contains(&failed));
+        assert!(opened(&directory).unwrap().names.contains(&failed));
         spent.spend(next, 300, 0).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
@@ -281,7 +309,8 @@ mod tests {
         assert!(spent.spend(used, 100, 0).is_err());
         spent.spend(failed, 200, 0).unwrap();
         assert!(spent.spend(failed, 200, 0).is_err());
-        assert_eq!(opened(&directory, 0).unwrap().names, spent.names);
+        let reopened = opened(&directory).unwrap();
+        assert_eq!(*reopened.names.lock(), *spent.names.lock());
     }
 
     #[test]
@@ -307,7 +336,7 @@ mod tests {
         let name = |number: usize| token_name("issuer", &number.to_string());
         // As if each had been spent: so many syncs would take a minute.
         for number in 0..MAX_REMEMBERED {
-            spent.names.insert(name(number));
+            spent.names.lock().insert(name(number));
             spent.by_time.insert((100, name(number)));
         }
         assert!(matches!(
@@ -319,7 +348,7 @@ mod tests {
             Err(Denied::Unauthenticated(_))
         ));
         spent.spend(name(MAX_REMEMBERED), 200, 101).unwrap();
-        assert_eq!(opened(&directory, 0).unwrap().names.len(), 1);
+        assert_eq!(opened(&directory).unwrap().names.lock().len(), 1);
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Waiting<'_> {
                 answer["tree_size"],
                 text("root_hash")
             ),
-            "\nThis fetches its receipt, and checks it:\n".to_owned(),
+            "\nThis fetches its receipt, and checks it; where there is an access.toml, add --token-file with a token that may audit:\n"
+                .to_owned(),
             format!(
                 "  counterfoil receipt {leaf} --server {server} --log {log} --log-key {log_key} --output {id}-{leaf}.tlog-proof"
             ),

@@ -31,10 +31,7 @@ use counterfoil_event::{Authentication, Event, SourceId, Submitter, limits::MAX_
 use counterfoil_hooks::{Source, SourcesDirectory};
 use counterfoil_log::{Log, LogName};
 use counterfoil_proto::v1::Reason;
-use tokio::{
-    task,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 use tracing::debug;
 
 use super::{
@@ -48,7 +45,7 @@ use crate::{
     deliveries::{self, Deliveries, To},
     intake::work,
     logs::Logs,
-    metrics::{IntakePath, Metrics},
+    metrics::IntakePath,
     refusal::Refusal,
     watched::{File, Watched},
 };
@@ -90,25 +87,15 @@ pub(super) fn receiver(data: &Path, intake: Intake, deliveries: Deliveries) -> a
     let logs = intake.logs.clone();
     let directory = SourcesDirectory::of(data);
     let sources = Watched::start(directory.path(), move |file| known_source(file, &logs))?;
-    task::spawn(forget_removed(sources.clone(), intake.metrics.clone()));
+    let [known, gone] = [intake.metrics.clone(), intake.metrics.clone()];
+    sources.tell_names(
+        move |name| known.know_source(name),
+        move |name| gone.forget_source(name),
+    );
     let hooks = Hooks { sources, intake };
     let route = post(receive).fallback(only_post).with_state(hooks);
     let route = route.layer(middleware::from_fn_with_state(deliveries, deliveries::observe));
     Ok(Router::new().route("/hooks/{source}", route))
-}
-
-/// Has the metrics forget sources that are there no more.
-async fn forget_removed(mut sources: Watched<KnownSource>, metrics: Metrics) {
-    let mut before = sources.current();
-    while sources.changed().await {
-        let now = sources.current();
-        for (name, source) in before.iter() {
-            if !now.contains_key(name) {
-                metrics.forget_source(&source.id);
-            }
-        }
-        before = now;
-    }
 }
 
 fn known_source(file: File<'_>, logs: &Logs) -> anyhow::Result<KnownSource> {
