@@ -10,6 +10,7 @@ use std::{
 };
 
 use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
 
 /// A server where anyone may read, and who has a token may submit.
@@ -154,6 +155,23 @@ fn a_token_from_a_pipe_is_read_once() {
     assert_eq!(guarded.waiting(), 0);
 }
 
+/// By then the start of the command does not wait for it any more.
+#[test]
+fn a_token_from_a_pipe_may_come_late() {
+    let guarded = Guarded::new();
+    let pipe = guarded.data.beside("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let script = format!("sleep 7; printf %s {} > {}", guarded.token, pipe.display());
+    let mut run = guarded.counterfoil(&["run", "--type", "ci.job", "--source", "s"]);
+    run.args(["--deadline", "4", "--token-file"]).arg(&pipe);
+    let job = run.args(["--", "sh", "-c", &script]).output().unwrap();
+    assert_eq!(job.status.code(), Some(0), "{job:?}");
+    let errors = String::from_utf8(job.stderr).unwrap();
+    assert!(errors.contains("ci.job.started is queued"), "{errors}");
+    assert!(errors.contains("ci.job.finished is leaf 2"), "{errors}");
+    assert_eq!(guarded.waiting(), 0);
+}
+
 #[test]
 fn a_denied_credential_holds_up_what_waits_and_fails_no_build() {
     let guarded = Guarded::new();
@@ -267,7 +285,10 @@ fn github_actions_gives_a_new_token_for_each_command() {
         command
             .args(["--oidc-audience", "https://log.example/main"])
             .env("ACTIONS_ID_TOKEN_REQUEST_URL", &url)
-            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token");
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
+            // It would see the request's token in the clear.
+            .env("http_proxy", "http://127.0.0.1:1")
+            .envs(["no_proxy", "NO_PROXY"].map(|name| (name, "")));
         command.output().unwrap()
     };
     assert_eq!(json(&submit("a"), 0)["queued"], false);

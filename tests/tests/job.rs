@@ -12,7 +12,10 @@ use std::{
 };
 
 use counterfoil_tests::{Data, Server, TestLog, counterfoil, ended, insist, ready};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 
 /// Variables of CI systems, and of ours, that the machine under the test may have.
@@ -460,6 +463,28 @@ fn a_signal_reaches_the_command_though_another_process_holds_the_outbox() {
     assert!(is_heard);
     assert_eq!(status.and_then(|status| status.code()), Some(5));
     assert_eq!(job.waiting().len(), 4);
+}
+
+/// Whoever is to write it may be slow, or hang.
+#[test]
+fn a_token_that_does_not_come_holds_up_neither_the_command_nor_its_signals() {
+    let job = Job::without_server();
+    let pipe = job.data.beside("token");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let options = |deadline| ["--token-file", pipe.to_str().unwrap(), "--deadline", deadline];
+    // Which of the two is looked at first, the command or its record, is left to chance.
+    for turn in 1..=4 {
+        let mut run = job.run(&options("1"), "exit 7");
+        let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let status = ended(&mut child);
+        assert_eq!(status.and_then(|status| status.code()), Some(7));
+        assert_eq!(job.waiting().len(), 2 * turn);
+    }
+    let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = ready(&mut job.run(&options("120"), script));
+    let status = insist(&mut child, Signal::TERM);
+    assert_eq!(status.and_then(|status| status.code()), Some(5));
+    assert_eq!(job.waiting().len(), 10);
 }
 
 #[test]

@@ -165,6 +165,11 @@ async fn a_log_that_is_closed_to_strangers_is_followed_with_a_token() {
             detail.contains("401") || detail.contains("credential"),
             "{detail}"
         );
+        // It is a file of the monitor's own that is to be looked at.
+        assert!(
+            event["advice"].as_str().unwrap().contains("`token_file`"),
+            "{event}"
+        );
     }
     let sources = sources.map(|source| source.replace(" }", ", token_file = \"token\" }"));
     monitored.configure(&sources, &[]);

@@ -336,6 +336,17 @@ fn what_the_log_refuses_is_moved_aside_and_told() {
     let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["set_aside"][0]["attributes"]["id"], "a");
     assert_eq!(listed["waiting"].as_array().unwrap().len(), 0);
+
+    // The log says the same once more.
+    let retry = ["outbox", "retry", &number];
+    let retried = json(&machine.counterfoil(&retry).output().unwrap(), 0);
+    let flushed = machine.counterfoil(&["outbox", "flush"]).output().unwrap();
+    assert_eq!(json(&flushed, 4)["error"]["kind"], "refused");
+    let number = retried["number"].as_u64().unwrap();
+    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    assert_eq!(listed["set_aside"][0]["number"], number);
+    let number = number.to_string();
+    let drop = ["outbox", "drop", &number];
     json(&machine.counterfoil(&drop).output().unwrap(), 0);
     let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["set_aside"].as_array().unwrap().len(), 0);

@@ -1,11 +1,22 @@
 //! Who we say we are: an API token, an OIDC token of a CI system, or a client certificate.
 
-use std::{env, fmt::Display, path::PathBuf, sync::OnceLock, time::Duration};
+use std::{
+    env,
+    fmt::Display,
+    panic,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use clap::Args;
 use counterfoil_client::{BearerToken, ClientCertificate, MAX_TOKEN_BYTES, is_this_machine};
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
+use tokio::{
+    sync::Mutex,
+    task::{self, JoinHandle},
+};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
@@ -47,7 +58,13 @@ pub(crate) struct Credentials {
     // A pipe, such as a shell's `<(…)`, gives it once.
     #[arg(skip)]
     piped_token: OnceLock<BearerToken>,
+    // It may take its time: whoever gave up waiting, and asks again, goes on waiting for the same.
+    #[arg(skip)]
+    reading: Mutex<Option<Reading>>,
 }
+
+/// What is being read of the file of a token.
+type Reading = JoinHandle<Result<Zeroizing<Vec<u8>>, Failure>>;
 
 impl Credentials {
     /// The token: of --token-file, of --oidc-audience, or of the environment, in this order. ID tokens live for
@@ -57,8 +74,7 @@ impl Credentials {
             return Ok(Some(token.clone()));
         }
         if let Some(path) = &self.token_file {
-            // Room for the end of a line.
-            let text = Zeroizing::new(files::read(path, MAX_TOKEN_BYTES + 2)?);
+            let text = self.read_token(path).await?;
             let text = str::from_utf8(&text).unwrap_or("\u{fffd}");
             let token = parse(text, &path.display().to_string())?;
             // A file may be renewed while a long job runs.
@@ -76,6 +92,19 @@ impl Credentials {
             }
         }
         Ok(None)
+    }
+
+    /// What is in the token's file. Where that takes its time, signals and deadlines come meanwhile.
+    async fn read_token(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut reading = self.reading.lock().await;
+        let read = reading.get_or_insert_with(|| {
+            let path = path.to_owned();
+            // Room for the end of a line.
+            task::spawn_blocking(move || files::read(&path, MAX_TOKEN_BYTES + 2).map(Zeroizing::new))
+        });
+        let read = read.await;
+        *reading = None;
+        read.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
     }
 
     /// The certificate of --client-cert.
@@ -147,10 +176,13 @@ fn no_id_token(problem: impl Display) -> Failure {
 async fn fetch_id_token(url: Url, request_token: &str) -> Result<Zeroizing<String>, Failure> {
     // The request's URL tells which job this is: no error repeats it.
     let plain = |error: reqwest::Error| no_id_token(error.without_url());
-    let client = Client::builder()
-        .redirect(redirect::Policy::none())
-        .build()
-        .map_err(plain)?;
+    let builder = Client::builder().redirect(redirect::Policy::none());
+    // On this machine it is asked in the clear, which a proxy would see.
+    let builder = match url.scheme() {
+        "http" => builder.no_proxy(),
+        _ => builder,
+    };
+    let client = builder.build().map_err(plain)?;
     let request = client.get(url).bearer_auth(request_token);
     let mut answer = request.send().await.map_err(plain)?;
     let status = answer.status();
@@ -181,8 +213,6 @@ async fn fetch_id_token(url: Url, request_token: &str) -> Result<Zeroizing<Strin
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -51,6 +51,25 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(replace(path, bytes, Readers::Umask)?)
 }
 
+/// Writes a receipt as [`write`] does; to standard output if [`check_lines`] lets it.
+pub(crate) fn write_receipt(path: &Path, receipt: &str) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        check_lines(receipt)?;
+    }
+    write(path, receipt.as_bytes())
+}
+
+/// Refuses a receipt that is to go to standard output as it is, and has lines that are more than text to who reads there. The log
+/// signs what stands in one, and anybody may have added to the rest.
+pub(crate) fn check_lines(receipt: &str) -> Result<(), Failure> {
+    if output::is_text(receipt) {
+        return Ok(());
+    }
+    let problem = "the receipt has a line that a terminal or a CI runner may take for a command";
+    Err(Failure::untrusted(problem)
+        .hint("an honest log writes none; name a file for it, and don't print that"))
+}
+
 /// Whether something is there that must not be replaced by a file.
 fn stays(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| !found.is_file())

@@ -23,18 +23,24 @@ mod service;
 use std::{
     env,
     process::{self, ExitCode},
+    time::Duration,
 };
 
 use clap::{
     CommandFactory as _, FromArgMatches as _, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use tokio::runtime::Runtime;
 
 use crate::{
     commands::Command,
     failure::{Exit, Failure},
     output::Output,
 };
+
+/// How long what nobody waits for any more has to end by itself. A file that is being written does; a token that does not come
+/// out of its pipe, or a name that nobody resolves, may not.
+const TIME_TO_END: Duration = Duration::from_secs(1);
 
 /// Submit events to a transparency log, and check what it says.
 #[derive(Parser)]
@@ -118,11 +124,17 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
     error
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Cli { json, command } = Cli::from_command_line();
     let output = Output::new(json);
-    match command.run(&output).await {
+    let runtime = Runtime::new().map_err(|error| Failure::usage(format!("can't start threads: {error}")));
+    let done = runtime.and_then(|runtime| {
+        let done = runtime.block_on(command.run(&output));
+        // To drop it would wait for as long as it takes. What has to be on disk was waited for.
+        runtime.shutdown_timeout(TIME_TO_END);
+        done
+    });
+    match done {
         Ok(_) if output.has_failed() => Exit::Usage.into(),
         Ok(code) => code,
         Err(failure) => {

@@ -136,6 +136,13 @@ fn disarmed(text: &str, second: &str) -> String {
     disarmed
 }
 
+/// Whether lines that others wrote are text to whoever reads them, terminals and CI runners too, and can go out as they are.
+/// `::` at the beginning of a line, be it behind spaces, is a command to GitHub's runner.
+pub(crate) fn is_text(lines: &str) -> bool {
+    let is_plain = |line: &str| printable(line) == line && !line.trim_start().starts_with("::");
+    lines.lines().all(is_plain) && disarmed(lines, MARKED) == lines
+}
+
 /// Lines of a name and a value, the values aligned and [`printable`]: others chose the names of logs and witnesses, say.
 #[derive(Default)]
 pub(crate) struct Facts(Vec<(&'static str, String)>);
@@ -336,6 +343,23 @@ mod tests {
             assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
             // As `say` does with it.
             assert_eq!(disarmed(&line, MARKED), line);
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_text_and_commands_are_none() {
+        let receipt =
+            "c2sp.org/tlog-proof@v1\nindex 0\n\nlog.example/a::b\n1\nyMnK+/8=\n\n— log.example/a::b Jo1d==\n";
+        assert!(is_text(receipt));
+        for line in [
+            "::stop-commands::x",
+            " \u{2003}::add-mask::x",
+            "— ##[group] AAAAAAA=",
+            "##vso[task.complete]",
+            "\u{9b}2J",
+            "a\u{202e}b",
+        ] {
+            assert!(!is_text(&format!("{receipt}{line}\n")), "{line:?}");
         }
     }
 }

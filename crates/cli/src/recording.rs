@@ -10,8 +10,8 @@ use std::{
 
 use clap::Args;
 use counterfoil_client::{
-    Client, DeliverError, Delivered, DeliveryLock, Error, Fate, Outbox, OutboxError, Queued, Reason,
-    Submitted,
+    Client, DeliverError, Delivered, DeliveryLock, Error, Fate, ItemNumber, Outbox, OutboxError, Queued,
+    Reason, Submitted,
 };
 use counterfoil_event::{Event, EventParts};
 use counterfoil_files::{Readers, replace};
@@ -248,26 +248,41 @@ impl<'a> Recorder<'a> {
         because: &Failure,
     ) -> Result<Recorded, Failure> {
         let now = Timestamp::now();
-        let millis = UnixMillis::new(u64::try_from(now.as_millisecond()).unwrap_or_default());
         // What the log may have must stay as it was sent: it would conflict with itself.
         let timed = (!sent).then(|| with_time(event, now)).flatten();
         let kept = timed.unwrap_or_else(|| event.clone());
-        let outbox = self.outbox.clone();
-        // Others may be adding, and the disk may be slow. Signals come meanwhile.
-        let queued = task::spawn_blocking(move || outbox.enqueue(&kept, millis)).await;
-        let queued = queued.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
-        let queued = queued.map_err(|error| {
-            let failure = match error {
-                // As a full outbox: nothing is wrong with the event or the command line.
-                OutboxError::Io(error) => Failure::new(Exit::Unavailable, error.to_string()),
-                error => Failure::from(error),
-            };
+        let queued = self.on_disk(move |outbox| outbox.enqueue(&kept, millis(now)));
+        let queued = queued.await.map_err(|failure| {
             let failure = failure.hint(format!("it had to be queued because: {}", because.message()));
             not_queued(if sent { failure.naming(event) } else { failure })
         })?;
         Ok(Recorded::Queued {
             queued,
             why: because.message().to_owned(),
+        })
+    }
+
+    /// Keeps an event that the log refuses for good where nothing delivers it: the log may know better later.
+    pub(crate) async fn set_aside(&self, event: &Event, because: &Failure) -> Result<ItemNumber, Failure> {
+        let (kept, reason) = (event.clone(), because.message().to_owned());
+        let now = millis(Timestamp::now());
+        let kept = self.on_disk(move |outbox| outbox.keep_aside(&kept, now, &reason));
+        kept.await
+            .map_err(|failure| failure.after("the event is neither on record nor set aside"))
+    }
+
+    /// Changes the outbox. Others may be adding, and the disk may be slow: signals come meanwhile.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Outbox) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let outbox = self.outbox.clone();
+        let changed = task::spawn_blocking(move || change(&outbox)).await;
+        let changed = changed.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+        changed.map_err(|error| match error {
+            // As a full outbox: nothing is wrong with the event or the command line.
+            OutboxError::Io(error) => Failure::new(Exit::Unavailable, error.to_string()),
+            error => Failure::from(error),
         })
     }
 }
@@ -351,7 +366,7 @@ fn new_unlinked(path: &Path) -> Result<PathBuf, Failure> {
 
 /// Writes a receipt as text.
 fn write_receipt(path: &Path, submitted: &Submitted) -> Result<(), Failure> {
-    files::write(path, receipt_text(submitted)?.as_bytes())
+    files::write_receipt(path, &receipt_text(submitted)?)
 }
 
 fn receipt_text(submitted: &Submitted) -> Result<String, Failure> {
@@ -395,6 +410,10 @@ fn with_time(event: &Event, now: Timestamp) -> Option<Event> {
         extensions: attributes.extensions.into_iter().collect(),
     };
     Some(Event::try_from(parts).expect("an event stays valid with a time"))
+}
+
+fn millis(time: Timestamp) -> UnixMillis {
+    UnixMillis::new(u64::try_from(time.as_millisecond()).unwrap_or_default())
 }
 
 /// A moment as the `time` of an event: RFC 3339 in UTC.

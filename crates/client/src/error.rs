@@ -181,7 +181,7 @@ pub struct NotCosigned {
 /// A log's refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why, for programs.
+    /// Why, for programs. One that is not known here is [`Reason::Unspecified`].
     pub reason: Reason,
     /// Why, for people.
     pub message: String,
@@ -206,6 +206,8 @@ impl Refusal {
     /// Retry, fix, or page someone?
     pub fn action(&self) -> Action {
         match self.reason {
+            // Not known here: of a later server, which means that it may help to come back if it says when.
+            Reason::Unspecified if self.retry_after.is_some() => Action::Retry,
             Reason::QueueFull
             | Reason::OutOfSpace
             | Reason::Stopping

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use counterfoil_merkle::{Digest, LeafIndex, TreeSize, root_before};
-use counterfoil_note::{HeadError, Policy, SignedHead, UnixMillis};
+use counterfoil_note::{Cosignature, HeadError, Policy, SignedHead, UnixMillis};
 
 use crate::{Error, Misbehaviour, NotCosigned};
 
@@ -66,7 +66,7 @@ struct Worth {
 
 impl Known {
     fn new(policy: &Policy, head: Arc<SignedHead>) -> Self {
-        // With a false line none counts here. `check_quorum` says what that is.
+        // With a false line none counts here. `cosignatures` says what that is.
         let cosignatures = policy.cosignatures(&head).unwrap_or_default();
         let worth = Worth {
             has_quorum: policy.is_quorum(&cosignatures),
@@ -101,8 +101,8 @@ impl Heads {
         &self.policy
     }
 
-    /// Checks the log's signature of a head, and that no other head of its size is known. Says nothing of witnesses: no
-    /// witness has seen the head of a receipt that is just made.
+    /// Checks the log's signature of a head, and that no other head of its size is known. Says nothing of witnesses: a false line
+    /// must not keep the head from being compared with others.
     pub(crate) fn verify(&self, note: &[u8]) -> Result<Arc<SignedHead>, Error> {
         if let Some(head) = self.seen().verified.get(note) {
             return Ok(Arc::clone(head));
@@ -121,18 +121,29 @@ impl Heads {
         Ok(head)
     }
 
+    /// The same for the head of a receipt that is just made. No witness has to have seen it, but whoever knows a witness
+    /// refuses a receipt with a false line by it: nobody is told that such a one holds.
+    pub(crate) fn verify_fresh(&self, note: &[u8]) -> Result<Arc<SignedHead>, Error> {
+        let head = self.verify(note)?;
+        self.cosignatures(&head)?;
+        Ok(head)
+    }
+
     /// Checks that the policy's witnesses cosigned a head that the log presents as published.
     pub(crate) fn check_quorum(&self, head: &SignedHead) -> Result<(), Error> {
-        let cosignatures = self
-            .policy
-            .cosignatures(head)
-            .map_err(|error| Misbehaviour::UnverifiedHead {
-                error: HeadError::Cosignature(error),
-                note: head.note_bytes().to_owned(),
-            })?;
+        let cosignatures = self.cosignatures(head)?;
         self.policy.check_quorum(&cosignatures).map_err(|problem| {
             let head = head.clone();
             NotCosigned { head, problem }.into()
+        })
+    }
+
+    /// The cosignatures of a head by the policy's witnesses, unless a line is falsely by one of them.
+    fn cosignatures(&self, head: &SignedHead) -> Result<Vec<Cosignature>, Error> {
+        self.policy.cosignatures(head).map_err(|error| {
+            let note = head.note_bytes().to_owned();
+            let error = HeadError::Cosignature(error);
+            Misbehaviour::UnverifiedHead { error, note }.into()
         })
     }
 
@@ -306,7 +317,7 @@ fn expect_order(heads: &[Known]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use counterfoil_merkle::{Digest, Frontier, Suite};
-    use counterfoil_note::{KeyKind, LogSigner, MAX_NOTE_BYTES, SignerKey};
+    use counterfoil_note::{CosignerSigner, KeyKind, LogSigner, MAX_NOTE_BYTES, SignerKey, UnixSeconds};
 
     use super::*;
 
@@ -353,6 +364,32 @@ mod tests {
             heads.verify(&note(&signer, most + size, 3)).unwrap();
         }
         assert!(!heads.must_link());
+    }
+
+    /// Whoever passes a head on can add a line.
+    #[test]
+    fn a_line_that_no_witness_wrote_is_refused_and_hides_no_fork() {
+        let signer = signer();
+        let log = signer.keys()[0].verifier_key();
+        let witness = CosignerSigner::generate("witness.example/w1".parse().unwrap(), [2; 32]);
+        let policy = format!("log {log}\nwitness w1 {}\nquorum none\n", witness.verifier_key());
+        let heads = Heads::new(Policy::parse(policy.as_bytes()).unwrap(), None);
+
+        let five = note(&signer, 5, 1);
+        let line = witness.cosign(&log.verify_head(&five).unwrap(), UnixSeconds::new(1).unwrap());
+        let with_line = |note: &[u8]| [note, format!("{line}\n").as_bytes()].concat();
+        heads.verify_fresh(&with_line(&five)).unwrap();
+        let refused = |note: &[u8]| match heads.verify_fresh(&with_line(note)) {
+            Err(Error::Misbehaviour(fact)) => fact.name(),
+            other => panic!("{other:?}"),
+        };
+        // Also when it comes again.
+        for _ in 0..2 {
+            assert_eq!(refused(&note(&signer, 6, 1)), "unverified_head");
+        }
+        let other_root = Digest::from([8; 32]);
+        let other = signer.sign_head(TreeSize::new(5).unwrap(), other_root, UnixMillis::new(1));
+        assert_eq!(refused(&other), "fork");
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod find;
 pub mod fuzzing;
 mod heads;
 mod limits;
+mod lock;
 mod misbehaviour;
 mod options;
 mod outbox;

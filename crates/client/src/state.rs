@@ -2,23 +2,21 @@
 
 use std::{
     env,
-    fs::{File, OpenOptions, TryLockError},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
 use counterfoil_files::{FileError, Readers, create_directory, replace, sync_directory};
 use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead, UnixMillis};
 use counterfoil_verify::{Evidence, EvidenceTextError};
 
-/// Most characters of an origin that stand in a file's name; a digest makes it unique.
-const READABLE_ORIGIN_CHARS: usize = 64;
-/// How long another process may hold the lock under which a head is saved.
-const LOCK_TIME: Duration = Duration::from_secs(30);
-/// How often a lock that another process holds is tried.
-const LOCK_POLL: Duration = Duration::from_millis(50);
+use crate::lock::{self, LOCK_TIME};
+
+/// Most characters of what a file is about that stand in its name.
+const READABLE_CHARS: usize = 64;
+/// What the umask leaves of it.
+const LOCK_FILE_MODE: u32 = 0o666;
 
 /// A directory with one file for each log: the signed note of the largest head that was ever verified.
 ///
@@ -109,7 +107,7 @@ impl StateDir {
     ) -> Result<Saved, StateError> {
         create_directory(&self.0)?;
         // Held until the file is closed, at the end of this function or of the process.
-        let _lock = lock(&self.file(head.origin(), "lock"), LOCK_TIME)?;
+        let _lock = lock::take(&self.file(head.origin(), "lock"), LOCK_FILE_MODE, LOCK_TIME)?;
 
         if let Some(found) = self.load(policy, head.origin())? {
             let expected =
@@ -147,43 +145,23 @@ impl StateDir {
     }
 
     fn file(&self, origin: &Origin, extension: &str) -> PathBuf {
-        let readable: String = origin
-            .as_str()
-            .chars()
-            .take(READABLE_ORIGIN_CHARS)
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        let digest = blake3::hash(origin.as_str().as_bytes()).to_hex();
-        self.0.join(format!("{readable}-{}.{extension}", &digest[..16]))
+        let name = file_name(origin.as_str(), origin.as_str());
+        self.0.join(format!("{name}.{extension}"))
     }
 }
 
-/// Held for as long as a file takes to write. Whoever holds it for longer than `limit` was stopped, or its disk hangs.
-fn lock(path: &Path, limit: Duration) -> Result<File, FileError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(FileError::at("open", path))?;
-    let deadline = Instant::now() + limit;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(FileError::at("lock", path)(error)),
-            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                let held = io::Error::other("another process does not let go of it");
-                return Err(FileError::at("lock", path)(held));
-            }
-            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL),
-        }
-    }
+/// The name of a file or directory: what can be read of `shown`, and a digest of `whole` that makes it unique.
+pub(crate) fn file_name(shown: &str, whole: &str) -> String {
+    let readable: String = shown
+        .chars()
+        .take(READABLE_CHARS)
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' => c,
+            _ => '_',
+        })
+        .collect();
+    let digest = blake3::hash(whole.as_bytes()).to_hex();
+    format!("{readable}-{}", &digest[..16])
 }
 
 #[cfg(test)]
@@ -241,17 +219,6 @@ mod tests {
         };
         assert_eq!(found, thirty);
         assert_eq!(state.load(&policy, &origin).unwrap().unwrap(), thirty);
-    }
-
-    #[test]
-    fn a_lock_that_nobody_lets_go_of_is_not_waited_for_without_end() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("lock");
-        let limit = Duration::from_millis(100);
-        let held = lock(&path, limit).unwrap();
-        assert_eq!(lock(&path, limit).unwrap_err().action, "lock");
-        drop(held);
-        lock(&path, limit).unwrap();
     }
 
     #[test]

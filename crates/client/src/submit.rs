@@ -43,7 +43,7 @@ impl Client {
             .receipt
             .ok_or_else(|| InvalidAnswer::new("it has no receipt"))?;
         let receipt = Receipt::try_from(receipt)?;
-        let head = self.heads().verify(&receipt.checkpoint)?;
+        let head = self.heads().verify_fresh(&receipt.checkpoint)?;
         let submitted = check(receipt, &mut ReceiptVerifier::new(head), event, answer.duplicate)?;
         self.learn_from(&submitted);
         self.link_if_many().await?;
@@ -126,8 +126,10 @@ pub(crate) struct MessageHeads {
 
 impl MessageHeads {
     pub(crate) fn verify(client: &Client, wire: Vec<v1::TreeHead>) -> Result<Self, Error> {
-        let verifier =
-            |head: &v1::TreeHead| client.heads().verify(&head.checkpoint).map(ReceiptVerifier::new);
+        let verifier = |head: &v1::TreeHead| {
+            let head = client.heads().verify_fresh(&head.checkpoint);
+            head.map(ReceiptVerifier::new)
+        };
         let verifiers = wire.iter().map(verifier).collect::<Result<_, _>>()?;
         Ok(Self { wire, verifiers })
     }

@@ -194,7 +194,9 @@ impl FindingKind {
             Self::FutureHead => "Compare this machine's clock and the log's with a reliable one.",
             Self::WitnessBehind => "Ask whether the witness runs and whether the log still sends it heads.",
             Self::Withheld => "Ask the operator for the entries; add a mirror as a source.",
-            Self::InvalidAnswer => "Check that the URL is that of the log; then its operator has to look.",
+            Self::InvalidAnswer => {
+                "Check that the URL is that of the log and, if the answer is 401 or 403 or speaks of a credential, the source's `token_file`, which is read at the start. Then its operator has to look."
+            }
             Self::Unreachable => "Check the network and the URL; add a second source.",
         }
     }

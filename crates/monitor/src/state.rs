@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use counterfoil_event::Entry;
 use counterfoil_files::{FileError, Readers, replace};
 use counterfoil_merkle::{CompactRange, Digest, LeafIndex, Suite, TreeSize};
 use counterfoil_note::{Origin, Policy, SignedHead};
@@ -19,8 +20,8 @@ use crate::{
 
 /// The layout of the file. Another is refused.
 const VERSION: u32 = 1;
-/// The version of the monitor. Entries that another could not read are read again.
-const READER: &str = env!("CARGO_PKG_VERSION");
+/// What this monitor can read. Entries that one which read other forms could not read are read again.
+const READER: &str = Entry::KNOWN_FORMS;
 
 /// How far entries are verified. It does not say where they came from: any source continues it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,7 +232,7 @@ impl From<&Cursor> for SavedCursor {
 
 #[derive(Serialize, Deserialize)]
 struct SavedUnread {
-    /// The version of the monitor that could not read them.
+    /// What the monitor could read that could not read them.
     reader: String,
     from: SavedCursor,
     problem: String,
@@ -337,7 +338,7 @@ impl StateFile {
             let (from, problem) = (self.cursor(suite, saved.from)?, saved.problem);
             match saved.reader == READER {
                 true => unread = Some(Unread { from, problem }),
-                // What was unknown to another version may be known to this one, which goes on from there.
+                // What was unknown to another may be known to this one, which goes on from there.
                 false => cursor = from,
             }
         }
@@ -453,5 +454,25 @@ impl StateFile {
             path: self.path.clone(),
             problem: problem.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The version of a program says nothing of it: sources are built again under the same.
+    #[test]
+    fn what_could_not_be_read_is_kept_with_what_could_be() {
+        let mut state = State::new(Suite::Blake3, Ledger::new());
+        state.unread = Some(Unread {
+            from: state.cursor.clone(),
+            problem: "of a later form".to_owned(),
+        });
+        let file = StateFile::new(Path::new("."), "main", "log.example/main".parse().unwrap());
+        let saved: Value = serde_json::from_slice(&file.encode(&state)).unwrap();
+        assert_eq!(saved["unread"]["reader"], Entry::KNOWN_FORMS);
     }
 }

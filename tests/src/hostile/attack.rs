@@ -49,6 +49,10 @@ pub enum Attack {
     OtherSuite,
     /// Adds a cosignature that the witness did not make.
     FalseCosignature,
+    /// Adds a line by a stranger whose name is a command to a CI runner.
+    DeceptiveLine,
+    /// Refuses every event, as one that no log takes.
+    RefusedEvents,
     /// Answers every HTTP request with 304, as if it had been asked conditionally.
     NotModified,
     /// Answers with bytes that are no answer.

@@ -1,6 +1,6 @@
 //! The two services, as the attack has them. Of submitting, `Submit` alone: the client's own tests have the rest.
 
-use std::pin::Pin;
+use std::{collections::HashMap, pin::Pin};
 
 use bytes::Bytes;
 use counterfoil_event::Event;
@@ -13,7 +13,8 @@ use counterfoil_proto::{
     },
 };
 use tokio_stream::{self as stream, Stream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{Attack, Door, HostileLog, history::History, tiles::spoil_entries};
 
@@ -95,6 +96,14 @@ impl SubmitService for HostileLog {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        if self.current() == Attack::RefusedEvents {
+            let details = ErrorDetails::with_error_info("INVALID_EVENT", "counterfoil", HashMap::new());
+            return Err(Status::with_error_details(
+                Code::InvalidArgument,
+                "no such word",
+                details,
+            ));
+        }
         let event = request.into_inner().event.unwrap_or_default();
         let event = Event::try_from(event).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let index = self.shared.state.lock().unwrap().honest.record(event);

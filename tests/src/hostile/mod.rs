@@ -238,16 +238,17 @@ impl HostileLog {
         };
         let size = TreeSize::new(size).unwrap();
         let note = signer.sign_head(size, root, UnixMillis::new(time));
-        let false_line = state.attack == Attack::FalseCosignature;
-        if !false_line {
-            return note;
-        }
-        // A true cosignature, of another tree.
-        let other = signer.sign_head(size, Digest::from([9; 32]), UnixMillis::new(time));
-        let other = signer.keys()[0].verifier_key().verify_head(&other).unwrap();
-        let line = shared
-            .witness
-            .cosign(&other, UnixSeconds::new(time / 1000).unwrap());
+        let line = match state.attack {
+            Attack::FalseCosignature => {
+                // A true cosignature, of another tree.
+                let other = signer.sign_head(size, Digest::from([9; 32]), UnixMillis::new(time));
+                let other = signer.keys()[0].verifier_key().verify_head(&other).unwrap();
+                let time = UnixSeconds::new(time / 1000).unwrap();
+                shared.witness.cosign(&other, time).to_string()
+            }
+            Attack::DeceptiveLine => "— ##[group] AAAAAAA=".to_owned(),
+            _ => return note,
+        };
         [note, format!("{line}\n").into_bytes()].concat()
     }
 

@@ -211,6 +211,77 @@ async fn a_receipt_with_another_salt_is_not_handed_on() {
     }
 }
 
+/// The log signs what stands in one, and anybody may add lines to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_with_a_command_to_a_runner_is_not_printed() {
+    let log = HostileLog::start(suite_of(1)).await;
+    log.attack(Attack::DeceptiveLine);
+    let scratch = tempfile::tempdir().unwrap();
+    let receipt = scratch.path().join("seven.tlog-proof");
+    let fetch = |more: &[&str]| {
+        let key = log.key().to_string();
+        run(counterfoil()
+            .args(["receipt", "7", "--log-key", &key, "--server", &log.server()])
+            .arg("--state-dir")
+            .arg(scratch.path().join("state"))
+            .args(more))
+    };
+    for more in [&[][..], &["--output", "-"]] {
+        let refused = fetch(more);
+        assert_eq!((refused.code, &*refused.stdout), (MISBEHAVED, ""), "{more:?}");
+        let problem = "a terminal or a CI runner may take for a command";
+        assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+    }
+    for more in [&["--json"][..], &["--output", receipt.to_str().unwrap()]] {
+        assert_eq!(fetch(more).code, 0, "{more:?}");
+    }
+    assert!(receipt.exists());
+}
+
+/// A refusal is the bare word of whoever answers, and nobody is there to submit a build's events again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_log_refuses_for_good_a_build_sets_aside() {
+    let log = HostileLog::start(suite_of(0)).await;
+    log.attack(Attack::RefusedEvents);
+    let scratch = tempfile::tempdir().unwrap();
+    let command = |arguments: &[&str]| {
+        run(counterfoil()
+            .args(arguments)
+            .env("COUNTERFOIL_SERVER", log.server())
+            .env("COUNTERFOIL_LOG_KEY", log.key().to_string())
+            .env("XDG_STATE_HOME", scratch.path())
+            .env_remove("COUNTERFOIL_OUTBOX"))
+    };
+    let listed = || -> Value {
+        let list = command(&["outbox", "list", "--json"]);
+        serde_json::from_str(&list.stdout).unwrap()
+    };
+    let build = command(&[
+        "run", "--type", "ci.job", "--source", "s", "--", "sh", "-c", "exit 7",
+    ]);
+    assert_eq!(build.code, 7, "{}", build.stderr);
+    let told = "ci.job.finished is not recorded: it is set aside as number 2 in ";
+    assert!(build.stderr.contains(told), "{}", build.stderr);
+    let kept = listed();
+    assert_eq!(kept["waiting"].as_array().unwrap().len(), 0, "{kept}");
+    let aside = kept["set_aside"].as_array().unwrap();
+    assert_eq!(aside.len(), 2, "{kept}");
+    for (aside, event_type) in aside.iter().zip(["ci.job.started", "ci.job.finished"]) {
+        assert_eq!(aside["attributes"]["type"], event_type);
+        let reason = aside["reason"].as_str().unwrap();
+        assert!(reason.contains("no such word"), "{reason}");
+    }
+
+    let again = command(&["outbox", "retry", "1", "--json"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let again: Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!(again["number"], 3);
+    let kept = listed();
+    assert_eq!(kept["waiting"][0]["number"], 3);
+    assert_eq!(kept["waiting"][0]["attributes"]["type"], "ci.job.started");
+    assert_eq!(kept["set_aside"].as_array().unwrap().len(), 1, "{kept}");
+}
+
 /// Each view is consistent in itself. A quorum of witnesses lets one of them through only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_without_its_witnesses_is_refused_by_a_policy() {

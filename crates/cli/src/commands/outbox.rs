@@ -23,6 +23,7 @@ There is one outbox for each server and log, and --server and --log say which. d
 pub(crate) enum Outbox {
     Flush(OfLog<Flush>),
     List(OfLog<List>),
+    Retry(OfLog<Retry>),
     Drop(OfLog<Drop>),
 }
 
@@ -50,6 +51,23 @@ pub(crate) struct List {
     outbox: OutboxOptions,
 }
 
+/// Queue an event again that was set aside, behind all that wait
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  counterfoil outbox retry 7
+  counterfoil outbox flush
+
+It gets a new number. What the log refuses, or what is damaged, is set aside again when it is delivered. `outbox list` has the
+numbers of events, and why they were set aside.")]
+pub(crate) struct Retry {
+    /// The event's number
+    #[arg(value_name = "NUMBER")]
+    number: ItemNumber,
+    #[command(flatten)]
+    outbox: OutboxOptions,
+}
+
 /// Remove an event that was set aside, for good
 #[derive(Args)]
 #[command(after_help = "\
@@ -69,6 +87,7 @@ pub(crate) async fn run(outbox: Outbox, output: &Output) -> Result<(), Failure> 
     match outbox {
         Outbox::Flush(command) => command.run(flush, output).await,
         Outbox::List(command) => command.run(list, output).await,
+        Outbox::Retry(command) => command.run(retry, output).await,
         Outbox::Drop(command) => command.run(drop_one, output).await,
     }
 }
@@ -125,7 +144,8 @@ async fn flush(arguments: Flush, common: &Common, output: &Output) -> Result<(),
     if delivery.set_aside > 0 {
         let message = format!("{} refused for good and set aside", delivery.set_aside);
         return Err(Failure::new(Exit::Refused, message)
-            .hint("`counterfoil outbox list` says why; `counterfoil outbox drop NUMBER` removes one"));
+            .hint("`counterfoil outbox list` says why")
+            .hint("`counterfoil outbox retry NUMBER` queues one again, `counterfoil outbox drop NUMBER` removes it"));
     }
     Ok(())
 }
@@ -194,6 +214,16 @@ fn value(item: &Item) -> Value {
         "attributes": output::attributes(item.event.attributes()),
         "payload_length": item.event.data().len(),
     })
+}
+
+async fn retry(arguments: Retry, common: &Common, output: &Output) -> Result<(), Failure> {
+    let outbox = arguments.outbox.open(common)?;
+    let (old, new) = (arguments.number, outbox.retry(arguments.number)?);
+    output.print(
+        json!({ "retried": old.get(), "number": new.get() }),
+        format!("event {old} waits as number {new}"),
+    );
+    Ok(())
 }
 
 async fn drop_one(arguments: Drop, common: &Common, output: &Output) -> Result<(), Failure> {

@@ -59,10 +59,13 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             let why = output::printable(&why);
             output::say(format_args!("warning: the salt is not checked: {why}"));
         }
+        if !output.is_json() {
+            files::check_lines(&text)?;
+        }
         output.print(json, text);
         return Ok(());
     };
-    files::write(path, text.as_bytes())?;
+    files::write_receipt(path, &text)?;
     let mut facts = Facts::default();
     facts
         .add("leaf", receipt.index)

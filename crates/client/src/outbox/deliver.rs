@@ -1,6 +1,6 @@
 //! Delivery: in order, and gone from the disk only once what the log says of it is proved.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use counterfoil_event::Event;
 use tokio::{
@@ -53,12 +53,14 @@ pub struct Delivery {
 }
 
 /// Why a delivery stopped. Everything from the event at hand on still waits, and those that were reported are done.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
     /// The log is away, denies the caller, or misbehaves.
+    #[error(transparent)]
     Log(Box<Error>),
     /// The local disk fails.
-    Outbox(OutboxError),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
 }
 
 impl Outbox {
@@ -282,26 +284,9 @@ enum Stop {
     Failed(DeliverError),
 }
 
-impl fmt::Display for DeliverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Log(error) => error.fmt(f),
-            Self::Outbox(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for DeliverError {}
-
 impl From<Error> for DeliverError {
     fn from(error: Error) -> Self {
         Self::Log(Box::new(error))
-    }
-}
-
-impl From<OutboxError> for DeliverError {
-    fn from(error: OutboxError) -> Self {
-        Self::Outbox(error)
     }
 }
 

@@ -10,7 +10,7 @@
 //! ```text
 //! <root>/<readable>-<16 hex digits>/
 //!   target                                   the server and the log, for people
-//!   lock                                     held while an event is added or set aside
+//!   lock                                     held while an event is added, set aside or queued again
 //!   delivery                                 held while events are delivered
 //!   .new-…                                   what is being written; without meaning after a crash
 //!   000000000042-<key, 64 hex digits>.event  an event that waits
@@ -32,14 +32,13 @@ use std::{
     num::ParseIntError,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
 };
 
 use counterfoil_event::Event;
 use counterfoil_files::FileError;
 use counterfoil_note::UnixMillis;
 
-use crate::Server;
+use crate::{Server, lock::LOCK_TIME, state::file_name};
 pub use deliver::{DeliverError, Delivered, Delivery, Fate};
 pub use spool::DeliveryLock;
 use spool::{Limits, Spool};
@@ -48,11 +47,6 @@ use spool::{Limits, Spool};
 pub const MAX_QUEUED_EVENTS: usize = 10_000;
 /// Most bytes of files in one outbox, those set aside among them: a few hundred webhooks of the largest size.
 pub const MAX_QUEUED_BYTES: u64 = 512 << 20;
-
-/// How long another process may hold the lock under which events are added.
-const LOCK_TIME: Duration = Duration::from_secs(30);
-/// Most characters of a server and log that stand in a directory's name; a digest makes it unique.
-const READABLE_CHARS: usize = 64;
 
 /// The events that wait on this machine for one log. Several processes may use it at once.
 #[derive(Debug, Clone)]
@@ -92,7 +86,7 @@ pub struct Item {
 pub struct SetAside {
     /// Its number.
     pub number: ItemNumber,
-    /// Why it will never be delivered. Empty if the process was killed before it was written.
+    /// Why it is not delivered. Empty if the process was killed before it was written.
     pub reason: String,
     /// The event; none if its file is damaged.
     pub item: Option<Item>,
@@ -139,20 +133,11 @@ impl Outbox {
     /// The outbox for a log of a server, under a directory that may serve many. Nothing is read or written yet.
     pub fn new(root: &Path, server: &Server, log: &str) -> Self {
         let target = format!("{server}\n{log}\n");
-        let readable: String = format!("{server}-{log}")
-            .trim_start_matches("https://")
-            .trim_start_matches("http://")
-            .chars()
-            .take(READABLE_CHARS)
-            .map(|c| match c {
-                'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' => c,
-                _ => '_',
-            })
-            .collect();
-        let digest = blake3::hash(target.as_bytes()).to_hex();
+        let shown = format!("{server}-{log}");
+        let shown = shown.trim_start_matches("https://").trim_start_matches("http://");
         Self {
             spool: Spool {
-                directory: root.join(format!("{readable}-{}", &digest[..16])),
+                directory: root.join(file_name(shown, &target)),
                 target,
                 limits: Limits {
                     events: MAX_QUEUED_EVENTS,
@@ -199,6 +184,24 @@ impl Outbox {
         }
         listing.set_aside = self.spool.set_aside()?;
         Ok(listing)
+    }
+
+    /// Keeps an event that a log refuses for good where nothing delivers it, with the reason. When this returns, it is on
+    /// disk. Blocks as [`enqueue`](Self::enqueue) does. One that was set aside before stays as it is, if it is the same but
+    /// for its time.
+    pub fn keep_aside(
+        &self,
+        event: &Event,
+        now: UnixMillis,
+        reason: &str,
+    ) -> Result<ItemNumber, OutboxError> {
+        self.spool.add_aside(event, now, reason)
+    }
+
+    /// Queues an event again that was set aside: behind all that wait, under the number that is returned. Blocks as
+    /// [`enqueue`](Self::enqueue) does.
+    pub fn retry(&self, number: ItemNumber) -> Result<ItemNumber, OutboxError> {
+        self.spool.retry(number)
     }
 
     /// Removes an event that was set aside, for good.

@@ -1,15 +1,13 @@
 //! The files of an outbox. What a crash leaves behind at each point stands beside the step.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
-use counterfoil_event::{Event, EventKey};
+use counterfoil_event::Event;
 use counterfoil_files::{FileError, Readers, create_private_directory, replace, sync_directory};
 use counterfoil_note::UnixMillis;
 use tokio::time::{Instant, sleep};
@@ -18,9 +16,10 @@ use super::{
     Item, ItemNumber, OutboxError, Queued, SetAside,
     record::{self, Damage, MAX_RECORD_BYTES},
 };
+use crate::lock;
 
 const LOCK_FILE_MODE: u32 = 0o600;
-/// The digits of a number in a file's name: names sort as numbers do.
+/// The fewest digits of a number in a file's name: names sort as numbers do.
 const NUMBER_DIGITS: usize = 12;
 const KEY_DIGITS: usize = 64;
 const SUFFIX: &str = ".event";
@@ -28,8 +27,6 @@ const SUFFIX: &str = ".event";
 const UNFINISHED_PREFIX: &str = ".new-";
 /// Longest reason that is read back.
 const MAX_REASON_BYTES: u64 = 16 << 10;
-/// How often a lock that another process holds is tried.
-const LOCK_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -82,43 +79,77 @@ impl Spool {
         let waiting = self.waiting()?;
         let aside = stored(&self.aside())?;
 
-        let key = key(event);
-        for same in waiting.iter().filter(|stored| stored.key == key) {
-            if self
-                .read(same)
-                .is_ok_and(|item| same_but_for_time(&item.event, event))
-            {
-                // Whoever added it may have been cut short before its name was on disk.
-                sync_directory(&self.directory)?;
-                return Ok(Queued {
-                    number: same.number,
-                    waiting: waiting.len(),
-                    already: true,
-                });
-            }
+        if let Some(same) = find_same(&self.directory, &waiting, event) {
+            // Whoever added it may have been cut short before its name was on disk.
+            sync_directory(&self.directory)?;
+            return Ok(Queued {
+                number: same.number,
+                waiting: waiting.len(),
+                already: true,
+            });
         }
         let record = record::encode(event, now);
-        let events = waiting.len() + aside.len();
-        let bytes: u64 = waiting.iter().chain(&aside).map(|stored| stored.bytes).sum();
-        if events >= self.limits.events || bytes + record.len() as u64 > self.limits.bytes {
+        let new = self.behind_all(&waiting, &aside, event, &record)?;
+        // A crash in here leaves the old state or the new one, and an unfinished file that the next one to add removes.
+        replace(&self.directory.join(new.name()), &record, Readers::Owner)?;
+        Ok(Queued {
+            number: new.number,
+            waiting: waiting.len() + 1,
+            already: false,
+        })
+    }
+
+    /// Adds an event to those that were set aside.
+    pub(super) fn add_aside(
+        &self,
+        event: &Event,
+        now: UnixMillis,
+        reason: &str,
+    ) -> Result<ItemNumber, OutboxError> {
+        self.create()?;
+        let _lock = self.lock()?;
+        let directory = self.aside();
+        create_private_directory(&directory)?;
+        remove_unfinished(&directory)?;
+        let (waiting, aside) = (self.waiting()?, stored(&directory)?);
+        if let Some(same) = find_same(&directory, &aside, event) {
+            // As in `add`.
+            sync_directory(&directory)?;
+            return Ok(same.number);
+        }
+        let record = record::encode(event, now);
+        let new = self.behind_all(&waiting, &aside, event, &record)?;
+        replace(&directory.join(new.name()), &record, Readers::Owner)?;
+        // A crash here leaves the event without the reason.
+        replace(
+            &directory.join(new.reason_name()),
+            reason.as_bytes(),
+            Readers::Owner,
+        )?;
+        Ok(new.number)
+    }
+
+    /// The file of a new event, if there is room for it.
+    fn behind_all(
+        &self,
+        waiting: &[Stored],
+        aside: &[Stored],
+        event: &Event,
+        record: &[u8],
+    ) -> Result<Stored, OutboxError> {
+        let (events, new) = (waiting.len() + aside.len(), record.len() as u64);
+        let bytes: u64 = waiting.iter().chain(aside).map(|stored| stored.bytes).sum();
+        if events >= self.limits.events || bytes + new > self.limits.bytes {
             return Err(OutboxError::Full {
                 path: self.directory.clone(),
                 events,
                 bytes,
             });
         }
-        let last = waiting.iter().chain(&aside).map(|stored| stored.number.0).max();
-        let stored = Stored {
-            number: ItemNumber(last.map_or(1, |last| last + 1)),
-            key,
-            bytes: record.len() as u64,
-        };
-        // A crash in here leaves the old state or the new one, and an unfinished file that the next one to add removes.
-        replace(&self.directory.join(stored.name()), &record, Readers::Owner)?;
-        Ok(Queued {
-            number: stored.number,
-            waiting: waiting.len() + 1,
-            already: false,
+        Ok(Stored {
+            number: next_number(waiting, aside),
+            key: key(event),
+            bytes: new,
         })
     }
 
@@ -174,15 +205,42 @@ impl Spool {
         Ok(all)
     }
 
+    /// Moves an event that was set aside behind all that wait.
+    pub(super) fn retry(&self, number: ItemNumber) -> Result<ItemNumber, OutboxError> {
+        // Before the lock too: without such an event there may be no directory that it could be in.
+        self.find_aside(number)?;
+        let _lock = self.lock()?;
+        let old = self.find_aside(number)?;
+        let directory = self.aside();
+        let new = Stored {
+            number: next_number(&self.waiting()?, &stored(&directory)?),
+            ..old.clone()
+        };
+        let path = directory.join(old.name());
+        fs::rename(&path, self.directory.join(new.name())).map_err(FileError::at("queue again", &path))?;
+        // A crash here leaves the event in the one directory or in the other.
+        sync_directory(&self.directory)?;
+        sync_directory(&directory)?;
+        // A crash here leaves a reason for nothing.
+        remove(&directory.join(old.reason_name()))?;
+        Ok(new.number)
+    }
+
     pub(super) fn drop_set_aside(&self, number: ItemNumber) -> Result<(), OutboxError> {
         let aside = self.aside();
-        let found = stored(&aside)?.into_iter().find(|stored| stored.number == number);
-        let stored = found.ok_or_else(|| OutboxError::NotSetAside {
-            number,
-            path: self.directory.clone(),
-        })?;
+        let stored = self.find_aside(number)?;
         remove(&aside.join(stored.name()))?;
         remove(&aside.join(stored.reason_name()))
+    }
+
+    fn find_aside(&self, number: ItemNumber) -> Result<Stored, OutboxError> {
+        let mut aside = stored(&self.aside())?.into_iter();
+        aside
+            .find(|stored| stored.number == number)
+            .ok_or_else(|| OutboxError::NotSetAside {
+                number,
+                path: self.directory.clone(),
+            })
     }
 
     /// Waits for the right to deliver until `deadline`, or without end. None if another process still has it. The directory has to
@@ -192,37 +250,20 @@ impl Spool {
         deadline: Option<Instant>,
     ) -> Result<Option<DeliveryLock>, OutboxError> {
         let path = self.directory.join("delivery");
-        let file = open_lock(&path)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Some(DeliveryLock(file))),
-                Err(TryLockError::Error(error)) => return Err(FileError::at("lock", &path)(error).into()),
-                Err(TryLockError::WouldBlock)
-                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) =>
-                {
-                    return Ok(None);
-                }
-                Err(TryLockError::WouldBlock) => sleep(LOCK_POLL).await,
+        let file = lock::open(&path, LOCK_FILE_MODE)?;
+        while !lock::try_take(&file, &path)? {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(None);
             }
+            sleep(lock::LOCK_POLL).await;
         }
+        Ok(Some(DeliveryLock(file)))
     }
 
-    /// Held for as long as a file takes to write. Whoever holds it for much longer was stopped, or its disk hangs.
+    /// Held for as long as a file takes to write.
     fn lock(&self) -> Result<File, OutboxError> {
         let path = self.directory.join("lock");
-        let file = open_lock(&path)?;
-        let deadline = Instant::now() + self.limits.lock_time;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::Error(error)) => return Err(FileError::at("lock", &path)(error).into()),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    let held = io::Error::other("another process does not let go of it");
-                    return Err(FileError::at("lock", &path)(held).into());
-                }
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL),
-            }
-        }
+        Ok(lock::take(&path, LOCK_FILE_MODE, self.limits.lock_time)?)
     }
 
     /// Makes the directory, unless it is there.
@@ -246,18 +287,15 @@ impl Spool {
 impl Stored {
     fn parse(name: &str, bytes: u64) -> Option<Self> {
         let (number, key) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-        let digits = |text: &str, length, digit: fn(&u8) -> bool| {
-            text.len() == length && text.as_bytes().iter().all(digit)
-        };
-        let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if !digits(number, NUMBER_DIGITS, u8::is_ascii_digit) || !digits(key, KEY_DIGITS, hex) {
-            return None;
-        }
-        Some(Self {
+        let stored = Self {
             number: ItemNumber(number.parse().ok()?),
             key: key.to_owned(),
             bytes,
-        })
+        };
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_key = key.len() == KEY_DIGITS && key.bytes().all(hex);
+        // A number has one spelling, by which the file is found again.
+        (is_key && stored.name() == name).then_some(stored)
     }
 
     fn name(&self) -> String {
@@ -270,11 +308,21 @@ impl Stored {
 }
 
 fn key(event: &Event) -> String {
-    EventKey::new(event.source(), event.id())
-        .as_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(event.key().as_bytes())
+}
+
+/// The number of an event that comes behind all others.
+fn next_number(waiting: &[Stored], aside: &[Stored]) -> ItemNumber {
+    let last = waiting.iter().chain(aside).map(|stored| stored.number.0).max();
+    ItemNumber(last.map_or(1, |last| last.saturating_add(1)))
+}
+
+/// The event among these of a directory that is the same.
+fn find_same<'a>(directory: &Path, among: &'a [Stored], event: &Event) -> Option<&'a Stored> {
+    let key = key(event);
+    among.iter().find(|stored| {
+        stored.key == key && read(directory, stored).is_ok_and(|item| same_but_for_time(&item.event, event))
+    })
 }
 
 /// Whether two events with one key say the same. Who queues an event may have given it the time.
@@ -299,6 +347,8 @@ fn stored(directory: &Path) -> Result<Vec<Stored>, OutboxError> {
             continue;
         };
         match file.metadata() {
+            // What else has such a name is no event: a link may lead nowhere, and a pipe never end.
+            Ok(metadata) if !metadata.is_file() => {}
             Ok(metadata) => all.extend(Stored::parse(name, metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(FileError::at("read", &file.path())(error).into()),
@@ -337,16 +387,6 @@ fn remove(path: &Path) -> Result<(), OutboxError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => Ok(removed.map_err(FileError::at("remove", path))?),
     }
-}
-
-fn open_lock(path: &Path) -> Result<File, OutboxError> {
-    let opened = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(LOCK_FILE_MODE)
-        .open(path);
-    Ok(opened.map_err(FileError::at("open", path))?)
 }
 
 /// Under the lock nobody writes: whatever is unfinished will never be finished, and must not take room for ever.

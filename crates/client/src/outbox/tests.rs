@@ -1,6 +1,8 @@
 //! The files of an outbox at every point where a process can end. Delivery is tested with real logs, end to end.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink, time::Duration};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::{record::tests::event, spool::Limits, *};
 use crate::outbox::spool::ReadError;
@@ -186,6 +188,84 @@ fn what_a_crash_while_setting_aside_leaves_is_one_event_in_one_place() {
 }
 
 #[test]
+fn what_was_set_aside_is_queued_again_behind_all_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outbox = outbox(scratch.path());
+    let absent = outbox.retry(ItemNumber(1));
+    assert!(matches!(absent, Err(OutboxError::NotSetAside { .. })));
+    assert!(!outbox.path().exists());
+    for id in ["a", "b"] {
+        outbox.enqueue(&event(id), now(1)).unwrap();
+    }
+    let waiting = outbox.spool.waiting().unwrap();
+    outbox.spool.put_aside(&waiting[0], "bad").unwrap();
+    let number = waiting[0].number;
+    assert_eq!(outbox.retry(number).unwrap().get(), 3);
+    assert_eq!(waiting_ids(&outbox), ["b", "a"]);
+    assert_eq!(outbox.list().unwrap().waiting[1].queued, now(1));
+    assert!(outbox.list().unwrap().set_aside.is_empty());
+    assert_eq!(file_names(&outbox.path().join("set-aside"), ""), [""; 0]);
+    assert!(outbox.retry(number).is_err());
+}
+
+#[test]
+fn what_is_kept_aside_is_there_once_and_takes_room() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut outbox = outbox(scratch.path());
+    outbox.spool.limits.events = 2;
+    outbox.enqueue(&event("a"), now(1)).unwrap();
+    for time in 2..4 {
+        let number = outbox.keep_aside(&event("b"), now(time), "no such word").unwrap();
+        assert_eq!(number.get(), 2);
+    }
+    let listing = outbox.list().unwrap();
+    assert_eq!(waiting_ids(&outbox), ["a"]);
+    let [aside] = &listing.set_aside[..] else {
+        panic!("{listing:?}")
+    };
+    assert_eq!((aside.number.get(), &*aside.reason), (2, "no such word"));
+    let item = aside.item.as_ref().unwrap();
+    assert_eq!((&item.event, item.queued), (&event("b"), now(2)));
+    let full = outbox.keep_aside(&event("c"), now(4), "no");
+    assert!(matches!(full, Err(OutboxError::Full { events: 2, .. })));
+
+    // A process can be killed between the event and the reason.
+    let directory = outbox.path().join("set-aside");
+    let reason = &file_names(&directory, ".reason")[0];
+    fs::remove_file(directory.join(reason)).unwrap();
+    assert_eq!(outbox.list().unwrap().set_aside[0].reason, "");
+    assert_eq!(outbox.retry(ItemNumber(2)).unwrap().get(), 3);
+    assert_eq!(waiting_ids(&outbox), ["a", "b"]);
+}
+
+/// Whoever shares an outbox may leave any name in it.
+#[test]
+fn no_number_is_so_large_that_what_comes_behind_it_is_lost() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outbox = outbox(scratch.path());
+    outbox.enqueue(&event("a"), now(1)).unwrap();
+    for (last, id, number) in [
+        ("999999999999", "b", 1_000_000_000_000),
+        ("18446744073709551615", "c", u64::MAX),
+    ] {
+        let name = format!("{last}-{}.event", "0".repeat(64));
+        fs::write(outbox.path().join(name), "").unwrap();
+        let waiting = outbox.spool.waiting().unwrap();
+        let foreign = waiting.last().unwrap();
+        assert_eq!(foreign.number.to_string(), last);
+        outbox.spool.put_aside(foreign, "damaged").unwrap();
+        assert_eq!(outbox.enqueue(&event(id), now(1)).unwrap().number.get(), number);
+    }
+    assert_eq!(waiting_ids(&outbox), ["a", "b", "c"]);
+    // Nor does another spelling of a number lead to a file that is not there.
+    for spelling in ["0000000000004", "+00000000004", "4"] {
+        let name = format!("{spelling}-{}.event", "0".repeat(64));
+        fs::write(outbox.path().join(name), "").unwrap();
+    }
+    assert_eq!(outbox.waiting().unwrap(), 3);
+}
+
+#[test]
 fn damaged_and_foreign_files_are_told_apart_from_events() {
     let scratch = tempfile::tempdir().unwrap();
     let outbox = outbox(scratch.path());
@@ -207,6 +287,15 @@ fn damaged_and_foreign_files_are_told_apart_from_events() {
     assert_eq!(waiting_ids(&outbox), ["b"]);
     let damaged: Vec<_> = listing.damaged.iter().map(|item| item.number.get()).collect();
     assert_eq!(damaged, [1, 3]);
+
+    // What is no file is no event, whatever its name.
+    let name = |number: u64| format!("{number:012}-{}.event", "0".repeat(64));
+    let place = |number| outbox.path().join(name(number));
+    symlink("nowhere", place(4)).unwrap();
+    symlink(&names[1], place(5)).unwrap();
+    mkfifoat(CWD, &place(6), Mode::RUSR | Mode::WUSR).unwrap();
+    fs::create_dir(place(7)).unwrap();
+    assert_eq!(outbox.waiting().unwrap(), 3);
 }
 
 #[test]

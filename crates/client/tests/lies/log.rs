@@ -119,8 +119,8 @@ pub(crate) enum Lie {
     FoundMany,
     /// Finds nothing, and says that there is more.
     FoundNothing,
-    /// Has no room.
-    QueueFull,
+    /// Refuses each event of a batch or stream: the number of the reason, and in how many milliseconds to come back.
+    Refusing(i32, u64),
     /// Never answers.
     Silent,
     /// Never answers who asks for a proof.
@@ -470,11 +470,11 @@ impl FakeLog {
         let mut state = self.state();
         let mut answer = v1::SubmitBatchResponse::default();
         for (place, (sequence, event)) in events.into_iter().enumerate() {
-            let outcome = if state.lie == Lie::QueueFull {
+            let outcome = if let Lie::Refusing(reason, retry_after_ms) = state.lie {
                 Outcome::Refused(v1::Refused {
-                    reason: v1::Reason::QueueFull.into(),
-                    message: "the queue is full".to_owned(),
-                    retry_after_ms: 250,
+                    reason,
+                    message: "not now".to_owned(),
+                    retry_after_ms,
                     ..v1::Refused::default()
                 })
             } else {

@@ -619,14 +619,20 @@ async fn sending_and_receiving_may_be_given_up() {
 async fn a_refusal_of_one_event_carries_the_reason_and_when_to_retry() {
     let (log, address) = log(Suite::Blake3).await;
     let client = client(&log, &address, None).await;
-    log.lie(Lie::QueueFull);
-    let outcomes = client.submit_batch(&[event(8)]).await.unwrap();
-    let refusal = outcomes[0].as_ref().unwrap_err();
-    assert_eq!(
-        (refusal.reason, refusal.action()),
-        (Reason::QueueFull, Action::Retry)
-    );
-    assert_eq!(refusal.retry_after.unwrap().as_millis(), 250);
+    for (number, retry_after_ms, reason, action) in [
+        (Reason::QueueFull as i32, 250, Reason::QueueFull, Action::Retry),
+        // Of a later server.
+        (99, 250, Reason::Unspecified, Action::Retry),
+        (99, 0, Reason::Unspecified, Action::Fix),
+    ] {
+        log.lie(Lie::Refusing(number, retry_after_ms));
+        let outcomes = client.submit_batch(&[event(8)]).await.unwrap();
+        let refusal = outcomes[0].as_ref().unwrap_err();
+        assert_eq!((refusal.reason, refusal.action()), (reason, action));
+        let retry_after = refusal.retry_after.unwrap_or_default();
+        assert_eq!(retry_after, Duration::from_millis(retry_after_ms));
+        assert!(!refusal.is_final());
+    }
 }
 
 /// The server's own refusal has no reason, and would look like an answer of something that is no log.
@@ -818,12 +824,18 @@ async fn entries_and_payloads_are_checked() {
 
 #[tokio::test]
 async fn a_range_has_no_gap_and_no_early_end() {
-    for lie in [Lie::SkippedEntry, Lie::ShortRange] {
+    for (lie, problem) in [
+        (Lie::SkippedEntry, "leaf 3 where leaf 2 was due"),
+        (Lie::ShortRange, "the range ends before leaf 5"),
+    ] {
         let (log, address) = log(Suite::Blake3).await;
         let client = client(&log, &address, None).await;
         log.lie(lie);
         let mut range = client.entries(index(1), 5, false).await.unwrap();
-        assert!(is_invalid(range.next_page().await), "{lie:?}");
+        let Err(Error::InvalidAnswer(invalid)) = range.next_page().await else {
+            panic!("{lie:?}")
+        };
+        assert_eq!(invalid.problem, problem);
     }
 }
 

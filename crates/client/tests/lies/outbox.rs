@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use counterfoil_client::{
 use counterfoil_merkle::Suite;
 use counterfoil_note::{Policy, UnixMillis};
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -205,6 +206,39 @@ async fn an_event_that_is_refused_for_good_does_not_hold_up_others() {
             .iter()
             .all(|aside| aside.reason == "no" && aside.item.is_some())
     );
+}
+
+/// Its refusal was the log's bare word, which may be another by now.
+#[tokio::test]
+async fn what_was_set_aside_and_is_queued_again_is_recorded_behind_all_others() {
+    let waiting = waiting().await;
+    waiting
+        .log
+        .refuse(Some("run-10"), reason(Code::InvalidArgument, "INVALID_EVENT"));
+    assert_eq!(waiting.deliver().await.1.unwrap().set_aside, 1);
+    let kept = waiting
+        .outbox
+        .keep_aside(&event(20), UnixMillis::new(1), "unknown here");
+    waiting.outbox.enqueue(&event(30), UnixMillis::new(1)).unwrap();
+    waiting.log.relent();
+    let refused = waiting.outbox.list().unwrap().set_aside[0].number;
+    for number in [kept.unwrap(), refused] {
+        waiting.outbox.retry(number).unwrap();
+    }
+    assert_eq!(waiting.deliver().await.1.unwrap().recorded, 3);
+    assert_eq!(waiting.log.ids(), runs((0..7).chain(11..15).chain([30, 20, 10])));
+    assert_eq!(waiting.outbox.list().unwrap().set_aside.len(), 0);
+}
+
+/// As a job leaves it that shares the outbox, or a cache that keeps links and not what they lead to.
+#[tokio::test]
+async fn a_name_that_leads_nowhere_holds_nothing_up() {
+    let waiting = waiting().await;
+    let name = format!("000000000001-{}.event", "0".repeat(64));
+    symlink("nowhere", waiting.outbox.path().join(name)).unwrap();
+    let delivery = timeout(Duration::from_secs(30), waiting.deliver()).await;
+    assert_eq!(delivery.unwrap().1.unwrap().recorded, 5);
+    assert_eq!(waiting.log.ids(), runs((0..7).chain(10..15)));
 }
 
 #[tokio::test]

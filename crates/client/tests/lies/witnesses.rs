@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::{
     fact, index,
     log::{FakeLog, Lie, event, witness},
-    size,
+    size, submit,
 };
 
 /// The log, witnesses w1 to w3, and `rest`.
@@ -121,15 +121,23 @@ async fn a_cosignature_that_its_witness_did_not_make_is_refused() {
     log.lie(Lie::BrokenCosignature);
     for rest in ["quorum w1", "quorum none"] {
         let client = connect(&address, policy(&log, rest), None).await.unwrap();
-        let fact = fact(client.head().await);
-        let Misbehaviour::UnverifiedHead { error, .. } = fact else {
-            panic!("{fact:?}")
-        };
-        assert!(matches!(error, HeadError::Cosignature(_)), "{error}");
+        // A receipt under such a head holds for nobody who knows the witness.
+        for fact in [
+            fact(client.head().await),
+            fact(submit(&client, "one").await),
+            fact(submit(&client, "batch").await),
+            fact(submit(&client, "stream").await),
+        ] {
+            let Misbehaviour::UnverifiedHead { error, .. } = fact else {
+                panic!("{fact:?}")
+            };
+            assert!(matches!(error, HeadError::Cosignature(_)), "{error}");
+        }
     }
     // Whoever does not know the witness does not look.
     let client = connect(&address, Policy::for_log(log.key()), None).await.unwrap();
     client.head().await.unwrap();
+    submit(&client, "one").await.unwrap();
 }
 
 /// Published heads wait for witnesses: one below a fresh receipt's is no rollback, one below a cosigned head's is.

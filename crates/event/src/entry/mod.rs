@@ -134,6 +134,9 @@ pub enum CommitmentError {
 }
 
 impl Entry {
+    /// The entries that this crate can read. Where it says something else, those may be readable that were not.
+    pub const KNOWN_FORMS: &str = "format 1, authentication 1 to 7";
+
     /// Reads an entry in its one encoding; refuses every other one, so nothing can hide in the bytes of a leaf.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         if bytes.len() > MAX_ENTRY_BYTES {
@@ -431,5 +434,24 @@ mod wire {
         pub(super) retention_class: String,
         #[prost(bytes = "vec", tag = "11")]
         pub(super) annotations_commitment: Vec<u8>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who could not read an entry reads it again once this says more.
+    #[test]
+    fn the_known_forms_are_those_that_can_be_read() {
+        let known: Vec<i32> = (0..1000)
+            .filter(|number| Authentication::from_number(*number).is_some())
+            .collect();
+        let [first, .., last] = known[..] else {
+            panic!("{known:?}")
+        };
+        assert_eq!(known, (first..=last).collect::<Vec<_>>());
+        let forms = format!("format {FORMAT_VERSION}, authentication {first} to {last}");
+        assert_eq!(Entry::KNOWN_FORMS, forms);
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use counterfoil_event::{Event, EventParts, limits::MAX_DATA_BYTES};
+use fastrand::Rng;
 
 use crate::{commands::submit::random_id, failure::Failure};
 
@@ -56,7 +57,7 @@ impl Events {
         let run = random_id()?;
         let seed = u64::from_str_radix(&run[..16], 16).expect("16 hex digits are 64 bits");
         let count = TEMPLATES.min(MAX_TEMPLATE_BYTES / size.max(1)).max(1);
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let is_json = size > HEAD.len() + 16;
         let templates = (0..count)
             .map(|_| {
@@ -120,25 +121,25 @@ impl Events {
             );
         }
         write_hex(&mut report[RUN_ID_AT..RUN_ID_AT + RUN_ID_DIGITS], number);
-        let mut random = Random(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Rng::with_seed(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for digits in report[COMMIT_AT..COMMIT_AT + COMMIT_DIGITS].chunks_mut(16) {
-            write_hex(digits, random.next());
+            write_hex(digits, random.u64(..));
         }
     }
 }
 
 /// A JSON object of exactly `size` bytes. Names, times and digests in the proportion of real reports: zstd takes a
 /// report of 1 KiB to about half.
-fn report(size: usize, random: &mut Random) -> Vec<u8> {
+fn report(size: usize, random: &mut Rng) -> Vec<u8> {
     let mut json = format!(
         "{HEAD},\"repo\":{{\"id\":{},\"full_name\":\"acme/widgets-{}\"}},\"ref\":\"refs/heads/topic-{}\",\
          \"attempt\":{},\"actor\":{{\"id\":{},\"login\":\"dev{}\"}},\"steps\":[",
-        random.below(1 << 30),
-        random.below(40),
-        random.below(500),
-        1 + random.below(3),
-        random.below(1 << 24),
-        random.below(200),
+        random.usize(..1 << 30),
+        random.usize(..40),
+        random.usize(..500),
+        1 + random.usize(..3),
+        random.usize(..1 << 24),
+        random.usize(..200),
     );
     let mut separator = "";
     loop {
@@ -165,25 +166,25 @@ fn report(size: usize, random: &mut Random) -> Vec<u8> {
 /// Bytes of `],"log_digest":""}`.
 const CLOSING_BYTES: usize = 18;
 
-fn step(separator: &str, random: &mut Random) -> String {
+fn step(separator: &str, random: &mut Rng) -> String {
     let mut step = String::new();
-    let name = STEPS[random.below(STEPS.len() as u64)];
-    let outcome = OUTCOMES[random.below(OUTCOMES.len() as u64)];
+    let name = STEPS[random.usize(..STEPS.len())];
+    let outcome = OUTCOMES[random.usize(..OUTCOMES.len())];
     write!(
         step,
         "{separator}{{\"name\":\"{name}\",\"outcome\":\"{outcome}\",\"ms\":{},\"log\":\"sha256:{:016x}{:016x}\"}}",
-        random.below(100_000),
-        random.next(),
-        random.next(),
+        random.usize(..100_000),
+        random.u64(..),
+        random.u64(..),
     )
     .expect("writing to a string does not fail");
     step
 }
 
-fn digits(count: usize, random: &mut Random) -> Vec<u8> {
+fn digits(count: usize, random: &mut Rng) -> Vec<u8> {
     let mut digits = vec![0; count];
     for chunk in digits.chunks_mut(16) {
-        write_hex(chunk, random.next());
+        write_hex(chunk, random.u64(..));
     }
     digits
 }
@@ -194,27 +195,6 @@ fn write_hex(room: &mut [u8], number: u64) {
     for (pair, byte) in room.chunks_mut(2).zip(number.to_be_bytes()) {
         let digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         pair.copy_from_slice(&digits[..pair.len()]);
-    }
-}
-
-/// SplitMix64: plenty for text that only has to differ.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> usize {
-        usize::try_from(self.next() % bound).expect("bounds are small")
     }
 }
 

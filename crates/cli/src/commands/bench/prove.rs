@@ -6,12 +6,12 @@ use clap::Args;
 use counterfoil_client::Client;
 use counterfoil_merkle::LeafIndex;
 use counterfoil_note::SignedHead;
+use fastrand::Rng;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
     Load, Verify,
-    events::Random,
     pace::Pace,
     tally::{Tally, per_second},
 };
@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     let workers = (load.connections.get() * load.in_flight.get()) as u64;
     let mut tasks = JoinSet::new();
     for worker in 0..workers {
-        tasks.spawn(prove(Arc::clone(&run), Random::new(seed ^ worker << 32)));
+        tasks.spawn(prove(Arc::clone(&run), Rng::with_seed(seed ^ worker << 32)));
     }
     tasks.join_all().await;
     spinner.finish_and_clear();
@@ -77,13 +77,13 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     report(&load, &run, output)
 }
 
-async fn prove(run: Arc<Run>, mut random: Random) {
+async fn prove(run: Arc<Run>, mut random: Rng) {
     let size = run.head.size();
     while !run.tally.is_over() {
         let Some(intended) = run.pace.next().await else {
             return;
         };
-        let index = LeafIndex::new(random.next() % size.get()).expect("below the size of a tree");
+        let index = LeafIndex::new(random.u64(..size.get())).expect("below the size of a tree");
         let proved = match run.verify {
             _ if run.receipts => run.client.receipt(index).await.map(|_| ()),
             Verify::All => run

@@ -4,7 +4,7 @@ mod artifacts;
 mod job;
 mod process;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fmt::Display, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use counterfoil_event::Event;
@@ -96,12 +96,13 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     keep.map_or(Ok(()), Keep::remove_old)?;
 
     let start = job.started(Timestamp::now())?;
+    let is_required = arguments.recording.require_receipt;
     let recording = Recording {
         recorder: &recorder,
         common,
         output,
+        is_required,
     };
-    let is_required = arguments.recording.require_receipt;
     let (ended, is_stopped) = if is_required {
         tokio::select! {
             // Even if the start is on record by now: what somebody wants ended is not begun.
@@ -118,12 +119,7 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     };
     let now = Timestamp::now();
     let code = ended.ending.exit_code();
-    let program = arguments.command[0].display();
-    match &ended.ending {
-        Ending::Exited(_) | Ending::Killed(_) => {}
-        Ending::NotStarted(error) => say(format_args!("error: can't run {program}: {error}")),
-        Ending::Unknown(error) => say(format_args!("error: can't tell how {program} ended: {error}")),
-    }
+    tell_trouble(&ended.ending, arguments.command[0].display());
     let found = artifacts::read(&arguments.artifacts, ended.cancelled || is_stopped, &mut signals).await;
     for missing in &found.missing {
         say(format_args!(
@@ -131,25 +127,10 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
             output::printable(missing)
         ));
     }
+    let is_stopped = is_stopped || found.is_stopped;
     let recorded = match job.ended(&ended, found.artifacts, now) {
-        Ok(end) if is_stopped || found.is_stopped => {
-            let stopped = stopped();
-            let queued = recorder.queue(&end, false, &stopped).await;
-            recording.tell_queued(&end, keep, queued);
-            if is_required { Err(stopped) } else { Ok(()) }
-        }
-        Ok(end) => {
-            let is_prepared = ended.cancelled && recording.prepare(&end).await;
-            let recorded = recording.end(&end, keep, is_required, &mut signals).await;
-            recorded.map_err(|failure| {
-                if is_prepared {
-                    let outbox = recorder.outbox.path().display();
-                    failure.hint(format!("what is not on record waits in {outbox}"))
-                } else {
-                    failure
-                }
-            })
-        }
+        Ok(end) if is_stopped => recording.queue_end(&end, keep).await,
+        Ok(end) => recording.end(&end, keep, ended.cancelled, &mut signals).await,
         Err(failure) => Err(failure),
     };
     match recorded {
@@ -162,11 +143,22 @@ pub(crate) async fn run(arguments: Arguments, common: &Common, output: &Output) 
     }
 }
 
+/// Says what went wrong with the command itself, if anything did.
+fn tell_trouble(ending: &Ending, program: impl Display) {
+    match ending {
+        Ending::Exited(_) | Ending::Killed(_) => {}
+        Ending::NotStarted(error) => say(format_args!("error: can't run {program}: {error}")),
+        Ending::Unknown(error) => say(format_args!("error: can't tell how {program} ended: {error}")),
+    }
+}
+
 /// How the two events get on record, or at least onto the disk.
 struct Recording<'a> {
     recorder: &'a Recorder<'a>,
     common: &'a Common,
     output: &'a Output,
+    /// That what is not on record is a failure.
+    is_required: bool,
 }
 
 impl Recording<'_> {
@@ -205,29 +197,46 @@ impl Recording<'_> {
         self.recorder.queue(event, false, &stopped()).await.is_ok()
     }
 
+    /// Queues the end of which somebody has asked by a signal not to wait for the log.
+    async fn queue_end(&self, end: &Event, keep: Option<Keep<'_>>) -> Result<(), Failure> {
+        let stopped = stopped();
+        let queued = self.recorder.queue(end, false, &stopped).await;
+        self.tell_queued(end, keep, queued);
+        if self.is_required { Err(stopped) } else { Ok(()) }
+    }
+
     /// Records the end. Whoever asks for the end of all this by a signal does not wait for the log.
     async fn end(
         &self,
-        event: &Event,
+        end: &Event,
         keep: Option<Keep<'_>>,
-        is_required: bool,
+        is_cancelled: bool,
         signals: &mut EndSignals,
     ) -> Result<(), Failure> {
+        let is_prepared = is_cancelled && self.prepare(end).await;
         let recording = async {
-            if is_required {
-                return self.require(event, keep).await;
+            if self.is_required {
+                return self.require(end, keep).await;
             }
-            self.record_or_queue(event, keep).await;
+            self.record_or_queue(end, keep).await;
             Ok(())
         };
-        tokio::select! {
+        let recorded = tokio::select! {
             recorded = recording => recorded,
             _ = signals.next() => {
                 let stopped = stopped();
-                self.queue(event, keep, &stopped).await;
-                if is_required { Err(stopped) } else { Ok(()) }
+                self.queue(end, keep, &stopped).await;
+                if self.is_required { Err(stopped) } else { Ok(()) }
             }
-        }
+        };
+        recorded.map_err(|failure| {
+            if is_prepared {
+                let outbox = self.recorder.outbox.path().display();
+                failure.hint(format!("what is not on record waits in {outbox}"))
+            } else {
+                failure
+            }
+        })
     }
 
     /// Records an event, or fails.
@@ -236,19 +245,15 @@ impl Recording<'_> {
         Ok(())
     }
 
-    /// Records an event, or queues it whatever stands against it, and says so.
+    /// Records an event, or queues it whatever stands against it, and says so. What the log refuses for good is set aside:
+    /// nobody is there to submit it again, and all that stands against it is the word of whoever answered.
     async fn record_or_queue(&self, event: &Event, keep: Option<Keep<'_>>) {
         let failure = match self.recorder.record(event, keep).await {
             Ok(recorded) => return self.tell(event, keep, &recorded),
             Err(failure) => failure,
         };
         if failure.is_final() {
-            self.report(failure);
-            say(format_args!(
-                "counterfoil: {} is not recorded",
-                event.event_type()
-            ));
-            return;
+            return self.set_aside(event, failure).await;
         }
         // Onto the disk before anything is said.
         let sent = failure.may_be_on_record();
@@ -260,6 +265,23 @@ impl Recording<'_> {
             Err(unqueued) if is_local => self.record_at_once(event, keep, &unqueued).await,
             queued => self.tell_queued(event, keep, queued),
         }
+    }
+
+    /// Keeps an event that the log refuses for good, and says so.
+    async fn set_aside(&self, event: &Event, refused: Failure) {
+        // Onto the disk before anything is said.
+        let number = match self.recorder.set_aside(event, &refused).await {
+            Ok(number) => number,
+            Err(failure) => {
+                self.report(refused);
+                return failure.report(self.output.is_json());
+            }
+        };
+        let again = format!("once the log takes it, `counterfoil outbox retry {number}` queues it again");
+        self.report(refused.hint(again));
+        let (event_type, path) = (event.event_type(), self.recorder.outbox.path().display());
+        let line = format!("{event_type} is not recorded: it is set aside as number {number} in {path}");
+        say(format_args!("counterfoil: {}", output::printable(&line)));
     }
 
     /// Records an event of which nobody can tell what waits before it: out of order it is better off than lost.
