@@ -2,7 +2,15 @@
 # Records one event, or the start and the end of a command. All input comes as variables; see action.yml.
 set -euo pipefail
 # For this script alone: make, for one, takes variables of such names from its environment.
-export -n EVENT_TYPE COMMAND STEP_NAME ARTIFACTS DATA_FILE CONTENT_TYPE EVENT_ID EVENT_TIME OIDC_AUDIENCE REQUIRE_RECEIPT
+export -n EVENT_TYPE COMMAND STEP_NAME DEPLOY_ENVIRONMENT ARTIFACTS DATA_FILE CONTENT_TYPE EVENT_ID EVENT_TIME \
+  OIDC_AUDIENCE REQUIRE_RECEIPT
+
+# What waits is recorded as whoever delivers it: not one repository's as another's, nor what a pull request's job queued as a
+# protected branch's. Without a home the program says what is missing.
+state_home="${XDG_STATE_HOME:-${HOME:+$HOME/.local/state}}"
+if [[ -z "${COUNTERFOIL_OUTBOX:-}" && -n "$state_home" ]]; then
+  export COUNTERFOIL_OUTBOX="$state_home/counterfoil/outbox-${GITHUB_REPOSITORY_ID:-0}-${GITHUB_REF_PROTECTED:-false}"
+fi
 
 receipt="$RUNNER_TEMP/counterfoil-$$.tlog-proof"
 payload="$RUNNER_TEMP/counterfoil-$$.json"
@@ -19,6 +27,7 @@ if [[ -n "$COMMAND" ]]; then
   echo "payload=$payload" >> "$GITHUB_OUTPUT"
   options+=(--payload-to "$payload")
   [[ -n "$STEP_NAME" ]] && options+=(--name "$STEP_NAME")
+  [[ -n "$DEPLOY_ENVIRONMENT" ]] && options+=(--environment "$DEPLOY_ENVIRONMENT")
   while IFS= read -r artifact; do
     [[ -n "$artifact" ]] && options+=(--artifact "$artifact")
   done <<< "$ARTIFACTS"

@@ -318,6 +318,7 @@ impl<'a> Action<'a> {
             "EVENT_TYPE",
             "COMMAND",
             "STEP_NAME",
+            "DEPLOY_ENVIRONMENT",
             "ARTIFACTS",
             "DATA_FILE",
             "CONTENT_TYPE",
@@ -365,6 +366,7 @@ fn the_github_action_records_a_build_with_the_job_s_own_identity() {
         ("EVENT_TYPE", "ci.job"),
         ("COMMAND", "make dist\nmake check\nexit 3"),
         ("STEP_NAME", HOSTILE),
+        ("DEPLOY_ENVIRONMENT", "production"),
         ("ARTIFACTS", "dist/widgets.tar.gz\n"),
         ("OIDC_AUDIENCE", "test.example/main"),
     ];
@@ -386,6 +388,7 @@ fn the_github_action_records_a_build_with_the_job_s_own_identity() {
     assert_eq!(event["type"], "ci.job.finished");
     assert_eq!(event["outcome"], "failure");
     assert_eq!(event["repo"]["id"], "482139077");
+    assert_eq!(event["deployment"]["environment"], "production");
     assert_eq!(event["ref"]["name"], format!("refs/heads/{HOSTILE}"));
     assert_eq!(
         event["artifacts"][0]["digest"],
@@ -437,6 +440,47 @@ fn the_github_action_fails_no_build_when_the_log_is_away() {
         (5, "ci.job.finished"),
     ] {
         assert_eq!(payload(&runner.leaf(leaf))["type"], event_type);
+    }
+}
+
+/// What waits is recorded as the job that delivers it. On one machine there may be jobs of several repositories, and of forks.
+#[test]
+fn the_github_action_delivers_what_the_same_repository_queued_under_the_same_protection() {
+    let mut runner = Runner::new(of_github);
+    runner.leave();
+    let build = [
+        ("EVENT_TYPE", "ci.job"),
+        ("COMMAND", "make dist"),
+        ("OIDC_AUDIENCE", "test.example/main"),
+    ];
+    {
+        let action = Action::new(&runner);
+        let install = [("DOWNLOAD_URL", &*runner.download), ("SHA256", &*runner.sha256)];
+        assert_code(&action.step("install.sh", &install), 0);
+        assert_code(&action.record(&build), 0);
+        assert_eq!(action.output("recorded"), "false");
+    }
+    runner.come_back();
+    let action = Action::new(&runner);
+    for differs in [
+        &[("GITHUB_REF_PROTECTED", "true")][..],
+        &[("GITHUB_REPOSITORY_ID", "7")],
+        &[],
+    ] {
+        assert_code(&action.record(&[&build[..], differs].concat()), 0);
+        assert_eq!(action.output("recorded"), "true");
+    }
+    // Genesis, keys; then a start and an end of each, the first one's in front of those of the last.
+    for (end, repository, protected) in [
+        (3, "482139077", json!(true)),
+        (5, "7", Value::Null),
+        (7, "482139077", Value::Null),
+        (9, "482139077", Value::Null),
+    ] {
+        let event = payload(&runner.leaf(end));
+        assert_eq!(event["type"], "ci.job.finished");
+        assert_eq!(event["repo"]["id"], repository, "{end}");
+        assert_eq!(event["ref"]["protected"], protected, "{end}");
     }
 }
 

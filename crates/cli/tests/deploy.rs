@@ -83,6 +83,7 @@ fn record<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         "EVENT_TYPE",
         "COMMAND",
         "STEP_NAME",
+        "DEPLOY_ENVIRONMENT",
         "ARTIFACTS",
         "DATA_FILE",
         "CONTENT_TYPE",
@@ -115,9 +116,57 @@ fn input_is_not_in_the_command_s_environment() {
         .filter_map(|line| line.split('=').next())
         .collect();
     assert!(names.contains(&"COUNTERFOIL_LOG"));
+    let action = fs::read_to_string(deploy("github-action/action.yml")).unwrap();
     for (name, _) in record(&[]) {
         assert!(!names.contains(&name), "{name}");
+        // Without one of them the script ends.
+        assert!(
+            action.contains(&format!("\n        {name}: ${{{{ inputs.")),
+            "{name}"
+        );
     }
+}
+
+/// What waits is recorded as whoever delivers it.
+#[test]
+fn each_repository_has_an_outbox_and_what_is_protected_another() {
+    let runner = Runner::new("printf %s \"${COUNTERFOIL_OUTBOX-}\" > \"$RUNNER_TEMP/outbox\"");
+    let outbox = |variables: &[(&str, &str)]| {
+        let step = record(&[("EVENT_TYPE", "deploy.succeeded")]);
+        let output = runner.script("record.sh", &[&step[..], variables].concat());
+        assert!(output.status.success(), "{output:?}");
+        fs::read_to_string(runner.path("outbox")).unwrap()
+    };
+    let home = ("HOME", "/home/runner");
+    let of = |repository: &str, protected: &str| {
+        outbox(&[
+            home,
+            ("GITHUB_REPOSITORY_ID", repository),
+            ("GITHUB_REF_PROTECTED", protected),
+        ])
+    };
+    let all = [
+        of("1", "true"),
+        of("1", "false"),
+        of("2", "true"),
+        of("2", "false"),
+    ];
+    for (place, path) in all.iter().enumerate() {
+        assert!(
+            path.starts_with("/home/runner/.local/state/counterfoil/"),
+            "{path}"
+        );
+        assert!(!all[..place].contains(path), "{path}");
+    }
+    assert_eq!(outbox(&[home, ("GITHUB_REPOSITORY_ID", "1")]), of("1", "false"));
+    let state = ("XDG_STATE_HOME", "/state");
+    assert!(outbox(&[home, state]).starts_with("/state/counterfoil/"));
+    // One that was chosen stays, and without a home the program says what is missing.
+    assert_eq!(
+        outbox(&[home, ("COUNTERFOIL_OUTBOX", "/volume/outbox")]),
+        "/volume/outbox"
+    );
+    assert_eq!(outbox(&[]), "");
 }
 
 #[test]
@@ -128,6 +177,7 @@ fn input_stays_input() {
         ("EVENT_TYPE", HOSTILE),
         ("COMMAND", "make dist"),
         ("STEP_NAME", HOSTILE),
+        ("DEPLOY_ENVIRONMENT", HOSTILE),
         ("ARTIFACTS", &artifacts),
         ("OIDC_AUDIENCE", HOSTILE),
         ("REQUIRE_RECEIPT", HOSTILE),
@@ -140,6 +190,8 @@ fn input_stays_input() {
         "--oidc-audience",
         HOSTILE,
         "--name",
+        HOSTILE,
+        "--environment",
         HOSTILE,
         "--artifact",
         HOSTILE,
