@@ -2,7 +2,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -42,6 +42,15 @@ pub fn output_of(mut command: Command) -> Result<Vec<u8>> {
 pub fn json_of(command: Command) -> Result<Value> {
     let shown = format!("{command:?}");
     serde_json::from_slice(&output_of(command)?).with_context(|| format!("reading the JSON of {shown}"))
+}
+
+/// Asserts that a program ended with this code. Returns the JSON that it printed last: of its result, or of its failure.
+#[track_caller]
+pub fn json_with(output: &Output, code: i32) -> Value {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let text = if code == 0 { &output.stdout } else { &output.stderr };
+    let text = str::from_utf8(text).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
 /// What the files under a directory hold.

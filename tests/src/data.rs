@@ -17,6 +17,14 @@ pub struct Data {
     beside: TempDir,
 }
 
+/// A certificate that signs itself, in files as a server takes them.
+pub struct Identity {
+    /// What clients have to trust.
+    pub certificate: rcgen::Certificate,
+    /// The files of the certificate and of its key.
+    pub files: [String; 2],
+}
+
 /// A log in a data directory.
 pub struct TestLog {
     /// What the server calls it.
@@ -29,6 +37,27 @@ impl TestLog {
     /// The key that clients use.
     pub fn key(&self) -> &VerifierKey {
         &self.keys[0]
+    }
+}
+
+impl Identity {
+    /// Makes one for these names, in place of one that is there.
+    pub fn in_directory(directory: &Path, names: &[&str]) -> Self {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let files =
+            ["certificate.pem", "key.pem"].map(|name| directory.join(name).to_str().unwrap().to_owned());
+        fs::write(&files[0], made.cert.pem()).unwrap();
+        fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+        Self {
+            certificate: made.cert,
+            files,
+        }
+    }
+
+    /// What turns TLS on with it.
+    pub fn options(&self) -> [&str; 4] {
+        ["--tls-cert", &self.files[0], "--tls-key", &self.files[1]]
     }
 }
 
@@ -65,6 +94,23 @@ impl Data {
     /// A path for something else, removed with the test.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.beside.path().join(name)
+    }
+
+    /// Makes a certificate for a server of these names, in files beside the directory.
+    pub fn identity(&self, names: &[&str]) -> Identity {
+        Identity::in_directory(self.beside.path(), names)
+    }
+
+    /// Makes a token as an operator would.
+    pub fn token(&self, options: &[&str]) -> String {
+        let output = counterfoild()
+            .args(["token", "create", "--data"])
+            .arg(&self.path)
+            .args(options)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
     /// Makes a log.

@@ -27,9 +27,9 @@ pub mod soak;
 mod witness;
 
 pub use audit::{Replica, entry_at, head, receipt_of, submit, verified};
-pub use command::{bytes_under, client_of, configure_monitor, json_of, output_of};
+pub use command::{bytes_under, client_of, configure_monitor, json_of, json_with, output_of};
 pub use connection::{Answer, Connection, own_port};
-pub use data::{Data, TestLog, event};
+pub use data::{Data, Identity, TestLog, event};
 pub use disk::{Ballast, SmallDisk};
 pub use held::Held;
 pub use hook::{Hook, recorded};

@@ -9,7 +9,7 @@ use counterfoil_proto::{
     digests,
     v1::{self, leaf_selector::Leaf, submit_result::Outcome},
 };
-use counterfoil_verify::{Receipt, VerifiedReceipt};
+use counterfoil_verify::{Receipt, ReceiptVerifier, VerifiedReceipt};
 use fastrand::Rng;
 
 use crate::{
@@ -244,7 +244,7 @@ fn verify(receipt: &Receipt, log: &TestLog, last: &mut Option<SignedHead>) -> Ve
         .as_ref()
         .filter(|head| head.note_bytes() == receipt.checkpoint)
     {
-        return receipt.verify_under(head).unwrap();
+        return ReceiptVerifier::new(head.clone().into()).verify(receipt).unwrap();
     }
     let verified = receipt.verify(log.key()).unwrap();
     *last = Some(verified.head().clone());

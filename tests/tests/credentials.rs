@@ -5,13 +5,12 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     thread::{self, JoinHandle},
 };
 
-use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild};
+use counterfoil_tests::{Data, Server, TestLog, counterfoil, json_with};
 use rustix::fs::{CWD, Mode, mkfifoat};
-use serde_json::Value;
 
 /// A server where anyone may read, and who has a token may submit.
 struct Guarded {
@@ -25,23 +24,7 @@ impl Guarded {
     fn new() -> Self {
         let (data, log) = Data::with_main_log();
         fs::write(data.path().join("access.toml"), "anonymous = [\"read\"]\n").unwrap();
-        let created = counterfoild()
-            .args([
-                "token",
-                "create",
-                "--role",
-                "submit",
-                "--role",
-                "read",
-                "--source",
-                "build-farm",
-                "--data",
-            ])
-            .arg(data.path())
-            .output()
-            .unwrap();
-        assert!(created.status.success(), "{created:?}");
-        let token = String::from_utf8(created.stdout).unwrap().trim().to_owned();
+        let token = data.token(&["--role", "submit", "--role", "read", "--source", "build-farm"]);
         let server = Server::start(&data, &[]);
         Self {
             data,
@@ -71,17 +54,9 @@ impl Guarded {
     }
 
     fn waiting(&self) -> usize {
-        let listed = json(&self.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+        let listed = json_with(&self.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
         listed["waiting"].as_array().unwrap().len()
     }
-}
-
-#[track_caller]
-fn json(output: &Output, code: i32) -> Value {
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
-    let text = if code == 0 { &output.stdout } else { &output.stderr };
-    let text = str::from_utf8(text).unwrap();
-    serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
 #[test]
@@ -89,7 +64,7 @@ fn a_token_lets_in_and_its_lack_is_told() {
     let guarded = Guarded::new();
     let file = guarded.data.beside("ci.token");
     fs::write(&file, format!("{}\n", guarded.token)).unwrap();
-    let by_file = json(
+    let by_file = json_with(
         &guarded
             .submit("file")
             .arg("--token-file")
@@ -101,7 +76,7 @@ fn a_token_lets_in_and_its_lack_is_told() {
     assert_eq!(by_file["queued"], false);
     for name in ["COUNTERFOIL_TOKEN", "COUNTERFOIL_ID_TOKEN"] {
         let by_variable = guarded.submit(name).env(name, &guarded.token).output().unwrap();
-        assert_eq!(json(&by_variable, 0)["queued"], false);
+        assert_eq!(json_with(&by_variable, 0)["queued"], false);
     }
     // A variable that is set to nothing is not set.
     let none = guarded
@@ -109,7 +84,7 @@ fn a_token_lets_in_and_its_lack_is_told() {
         .env("COUNTERFOIL_TOKEN", "")
         .output()
         .unwrap();
-    assert_eq!(json(&none, 4)["error"]["kind"], "denied");
+    assert_eq!(json_with(&none, 4)["error"]["kind"], "denied");
 
     let (head, secret) = guarded.token.rsplit_once('_').unwrap();
     let wrong = format!("{head}_{}", secret.chars().rev().collect::<String>());
@@ -118,7 +93,7 @@ fn a_token_lets_in_and_its_lack_is_told() {
         .env("COUNTERFOIL_TOKEN", &wrong)
         .output()
         .unwrap();
-    let error = json(&refused, 4);
+    let error = json_with(&refused, 4);
     assert_eq!(
         (&error["error"]["kind"], &error["error"]["reason"]),
         (&"denied".into(), &"UNAUTHENTICATED".into())
@@ -138,7 +113,7 @@ fn a_token_from_a_pipe_is_read_once() {
         .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
         .output()
         .unwrap();
-    assert_eq!(json(&away, 0)["queued"], true);
+    assert_eq!(json_with(&away, 0)["queued"], true);
     let mut child = guarded
         .submit("b")
         .args(["--token-file", "/dev/stdin"])
@@ -151,7 +126,7 @@ fn a_token_from_a_pipe_is_read_once() {
     pipe.write_all(guarded.token.as_bytes()).unwrap();
     drop(pipe);
     let submitted = child.wait_with_output().unwrap();
-    assert_eq!(json(&submitted, 0)["queued"], false);
+    assert_eq!(json_with(&submitted, 0)["queued"], false);
     assert_eq!(guarded.waiting(), 0);
 }
 
@@ -190,9 +165,12 @@ fn a_denied_credential_holds_up_what_waits_and_fails_no_build() {
     assert_eq!(guarded.waiting(), 2);
 
     let flush = || guarded.counterfoil(&["outbox", "flush"]);
-    assert_eq!(json(&flush().output().unwrap(), 4)["error"]["kind"], "denied");
+    assert_eq!(
+        json_with(&flush().output().unwrap(), 4)["error"]["kind"],
+        "denied"
+    );
     assert_eq!(guarded.waiting(), 2);
-    let flushed = json(
+    let flushed = json_with(
         &flush().env("COUNTERFOIL_TOKEN", &guarded.token).output().unwrap(),
         0,
     );
@@ -208,13 +186,13 @@ fn an_empty_variable_is_not_set() {
         .envs(["COUNTERFOIL_POLICY", "COUNTERFOIL_LOG", "COUNTERFOIL_OUTBOX"].map(|name| (name, "")))
         .output()
         .unwrap();
-    assert_eq!(json(&submitted, 0)["leaf_index"], 1);
+    assert_eq!(json_with(&submitted, 0)["leaf_index"], 1);
     let listed = guarded
         .counterfoil(&["outbox", "list"])
         .envs(["COUNTERFOIL_SERVER", "COUNTERFOIL_LOG_KEY"].map(|name| (name, "")))
         .output()
         .unwrap();
-    json(&listed, 0);
+    json_with(&listed, 0);
 }
 
 #[test]
@@ -224,7 +202,7 @@ fn another_key_for_a_known_log_is_told_before_its_file_is_blamed() {
         .submit("a")
         .env("COUNTERFOIL_TOKEN", &guarded.token)
         .output();
-    json(&submitted.unwrap(), 0);
+    json_with(&submitted.unwrap(), 0);
     // It has the same origin.
     let (_data, other) = Data::with_main_log();
     let refused = guarded
@@ -232,7 +210,7 @@ fn another_key_for_a_known_log_is_told_before_its_file_is_blamed() {
         .env("COUNTERFOIL_LOG_KEY", other.key().to_string())
         .output()
         .unwrap();
-    let refused = json(&refused, 2);
+    let refused = json_with(&refused, 2);
     assert_eq!(refused["error"]["kind"], "state");
     let hint = refused["error"]["hints"][0].as_str().unwrap();
     assert!(hint.contains("--log-key or --policy"), "{hint}");
@@ -291,12 +269,12 @@ fn github_actions_gives_a_new_token_for_each_command() {
             .envs(["no_proxy", "NO_PROXY"].map(|name| (name, "")));
         command.output().unwrap()
     };
-    assert_eq!(json(&submit("a"), 0)["queued"], false);
-    assert_eq!(json(&submit("b"), 4)["error"]["kind"], "denied");
+    assert_eq!(json_with(&submit("a"), 0)["queued"], false);
+    assert_eq!(json_with(&submit("b"), 4)["error"]["kind"], "denied");
     // The runner is away as the log can be.
-    assert_eq!(json(&submit("c"), 0)["queued"], true);
-    assert_eq!(json(&submit("d"), 0)["queued"], true);
-    assert_eq!(json(&submit("e"), 0)["queued"], false);
+    assert_eq!(json_with(&submit("c"), 0)["queued"], true);
+    assert_eq!(json_with(&submit("d"), 0)["queued"], true);
+    assert_eq!(json_with(&submit("e"), 0)["queued"], false);
     assert_eq!(guarded.waiting(), 0);
     for request in served.join().unwrap() {
         let request = request.to_ascii_lowercase();

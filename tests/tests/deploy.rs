@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use counterfoil_tests::{Data, Issuer, JwtKey, Server, TestLog, counterfoil, counterfoild, ended, ready};
+use counterfoil_tests::{Data, Issuer, JwtKey, Server, TestLog, counterfoil, ended, ready};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -180,18 +180,13 @@ impl Runner {
 
     /// What an auditor sees of a leaf.
     fn leaf(&self, index: u64) -> Value {
-        let token = counterfoild()
-            .args(["token", "create", "--role", "audit", "--data"])
-            .arg(self.data.path())
-            .output()
-            .unwrap();
-        let token = String::from_utf8(token.stdout).unwrap();
+        let token = self.data.token(&["--role", "audit"]);
         for _ in 0..100 {
             let output = counterfoil()
                 .args(["get", &index.to_string(), "--json"])
                 .env("COUNTERFOIL_SERVER", self.server_url())
                 .env("COUNTERFOIL_LOG_KEY", self.log.key().to_string())
-                .env("COUNTERFOIL_TOKEN", token.trim_end())
+                .env("COUNTERFOIL_TOKEN", &token)
                 .env("XDG_STATE_HOME", self.path("auditor"))
                 .output()
                 .unwrap();
@@ -602,14 +597,8 @@ fn the_gitlab_component_brings_the_program_and_an_outbox() {
 #[test]
 fn the_jenkins_stage_records_with_a_token_from_a_file() {
     let mut runner = Runner::new(|_| "anonymous = [\"read\"]\n".to_owned());
-    let created = counterfoild()
-        .args([
-            "token", "create", "--role", "submit", "--source", "jenkins", "--data",
-        ])
-        .arg(runner.data.path())
-        .output()
-        .unwrap();
-    fs::write(runner.path("token"), created.stdout).unwrap();
+    let token = runner.data.token(&["--role", "submit", "--source", "jenkins"]);
+    fs::write(runner.path("token"), format!("{token}\n")).unwrap();
     // A server knows the tokens that were there when it started.
     runner.leave();
     runner.come_back();
@@ -656,8 +645,7 @@ fn the_jenkins_stage_records_with_a_token_from_a_file() {
     assert!(!event.to_string().contains("secret"));
     assert!(!runner.path("workspace").join("pwned").exists());
     // The shell shows what it runs, and the token is not in it.
-    let token = fs::read_to_string(runner.path("token")).unwrap();
-    assert!(!String::from_utf8_lossy(&output.stderr).contains(token.trim_end()));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains(&token));
 }
 
 #[test]

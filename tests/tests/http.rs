@@ -374,20 +374,16 @@ fn tls_client(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls_too() {
     let (data, log) = Data::with_main_log();
-    let identity = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
-    let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
-    std::fs::write(&certificate, identity.cert.pem()).unwrap();
-    std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
-    let server = Server::start(&data, &["--tls-cert", certificate, "--tls-key", key]);
+    let identity = data.identity(&["log.test.example"]);
+    let server = Server::start(&data, &identity.options());
     // Some clients name HTTP/1.1, some name nothing.
     for protocols in [&["http/1.1"][..], &[]] {
-        let stream = tls_client(server.address(), identity.cert.der(), protocols);
+        let stream = tls_client(server.address(), identity.certificate.der(), protocols);
         let response = http_over(stream, "GET", "/logs/main/checkpoint", &[]);
         log.key().verify_head(&response.body).unwrap();
     }
     // One that has something else to say than either is turned away in the handshake.
-    let mut stream = tls_client(server.address(), identity.cert.der(), &["http/0.9"]);
+    let mut stream = tls_client(server.address(), identity.certificate.der(), &["http/0.9"]);
     assert!(
         stream
             .write_all(b"GET /")
@@ -395,7 +391,7 @@ async fn over_tls_too() {
             .is_err()
     );
     let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(identity.cert.pem()))
+        .ca_certificate(Certificate::from_pem(identity.certificate.pem()))
         .domain_name("log.test.example");
     let endpoint = Endpoint::from_shared(format!("https://{}", server.address())).unwrap();
     let mut channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
@@ -410,17 +406,8 @@ async fn over_tls_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_clients_hold_nobody_up() {
     let (data, _log) = Data::with_main_log();
-    let identity = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
-    let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
-    std::fs::write(&certificate, identity.cert.pem()).unwrap();
-    std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-    let tls = [
-        "--tls-cert",
-        certificate.to_str().unwrap(),
-        "--tls-key",
-        key.to_str().unwrap(),
-    ];
-    for options in [&tls[..], &[]] {
+    let identity = data.identity(&["log.test.example"]);
+    for options in [&identity.options()[..], &[]] {
         let server = Server::start(&data, options);
         let mut slow = Vec::new();
         for number in 0..200 {
@@ -444,7 +431,7 @@ async fn slow_clients_hold_nobody_up() {
             connection.read_exact(&mut answered).unwrap();
             slow.push(connection);
         } else {
-            let mut connection = tls_client(server.address(), identity.cert.der(), &[]);
+            let mut connection = tls_client(server.address(), identity.certificate.der(), &[]);
             connection.write_all(request.as_bytes()).unwrap();
             connection.read_exact(&mut answered).unwrap();
         }

@@ -15,8 +15,7 @@ use std::{
 use counterfoil_note::SignedHead;
 use counterfoil_proto::v1;
 use counterfoil_tests::{
-    Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, counterfoild, event, head, http_get,
-    own_port,
+    Data, Replica, Server, TestLog, Witness, WitnessData, counterfoil, event, head, http_get, own_port,
 };
 use counterfoil_verify::Evidence;
 use rustix::process::{Pid, Signal, kill_process};
@@ -144,16 +143,11 @@ async fn a_log_is_followed_by_tiles_and_by_grpc_alike() {
 async fn a_log_that_is_closed_to_strangers_is_followed_with_a_token() {
     let (data, log) = Data::with_main_log();
     fs::write(data.path().join("access.toml"), "anonymous = []\n").unwrap();
-    let created = counterfoild()
-        .args(["token", "create", "--role", "read", "--data"])
-        .arg(data.path())
-        .output()
-        .unwrap();
-    assert!(created.status.success(), "{created:?}");
+    let token = data.token(&["--role", "read"]);
     let server = Server::start(&data, &[]);
     let sources = [by_tiles(&server), by_grpc(&server)];
     let monitored = Monitored::new(&log);
-    fs::write(monitored.path("token"), &created.stdout).unwrap();
+    fs::write(monitored.path("token"), format!("{token}\n")).unwrap();
 
     monitored.configure(&sources, &[]);
     let (code, events) = monitored.once();

@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::symlink,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -18,7 +18,7 @@ use counterfoil_client::{Client, Leaf, Options};
 use counterfoil_event::{Attributes, Event, EventParts};
 use counterfoil_merkle::LeafIndex;
 use counterfoil_note::Policy;
-use counterfoil_tests::{Data, Server, TestLog, client_of, counterfoil};
+use counterfoil_tests::{Data, Server, TestLog, client_of, counterfoil, json_with};
 use serde_json::Value;
 
 /// A log that may be served or not, always at one address, and a machine that submits to it.
@@ -116,28 +116,13 @@ impl Machine {
     }
 }
 
-#[track_caller]
-fn json(output: &Output, code: i32) -> Value {
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
-    let text = if code == 0 { &output.stdout } else { &output.stderr };
-    let text = str::from_utf8(text).unwrap();
-    serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{output:?}"))
-}
-
 /// No log said anything: that neither costs an event nor speaks against a log.
 #[test]
 fn who_answers_and_is_no_log_is_as_good_as_away() {
     let machine = Machine::new();
-    let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let (certificate, key) = (
-        machine.data.beside("server.pem"),
-        machine.data.beside("server.key"),
-    );
-    fs::write(&certificate, identity.cert.pem()).unwrap();
-    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let identity = machine.data.identity(&["127.0.0.1"]);
     let listen = machine.address.to_string();
-    let tls = ["--listen", &listen, "--tls-cert", certificate, "--tls-key", key];
+    let tls = [&["--listen", &listen][..], &identity.options()].concat();
     let server = Server::start(&machine.data, &tls);
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let web_server = format!("http://{}", web.local_addr().unwrap());
@@ -159,16 +144,16 @@ fn who_answers_and_is_no_log_is_as_good_as_away() {
         (format!("https://{listen}"), "--tls-ca"),
     ] {
         let failed = machine.counterfoil_at(&address, &["head"]).output().unwrap();
-        let failed = &json(&failed, 3)["error"];
+        let failed = &json_with(&failed, 3)["error"];
         assert_eq!(failed["kind"], "unavailable", "{failed}");
         assert!(failed["hints"].to_string().contains(hint), "{failed}");
         let submitted = machine.counterfoil_at(&address, &submission).output().unwrap();
-        assert_eq!(json(&submitted, 0)["queued"], true, "{address}");
+        assert_eq!(json_with(&submitted, 0)["queued"], true, "{address}");
     }
-    let trusting = [&submission[..], &["--tls-ca", certificate]].concat();
+    let trusting = [&submission[..], &["--tls-ca", &identity.files[0]]].concat();
     let mut submitting = machine.counterfoil_at(&format!("https://{listen}"), &trusting);
     // Behind those that waited for this address.
-    assert_eq!(json(&submitting.output().unwrap(), 0)["leaf_index"], 2);
+    assert_eq!(json_with(&submitting.output().unwrap(), 0)["leaf_index"], 2);
     server.stop();
 }
 
@@ -196,10 +181,10 @@ fn proxy_without_its_log() -> SocketAddr {
 #[test]
 fn what_is_queued_is_delivered_in_order_with_its_own_time() {
     let machine = Machine::new();
-    let queued = json(&machine.submit("a").output().unwrap(), 0);
+    let queued = json_with(&machine.submit("a").output().unwrap(), 0);
     assert_eq!((&queued["queued"], &queued["waiting"]), (&true.into(), &1.into()));
     let mut anonymous = machine.counterfoil(&["submit", "--type", "deploy.succeeded", "--source", "s"]);
-    assert_eq!(json(&anonymous.output().unwrap(), 0)["waiting"], 2);
+    assert_eq!(json_with(&anonymous.output().unwrap(), 0)["waiting"], 2);
     let named = [
         "submit",
         "--type",
@@ -210,14 +195,14 @@ fn what_is_queued_is_delivered_in_order_with_its_own_time() {
         "named",
     ];
     assert_eq!(
-        json(&machine.counterfoil(&named).output().unwrap(), 0)["waiting"],
+        json_with(&machine.counterfoil(&named).output().unwrap(), 0)["waiting"],
         3
     );
     // The same again is the same.
-    let again = json(&machine.counterfoil(&named).output().unwrap(), 0);
+    let again = json_with(&machine.counterfoil(&named).output().unwrap(), 0);
     assert_eq!((&again["queued"], &again["waiting"]), (&true.into(), &3.into()));
 
-    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     let waiting = listed["waiting"].as_array().unwrap();
     let times: Vec<_> = waiting
         .iter()
@@ -227,9 +212,9 @@ fn what_is_queued_is_delivered_in_order_with_its_own_time() {
     assert!(times.iter().all(|time| time.ends_with('Z')));
 
     let refused = machine.submit("b").arg("--require-receipt").output().unwrap();
-    assert_eq!(json(&refused, 3)["error"]["kind"], "unavailable");
+    assert_eq!(json_with(&refused, 3)["error"]["kind"], "unavailable");
     assert_eq!(
-        json(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 3)["error"]["kind"],
+        json_with(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 3)["error"]["kind"],
         "unavailable"
     );
 
@@ -241,7 +226,7 @@ fn what_is_queued_is_delivered_in_order_with_its_own_time() {
         .arg(&receipt)
         .output()
         .unwrap();
-    let last = json(&last, 0);
+    let last = json_with(&last, 0);
     assert_eq!((&last["queued"], &last["leaf_index"]), (&false.into(), &4.into()));
     assert!(receipt.exists());
     let recorded = machine.recorded();
@@ -252,7 +237,7 @@ fn what_is_queued_is_delivered_in_order_with_its_own_time() {
     for (recorded, time) in recorded.iter().zip(times) {
         assert_eq!(recorded.time, time);
     }
-    let nothing = json(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 0);
+    let nothing = json_with(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 0);
     assert_eq!(nothing["recorded"], 0);
     server.stop();
     machine.data.assert_sound();
@@ -264,7 +249,7 @@ fn a_log_that_does_not_get_on_is_not_waited_for() {
     // Takes connections, and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     machine.address = silent.local_addr().unwrap();
-    let queued = json(
+    let queued = json_with(
         &machine.submit("a").args(["--deadline", "1"]).output().unwrap(),
         0,
     );
@@ -274,8 +259,8 @@ fn a_log_that_does_not_get_on_is_not_waited_for() {
         .args(["--deadline", "1", "--require-receipt"])
         .output()
         .unwrap();
-    assert_eq!(json(&refused, 3)["error"]["kind"], "unavailable");
-    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    assert_eq!(json_with(&refused, 3)["error"]["kind"], "unavailable");
+    let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["waiting"].as_array().unwrap().len(), 1);
 }
 
@@ -290,19 +275,22 @@ fn a_log_that_is_full_is_not_waited_for() {
         &["--listen", &address, "--min-free-mib", "4294967295"],
     );
     for (id, waiting) in [("a", 1), ("b", 2)] {
-        let queued = json(&machine.submit(id).output().unwrap(), 0);
+        let queued = json_with(&machine.submit(id).output().unwrap(), 0);
         assert_eq!(
             (&queued["queued"], &queued["waiting"]),
             (&true.into(), &waiting.into())
         );
     }
     let refused = machine.submit("c").arg("--require-receipt").output().unwrap();
-    assert_eq!(json(&refused, 3)["error"]["reason"], "OUT_OF_SPACE");
+    assert_eq!(json_with(&refused, 3)["error"]["reason"], "OUT_OF_SPACE");
     let flushed = machine.counterfoil(&["outbox", "flush"]).output().unwrap();
-    assert_eq!(json(&flushed, 3)["error"]["reason"], "OUT_OF_SPACE");
+    assert_eq!(json_with(&flushed, 3)["error"]["reason"], "OUT_OF_SPACE");
     full.stop();
     let _server = machine.serve();
-    assert_eq!(json(&machine.submit("d").output().unwrap(), 0)["leaf_index"], 3);
+    assert_eq!(
+        json_with(&machine.submit("d").output().unwrap(), 0)["leaf_index"],
+        3
+    );
     assert_eq!(machine.recorded_ids(), ["a", "b", "d"]);
 }
 
@@ -310,50 +298,50 @@ fn a_log_that_is_full_is_not_waited_for() {
 fn what_the_log_refuses_is_moved_aside_and_told() {
     let machine = Machine::new();
     let server = machine.serve();
-    json(&machine.submit("a").output().unwrap(), 0);
+    json_with(&machine.submit("a").output().unwrap(), 0);
     server.stop();
     // Another event under the same name, which the log alone can know.
-    json(
+    json_with(
         &machine.submit("a").args(["--ext", "attempt=2"]).output().unwrap(),
         0,
     );
-    json(&machine.submit("b").output().unwrap(), 0);
+    json_with(&machine.submit("b").output().unwrap(), 0);
     let number = {
-        let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+        let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
         listed["waiting"][0]["number"].as_u64().unwrap().to_string()
     };
     let drop = ["outbox", "drop", &number];
     assert_eq!(
-        json(&machine.counterfoil(&drop).output().unwrap(), 2)["error"]["kind"],
+        json_with(&machine.counterfoil(&drop).output().unwrap(), 2)["error"]["kind"],
         "usage"
     );
 
     let _server = machine.serve();
     let flushed = machine.counterfoil(&["outbox", "flush"]).output().unwrap();
-    assert_eq!(json(&flushed, 4)["error"]["kind"], "refused");
+    assert_eq!(json_with(&flushed, 4)["error"]["kind"], "refused");
     let recorded = machine.recorded_ids();
     assert!(recorded.contains(&"b".to_owned()), "{recorded:?}");
-    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["set_aside"][0]["attributes"]["id"], "a");
     assert_eq!(listed["waiting"].as_array().unwrap().len(), 0);
 
     // The log says the same once more.
     let retry = ["outbox", "retry", &number];
-    let retried = json(&machine.counterfoil(&retry).output().unwrap(), 0);
+    let retried = json_with(&machine.counterfoil(&retry).output().unwrap(), 0);
     let flushed = machine.counterfoil(&["outbox", "flush"]).output().unwrap();
-    assert_eq!(json(&flushed, 4)["error"]["kind"], "refused");
+    assert_eq!(json_with(&flushed, 4)["error"]["kind"], "refused");
     let number = retried["number"].as_u64().unwrap();
-    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["set_aside"][0]["number"], number);
     let number = number.to_string();
     let drop = ["outbox", "drop", &number];
-    json(&machine.counterfoil(&drop).output().unwrap(), 0);
-    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    json_with(&machine.counterfoil(&drop).output().unwrap(), 0);
+    let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["set_aside"].as_array().unwrap().len(), 0);
 
     // With the log there, a bad event is an error at once.
     let refused = machine.submit("a").args(["--ext", "attempt=3"]).output().unwrap();
-    assert_eq!(json(&refused, 4)["error"]["reason"], "EVENT_CONFLICT");
+    assert_eq!(json_with(&refused, 4)["error"]["reason"], "EVENT_CONFLICT");
 }
 
 /// Each attempt would put another event on record: its id is random.
@@ -384,7 +372,7 @@ fn what_can_not_be_kept_is_not_sent() {
         .env("COUNTERFOIL_OUTBOX", beside("outbox"))
         .output()
         .unwrap();
-        json(&submitted, 2);
+        json_with(&submitted, 2);
     }
     assert_eq!(machine.recorded_ids(), [""; 0]);
 }
@@ -396,7 +384,7 @@ fn who_gets_no_receipt_for_what_is_on_record_can_send_the_same_again() {
     let submission = ["submit", "--type", "ci.job.finished", "--source", "s"];
     let full = [&submission[..], &["--receipt", "/dev/full"]].concat();
     let failed = machine.counterfoil(&full).output().unwrap();
-    let failed = &json(&failed, 2)["error"];
+    let failed = &json_with(&failed, 2)["error"];
     let message = failed["message"].as_str().unwrap();
     assert!(message.contains("on record as leaf 1"), "{message}");
     assert_eq!(
@@ -414,7 +402,7 @@ fn who_gets_no_receipt_for_what_is_on_record_can_send_the_same_again() {
         .unwrap();
     assert!(again.contains(failed["id"].as_str().unwrap()), "{again}");
     let again: Vec<_> = submission.into_iter().chain(again.split(' ')).collect();
-    let again = json(&machine.counterfoil(&again).output().unwrap(), 0);
+    let again = json_with(&machine.counterfoil(&again).output().unwrap(), 0);
     assert_eq!(
         (&again["leaf_index"], &again["duplicate"]),
         (&1.into(), &true.into())
@@ -435,10 +423,10 @@ fn a_receipt_from_before_is_no_receipt_of_what_is_queued() {
             .unwrap()
     };
     let server = machine.serve();
-    json(&submit("a"), 0);
+    json_with(&submit("a"), 0);
     server.stop();
     let queued = submit("b");
-    assert_eq!(json(&queued, 0)["queued"], true);
+    assert_eq!(json_with(&queued, 0)["queued"], true);
     let errors = String::from_utf8(queued.stderr).unwrap();
     assert!(
         errors.contains("is from before\nthere is no receipt yet"),
@@ -455,14 +443,14 @@ fn a_receipt_that_does_not_fit_to_what_is_known_is_kept_beside_its_place() {
     machine.data.copy_to(&older);
     let server = machine.serve();
     for id in ["a", "b"] {
-        json(&machine.submit(id).output().unwrap(), 0);
+        json_with(&machine.submit(id).output().unwrap(), 0);
     }
     server.stop();
     machine.data.restore_from(&older);
     let _server = machine.serve();
     let receipt = machine.data.beside("c.tlog-proof");
     let submitted = machine.submit("c").arg("--receipt").arg(&receipt).output();
-    let failed = &json(&submitted.unwrap(), 1)["error"];
+    let failed = &json_with(&submitted.unwrap(), 1)["error"];
     assert_eq!(
         (&failed["kind"], &failed["leaf_index"]),
         (&"misbehaviour".into(), &1.into())
@@ -484,7 +472,7 @@ fn a_receipt_that_does_not_fit_to_what_is_known_is_kept_beside_its_place() {
     )
     .env_remove("COUNTERFOIL_OUTBOX")
     .output();
-    json(&submitted.unwrap(), 0);
+    json_with(&submitted.unwrap(), 0);
     assert!(receipt.exists());
     assert_eq!(fs::read(&unlinked).unwrap(), evidence);
     assert!(!machine.data.beside("c.tlog-proof.unlinked-2").exists());
@@ -500,7 +488,7 @@ fn what_is_beside_the_place_of_a_receipt_stays_and_costs_no_receipt() {
     fs::write(beside("file"), "of somebody else").unwrap();
     symlink(beside("file"), &link).unwrap();
     let submitted = machine.submit("a").arg("--receipt").arg(&receipt).output();
-    json(&submitted.unwrap(), 0);
+    json_with(&submitted.unwrap(), 0);
     assert!(receipt.exists());
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read(beside("file")).unwrap(), b"of somebody else");
@@ -510,7 +498,7 @@ fn what_is_beside_the_place_of_a_receipt_stays_and_costs_no_receipt() {
     let receipt = beside(&"b".repeat(250));
     let submitted = machine.submit("b").arg("--receipt").arg(&receipt).output();
     let submitted = submitted.unwrap();
-    json(&submitted, 0);
+    json_with(&submitted, 0);
     assert!(receipt.exists());
     let errors = String::from_utf8(submitted.stderr).unwrap();
     assert!(
@@ -523,19 +511,19 @@ fn what_is_beside_the_place_of_a_receipt_stays_and_costs_no_receipt() {
 fn what_waits_is_delivered_whether_or_not_anybody_reads() {
     let machine = Machine::new();
     let server = machine.serve();
-    json(&machine.submit("a").output().unwrap(), 0);
+    json_with(&machine.submit("a").output().unwrap(), 0);
     server.stop();
     // Refused for good, so that something is told before all is delivered.
-    json(
+    json_with(
         &machine.submit("a").args(["--ext", "attempt=2"]).output().unwrap(),
         0,
     );
-    json(&machine.submit("b").output().unwrap(), 0);
+    json_with(&machine.submit("b").output().unwrap(), 0);
     let _server = machine.serve();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let flushed = machine.counterfoil(&["outbox", "flush"]).stdout(writer).output();
-    assert_eq!(json(&flushed.unwrap(), 4)["error"]["kind"], "refused");
+    assert_eq!(json_with(&flushed.unwrap(), 4)["error"]["kind"], "refused");
     assert_eq!(machine.recorded_ids(), ["a", "b"]);
 }
 
@@ -543,19 +531,19 @@ fn what_waits_is_delivered_whether_or_not_anybody_reads() {
 fn what_waits_is_delivered_although_the_disk_behind_the_output_is_full() {
     let machine = Machine::new();
     for id in ["a", "b"] {
-        json(&machine.submit(id).output().unwrap(), 0);
+        json_with(&machine.submit(id).output().unwrap(), 0);
     }
     let _server = machine.serve();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let flushed = machine.counterfoil(&["outbox", "flush"]).stdout(full).output();
-    let failed = &json(&flushed.unwrap(), 2)["error"];
+    let failed = &json_with(&flushed.unwrap(), 2)["error"];
     let message = failed["message"].as_str().unwrap();
     assert!(message.starts_with("can't write standard output: "), "{message}");
     assert_eq!(machine.recorded_ids(), ["a", "b"]);
 
     let full = File::options().write(true).open("/dev/full").unwrap();
     let listed = machine.counterfoil(&["outbox", "list"]).stdout(full).output();
-    json(&listed.unwrap(), 2);
+    json_with(&listed.unwrap(), 2);
 }
 
 #[test]
@@ -565,7 +553,7 @@ fn what_is_on_record_or_queued_is_named_although_the_disk_behind_the_output_is_f
         let full = File::options().write(true).open("/dev/full").unwrap();
         let submission = ["submit", "--type", "ci.job.finished", "--source", "s"];
         let failed = machine.counterfoil(&submission).stdout(full).output().unwrap();
-        json(&failed, 2)["error"].clone()
+        json_with(&failed, 2)["error"].clone()
     };
     let starts = |failed: &Value, with: &str| {
         let message = failed["message"].as_str().unwrap();
@@ -598,7 +586,7 @@ fn what_is_on_record_or_queued_is_named_although_the_disk_behind_the_output_is_f
 #[test]
 fn the_credential_is_read_when_it_is_the_turn_of_who_delivers() {
     let machine = Machine::new();
-    json(&machine.submit("a").output().unwrap(), 0);
+    json_with(&machine.submit("a").output().unwrap(), 0);
     let other = File::create(machine.outbox().join("delivery")).unwrap();
     other.lock().unwrap();
     let token = machine.data.beside("token");
@@ -614,14 +602,14 @@ fn the_credential_is_read_when_it_is_the_turn_of_who_delivers() {
     thread::sleep(Duration::from_millis(500));
     fs::write(token, "not-a-secret").unwrap();
     other.unlock().unwrap();
-    let flushed = json(&flush.wait_with_output().unwrap(), 3);
+    let flushed = json_with(&flush.wait_with_output().unwrap(), 3);
     assert_eq!(flushed["error"]["kind"], "unavailable");
 }
 
 #[test]
 fn a_full_outbox_is_an_error() {
     let machine = Machine::new();
-    json(&machine.submit("a").output().unwrap(), 0);
+    json_with(&machine.submit("a").output().unwrap(), 0);
     for number in 2..=counterfoil_client::MAX_QUEUED_EVENTS {
         fs::write(
             machine.outbox().join(format!("{number:012}-{number:064}.event")),
@@ -629,7 +617,7 @@ fn a_full_outbox_is_an_error() {
         )
         .unwrap();
     }
-    let full = json(&machine.submit("b").output().unwrap(), 3);
+    let full = json_with(&machine.submit("b").output().unwrap(), 3);
     let message = full["error"]["message"].as_str().unwrap();
     assert!(
         message.contains("neither on record nor queued") && message.contains("is full"),
@@ -661,7 +649,7 @@ fn whoever_is_killed_when_loses_doubles_and_reorders_nothing() {
     // Long enough for about half to succeed, on a machine that is as busy as this one is.
     let whole = {
         let started = std::time::Instant::now();
-        json(&machine.submit("first").output().unwrap(), 0);
+        json_with(&machine.submit("first").output().unwrap(), 0);
         acknowledged.push("first".to_owned());
         started.elapsed()
     };
@@ -679,7 +667,7 @@ fn whoever_is_killed_when_loses_doubles_and_reorders_nothing() {
         killed_at_random(machine.counterfoil(&["outbox", "flush"]), whole * 2);
         submit(&mut acknowledged, format!("back-{number}"), whole * 3);
     }
-    json(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 0);
+    json_with(&machine.counterfoil(&["outbox", "flush"]).output().unwrap(), 0);
 
     let recorded = machine.recorded_ids();
     let mut unique = recorded.clone();
@@ -692,7 +680,7 @@ fn whoever_is_killed_when_loses_doubles_and_reorders_nothing() {
         acknowledged.iter().collect::<Vec<_>>(),
         "lost or out of order"
     );
-    let listed = json(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
+    let listed = json_with(&machine.counterfoil(&["outbox", "list"]).output().unwrap(), 0);
     assert_eq!(listed["waiting"].as_array().unwrap().len(), 0);
     assert_eq!(listed["set_aside"].as_array().unwrap().len(), 0);
     server.stop();
@@ -714,12 +702,12 @@ fn many_processes_share_an_outbox() {
         (0..8).map(command).collect()
     };
     for child in spawn("away") {
-        assert_eq!(json(&child.wait_with_output().unwrap(), 0)["queued"], true);
+        assert_eq!(json_with(&child.wait_with_output().unwrap(), 0)["queued"], true);
     }
     let _server = machine.serve();
     // All find events that wait; one delivers, and the others go on behind it.
     for child in spawn("back") {
-        assert_eq!(json(&child.wait_with_output().unwrap(), 0)["queued"], false);
+        assert_eq!(json_with(&child.wait_with_output().unwrap(), 0)["queued"], false);
     }
     let recorded = machine.recorded_ids();
     assert_eq!(recorded.len(), 16);

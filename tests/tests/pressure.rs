@@ -303,12 +303,12 @@ impl Load {
     }
 }
 
-/// Small events all the time, and amid them some so large that the room which the log saw is gone when it writes.
+/// Small events all the time, and amid them some that take a while to write: the room that the log saw is gone meanwhile.
 /// Returns with the disk as it was before, and the last head that was published while it was full.
 async fn overrun(server: &Server, log: &TestLog, disk: &SmallDisk, name: &str) -> (Load, SignedHead) {
     const SMALL: usize = 4;
     const LARGE: usize = 6;
-    let most = disk.fill_to(48);
+    let most = disk.fill_to(128);
     let (stop, stopping) = watch::channel(false);
     let mut workers = JoinSet::new();
     for worker in 0..SMALL + LARGE {
@@ -327,9 +327,9 @@ async fn overrun(server: &Server, log: &TestLog, disk: &SmallDisk, name: &str) -
             load
         });
     }
-    sleep(Duration::from_millis(400)).await;
+    sleep(Duration::from_millis(fastrand::u64(20..200))).await;
     let rest = task::block_in_place(|| disk.fill_to(0));
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(400)).await;
     let head_when_full = head(&mut server.reader(), log, 0).await;
     drop((most, rest));
     stop.send_replace(true);

@@ -429,11 +429,8 @@ fn beyond_this_machine_only_with_tls_or_on_demand() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls() {
     let (data, log) = Data::with_main_log();
-    let identity = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
-    let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
-    fs::write(&certificate, identity.cert.pem()).unwrap();
-    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let identity = data.identity(&["log.test.example"]);
+    let [certificate, key] = &identity.files;
     assert_refuses(
         &data,
         &["--tls-cert", certificate, "--tls-key", certificate],
@@ -448,15 +445,10 @@ async fn tls() {
     let server = Server::start(
         &data,
         &[
-            "--listen",
-            "0.0.0.0:0",
-            "--metrics-listen",
-            "127.0.0.1:0",
-            "--tls-cert",
-            certificate,
-            "--tls-key",
-            key,
-        ],
+            &["--listen", "0.0.0.0:0", "--metrics-listen", "127.0.0.1:0"][..],
+            &identity.options(),
+        ]
+        .concat(),
     );
     let metrics = http_get(server.metrics_address(), "/metrics").body;
     let metrics = String::from_utf8(metrics).unwrap();
@@ -467,7 +459,7 @@ async fn tls() {
     let endpoint =
         || Endpoint::from_shared(format!("https://127.0.0.1:{}", server.address().port())).unwrap();
     let trusting = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(identity.cert.pem()))
+        .ca_certificate(Certificate::from_pem(identity.certificate.pem()))
         .domain_name("log.test.example");
     let channel = endpoint().tls_config(trusting).unwrap().connect().await.unwrap();
     let (receipt, _) = submit(&mut client(channel.clone()), &log, event("over tls", ""))
@@ -499,9 +491,7 @@ async fn tls() {
     assert_eq!(receipt.index().get(), 2, "what came in the clear was stored");
 
     // Whoever renews it writes one file after the other.
-    let renewed = rcgen::generate_simple_self_signed(["log.test.example".to_owned()]).unwrap();
-    fs::write(certificate, renewed.cert.pem()).unwrap();
-    fs::write(key, renewed.signing_key.serialize_pem()).unwrap();
+    let renewed = data.identity(&["log.test.example"]);
     let connect = async |identity: &rcgen::Certificate| {
         let trusting = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(identity.pem()))
@@ -510,7 +500,7 @@ async fn tls() {
     };
     let new = timeout(Duration::from_secs(20), async {
         loop {
-            match connect(&renewed.cert).await {
+            match connect(&renewed.certificate).await {
                 Ok(channel) => return channel,
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }
@@ -518,7 +508,7 @@ async fn tls() {
     });
     let new = new.await.expect("the renewed certificate is not served");
     assert!(
-        connect(&identity.cert).await.is_err(),
+        connect(&identity.certificate).await.is_err(),
         "the old one is served too"
     );
     for (channel, id) in [(new, "under the new one"), (channel, "as before")] {

@@ -1,6 +1,6 @@
 //! How commands fail: an exit code for scripts, a sentence for people, and what to do next.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use counterfoil_client::{Action, Denied, Error, Misbehaviour, NotCosigned, Reason, Refusal, StateError};
 use counterfoil_event::Event;
@@ -91,10 +91,6 @@ impl Failure {
 
     pub(crate) fn untrusted(message: impl Into<String>) -> Self {
         Self::new(Exit::Untrusted, message)
-    }
-
-    pub(crate) fn file(action: &str, path: &Path, error: &io::Error) -> Self {
-        Self::usage(format!("can't {action} {}: {error}", path.display()))
     }
 
     /// Adds what to do next.

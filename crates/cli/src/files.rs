@@ -6,26 +6,21 @@ use std::{
     path::Path,
 };
 
-use counterfoil_files::{FileError, Readers, create_directory, replace};
+use counterfoil_files::{FileError, Readers, create_directory, read_up_to, replace};
 use rustix::fs::{Access, access};
 
 use crate::{failure::Failure, output};
 
 /// Reads a file, or standard input for `-`, of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
-    let read = |reader: &mut dyn Read| {
+    let read = if path == Path::new("-") {
         let mut bytes = Vec::new();
-        reader
-            .take(limit as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map(|_| bytes)
-    };
-    let bytes = if path == Path::new("-") {
-        read(&mut io::stdin().lock())
+        let mut stdin = io::stdin().lock().take(limit as u64 + 1);
+        stdin.read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        File::open(path).and_then(|mut file| read(&mut file))
-    }
-    .map_err(|error| Failure::file("read", path, &error))?;
+        read_up_to(path, limit)
+    };
+    let bytes = read.map_err(FileError::at("read", path))?;
     if bytes.len() > limit {
         return Err(Failure::usage(format!(
             "{} is longer than {limit} bytes",
@@ -44,9 +39,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         return output::written(stdout.write_all(bytes).and_then(|()| stdout.flush()));
     }
     if stays(path) {
-        return File::create(path)
-            .and_then(|mut file| file.write_all(bytes))
-            .map_err(|error| Failure::file("write", path, &error));
+        let written = File::create(path).and_then(|mut file| file.write_all(bytes));
+        return Ok(written.map_err(FileError::at("write", path))?);
     }
     Ok(replace(path, bytes, Readers::Umask)?)
 }

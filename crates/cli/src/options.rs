@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use counterfoil_client::{Client, Error, Options, Server, StateDir, Timeouts};
+use counterfoil_files::FileError;
 use counterfoil_note::{MAX_POLICY_BYTES, Policy, VerifierKey};
 
 use crate::{credentials::Credentials, failure::Failure, files};
@@ -86,8 +87,7 @@ impl Common {
         options.log.clone_from(&self.log);
         options.state = Some(self.state()?);
         if let Some(path) = &self.tls_ca {
-            let pem = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
-            options.tls_ca = Some(pem);
+            options.tls_ca = Some(fs::read(path).map_err(FileError::at("read", path))?);
         }
         options.client_certificate = self.credentials.certificate()?;
         options.token = self.credentials.token().await?;

@@ -164,6 +164,11 @@ impl Display for Facts {
     }
 }
 
+/// Lines under a heading.
+pub(crate) fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("  {line}\n")).collect()
+}
+
 /// A tree head as the API names its fields.
 #[derive(Serialize)]
 pub(crate) struct TreeHead {

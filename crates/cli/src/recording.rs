@@ -14,7 +14,7 @@ use counterfoil_client::{
     Reason, Submitted,
 };
 use counterfoil_event::{Event, EventParts};
-use counterfoil_files::{Readers, replace};
+use counterfoil_files::{FileError, Readers, replace};
 use counterfoil_note::UnixMillis;
 use jiff::Timestamp;
 use tokio::{
@@ -313,10 +313,10 @@ fn remove_file(path: &Path) -> Result<(), Failure> {
     }
     let is_file = |found: io::Result<Metadata>| found.is_ok_and(|found| found.is_file());
     if is_file(fs::symlink_metadata(path)) {
-        return fs::remove_file(path).map_err(|error| Failure::file("remove", path, &error));
+        return Ok(fs::remove_file(path).map_err(FileError::at("remove", path))?);
     }
     if is_file(fs::metadata(path)) {
-        File::create(path).map_err(|error| Failure::file("empty", path, &error))?;
+        File::create(path).map_err(FileError::at("empty", path))?;
     }
     Ok(())
 }
@@ -359,7 +359,7 @@ fn new_unlinked(path: &Path) -> Result<PathBuf, Failure> {
         match File::create_new(&place) {
             Ok(_) => return Ok(place),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(Failure::file("create", &place, &error)),
+            Err(error) => return Err(FileError::at("create", &place)(error).into()),
         }
     }
 }

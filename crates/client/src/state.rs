@@ -1,13 +1,11 @@
 //! The largest verified head of each log, on disk.
 
 use std::{
-    env,
-    fs::File,
-    io::{self, Read},
+    env, io,
     path::{Path, PathBuf},
 };
 
-use counterfoil_files::{FileError, Readers, create_directory, replace, sync_directory};
+use counterfoil_files::{FileError, Readers, create_directory, read_up_to, replace, sync_directory};
 use counterfoil_note::{HeadError, MAX_NOTE_BYTES, Origin, Policy, SignedHead, UnixMillis};
 use counterfoil_verify::{Evidence, EvidenceTextError};
 
@@ -83,15 +81,10 @@ impl StateDir {
     /// The saved head of a log. It need not be cosigned: it may be the head of a receipt.
     pub(crate) fn load(&self, policy: &Policy, origin: &Origin) -> Result<Option<SignedHead>, StateError> {
         let path = self.file(origin, "head");
-        let file = match File::open(&path) {
+        let note = match read_up_to(&path, MAX_NOTE_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(FileError::at("open", &path))?,
+            read => read.map_err(FileError::at("read", &path))?,
         };
-        let mut note = Vec::new();
-        // One byte above the limit, so that a longer file is refused rather than cut.
-        file.take(MAX_NOTE_BYTES as u64 + 1)
-            .read_to_end(&mut note)
-            .map_err(FileError::at("read", &path))?;
         policy
             .verify_head(&note)
             .map(Some)

@@ -58,4 +58,4 @@ pub use index::{IndexAttribute, IndexKey, UnknownIndexAttribute};
 pub use own::{Genesis, GenesisError, conflict_event, dsse_key_event, oidc_keys_event};
 pub use protocol::Protocol;
 pub use submitter::{Authentication, EvidenceTooLong, SourceId, Submitter};
-pub use validate::{FieldViolation, InvalidEvent, Problem, is_media_type};
+pub use validate::{FieldViolation, InvalidEvent, Problem, is_media_type, is_text};

@@ -310,8 +310,8 @@ pub(crate) fn text(value: &str, limit_bytes: usize) -> Result<(), Problem> {
     only(value, is_text)
 }
 
-/// Whether a text may hold it.
-pub(crate) fn is_text(c: char) -> bool {
+/// Whether an event's text may hold it: neither a control character nor a Unicode noncharacter.
+pub fn is_text(c: char) -> bool {
     !c.is_control() && !is_noncharacter(c)
 }
 

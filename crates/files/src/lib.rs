@@ -183,6 +183,18 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
+/// Reads a file up to one byte past `limit_bytes`: a longer one is told from one that just fits.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read_up_to(path: &Path, limit_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(limit_bytes as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Why a file of secrets can't be used. Its messages do not name the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -311,6 +323,17 @@ mod tests {
         for exposed in [0o640, 0o604, 0o620] {
             fs::set_permissions(&path, Permissions::from_mode(exposed)).unwrap();
             assert!(matches!(read_secret(&path, 5), Err(SecretError::Exposed { mode }) if mode == exposed));
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_one_byte_past_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list");
+        assert_eq!(read_up_to(&path, 3).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&path, b"12345").unwrap();
+        for (limit_bytes, read) in [(3, "1234"), (4, "12345"), (9, "12345")] {
+            assert_eq!(read_up_to(&path, limit_bytes).unwrap(), read.as_bytes());
         }
     }
 

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
     use crate::{
         DataDirectory, LogName, LogOptions, create_log,
-        shared::{COMPARISONS, DISK_READS},
+        shared::{COMPARISONS, DISK_READS, LONG_RECORDS},
     };
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -363,6 +363,25 @@ mod tests {
             assert!(matches!(outcomes[..], [Outcome::Duplicate(_)]));
         }
         large().await.unwrap();
+    }
+
+    /// All of a record is read for the salt in it, and those who wait for a long one keep nobody else waiting.
+    #[tokio::test]
+    async fn receipts_of_long_payloads_wait_for_their_turn() {
+        let place = tempfile::tempdir().unwrap();
+        let log = open(place.path(), 4 << 20);
+        submit(&log, "long", vec![7; 1 << 20]).await.unwrap();
+        submit(&log, "short", vec![7; 1 << 10]).await.unwrap();
+        let [long, short] = [1, 2].map(|index| LeafIndex::new(index).unwrap());
+        let all = u32::try_from(LONG_RECORDS).unwrap();
+        let turns = log.shared.long_records.clone();
+        let turns = turns.acquire_many_owned(all).await.unwrap();
+        let patience = Duration::from_millis(200);
+        assert!(timeout(patience, log.proven_leaf(long)).await.is_err());
+        log.proven_leaf(short).await.unwrap();
+        drop(turns);
+        let (_, leaf) = log.proven_leaf(long).await.unwrap();
+        assert_eq!(leaf.index, long);
     }
 
     #[tokio::test]

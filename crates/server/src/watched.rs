@@ -10,6 +10,7 @@ use std::{
     io::{self, ErrorKind, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -420,6 +421,16 @@ pub(crate) fn count(directory: &Path) -> io::Result<usize> {
     Ok(present(named_in(directory))?.map_or(0, Iterator::count))
 }
 
+/// The names of the files of a directory that are of this kind, in order: none if it is not there.
+pub(crate) fn names<T: FromStr + Ord>(directory: &Path) -> io::Result<Vec<T>> {
+    let mut names = Vec::new();
+    for path in present(named_in(directory))?.into_iter().flatten() {
+        names.extend(name(&path?).and_then(|name| name.parse::<T>().ok()));
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// What is in a directory that is not passed over by its name.
 fn named_in(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<PathBuf>> + use<>> {
     let files = fs::read_dir(directory)?.map(|file| file.map(|file| file.path()));
@@ -489,6 +500,7 @@ mod tests {
         let mut files = Files::new(&path, number);
         assert!(files.refresh().unwrap().is_empty());
         assert_eq!(meanings(&files), []);
+        assert!(names::<String>(&path).unwrap().is_empty());
 
         fs::create_dir(&path).unwrap();
         fs::write(path.join("a.toml"), "1").unwrap();
@@ -500,6 +512,8 @@ mod tests {
         fs::create_dir(path.join("c.toml")).unwrap();
         assert!(files.refresh().unwrap().is_empty());
         assert_eq!(meanings(&files), pairs(&[("a", 1), ("b", 2)]));
+        assert_eq!(names::<String>(&path).unwrap(), ["a", "b", "c"]);
+        assert!(names::<u32>(&path).unwrap().is_empty());
 
         fs::write(path.join("a.toml"), "10").unwrap();
         fs::remove_file(path.join("b.toml")).unwrap();

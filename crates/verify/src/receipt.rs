@@ -68,14 +68,6 @@ impl Receipt {
             cosignatures,
         })
     }
-
-    /// As [`verify`](Self::verify), with a head whose signature was checked before. For many receipts under one head
-    /// there is [`ReceiptVerifier`].
-    ///
-    /// The receipt's own checkpoint must be that head's, byte for byte.
-    pub fn verify_under(&self, head: &SignedHead) -> Result<VerifiedReceipt, ReceiptError> {
-        ReceiptVerifier::new(Arc::new(head.clone())).verify(self)
-    }
 }
 
 /// Checks many receipts under one head, whose signature was checked before.

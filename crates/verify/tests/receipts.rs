@@ -11,7 +11,9 @@ use counterfoil_merkle::{Digest, Frontier, LeafIndex, ProofError, Suite, TreeSiz
 use counterfoil_note::{
     CosignerSigner, HeadError, KeyKind, LogSigner, Policy, SignerKey, UnixMillis, UnixSeconds, VerifierKey,
 };
-use counterfoil_verify::{MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, ReceiptTextError};
+use counterfoil_verify::{
+    MAX_PROOF_HASHES, MAX_RECEIPT_TEXT_BYTES, Receipt, ReceiptError, ReceiptTextError, ReceiptVerifier,
+};
 use proptest::prelude::*;
 
 /// A log of a few leaves in memory.
@@ -95,11 +97,12 @@ fn a_receipt_of_our_own_making_holds_and_is_refused_out_of_place() {
     for suite in [Suite::Blake3, Suite::Sha256] {
         let log = Log::of_entries(suite, 11);
         let head = log.receipt(0).verify(log.key()).unwrap().head().clone();
+        let mut under_head = ReceiptVerifier::new(head.into());
         for index in 0..11 {
             let receipt = log.receipt(index);
             let verified = receipt.verify(log.key()).unwrap();
             assert_eq!(verified.commits_to(&event(index as u64)), Ok(()));
-            assert_eq!(receipt.verify_under(&head), Ok(verified));
+            assert_eq!(under_head.verify(&receipt), Ok(verified));
             for other in (0..11).filter(|&other| other != index) {
                 let place = LeafIndex::new(other as u64).unwrap();
                 let moved = Receipt {
@@ -149,7 +152,8 @@ fn a_head_checked_before_must_be_the_receipts_own() {
     // The same tree, signed at another time.
     receipt.checkpoint = log.signer.sign_head(head.size(), head.root(), UnixMillis::new(1));
     assert!(receipt.verify(log.key()).is_ok());
-    assert_eq!(receipt.verify_under(&head), Err(ReceiptError::OtherHead));
+    let mut under_head = ReceiptVerifier::new(head.into());
+    assert_eq!(under_head.verify(&receipt), Err(ReceiptError::OtherHead));
 }
 
 #[test]

@@ -16,6 +16,8 @@ use reqwest::{Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::request;
+
 /// Requests about one head. The first can come too early or too late, and the second tells where the witness stands.
 const MAX_ATTEMPTS: usize = 3;
 /// Longest body read where a checkpoint or cosignatures are expected, in bytes.
@@ -353,10 +355,7 @@ async fn first_bytes(mut response: Response, limit: usize) -> Result<Vec<u8>, Cl
 
 /// `<size>\n`, in decimal without a leading zero.
 pub(crate) fn parse_size(body: &[u8]) -> Option<TreeSize> {
-    let digits = str::from_utf8(body.strip_suffix(b"\n")?).ok()?;
-    let size = TreeSize::new(digits.parse().ok()?).ok()?;
-    // Number parsers take "+5" and "007".
-    (size.to_string() == digits).then_some(size)
+    request::parse_size(body.strip_suffix(b"\n")?)
 }
 
 /// The causes matter, and the URL may hold a password.

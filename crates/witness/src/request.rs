@@ -88,7 +88,8 @@ fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), RequestError> {
     Ok((&bytes[..end], &bytes[end + 1..]))
 }
 
-fn parse_size(digits: &[u8]) -> Option<TreeSize> {
+/// A size in decimal without a leading zero.
+pub(crate) fn parse_size(digits: &[u8]) -> Option<TreeSize> {
     let digits = str::from_utf8(digits).ok()?;
     let size = TreeSize::new(digits.parse().ok()?).ok()?;
     // Number parsers take "+5" and "007".

@@ -1,14 +1,14 @@
 //! The logs file, read again when it changes.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use counterfoil_files::read_up_to;
 use counterfoil_note::CosignerKey;
 use thiserror::Error;
 use tokio::{
@@ -81,11 +81,8 @@ impl LogsFile {
     pub(crate) fn read(&mut self, witness: &CosignerKey) -> Result<LogList, LogsFileError> {
         // Before the file is read: what is written meanwhile then shows at the next look.
         let stamp = Stamp::of(&self.path);
-        let mut bytes = Vec::new();
         // Where that fails the stamp stays the old one, so that it is tried again.
-        File::open(&self.path)?
-            .take(MAX_LOGS_FILE_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)?;
+        let bytes = read_up_to(&self.path, MAX_LOGS_FILE_BYTES)?;
         self.seen = stamp;
         self.unreadable = None;
         Ok(LogList::parse(&bytes, witness)?)

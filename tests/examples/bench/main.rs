@@ -173,11 +173,16 @@ fn ingest(options: &Options, figures: &mut Figures) -> Result<()> {
                 figures.add(&format!("{name}: disk"), "bytes/event", bytes);
             }
         }
-        for (name, mode) in [("streams", &STREAM), ("one event a call", &UNARY)] {
-            let answer = all_taken(Subject::new().ingest(mode, PAYLOAD, options.seconds, &[])?)?;
-            let rate = number(&answer, "/events_per_second")?;
-            figures.add(&format!("{name}, 1 KiB"), "events/s", rate);
-        }
+        let answer = all_taken(Subject::new().ingest(&STREAM, PAYLOAD, options.seconds, &[])?)?;
+        let rate = number(&answer, "/events_per_second")?;
+        figures.add("streams, 1 KiB", "events/s", rate);
+        // As many calls under way as below.
+        let calls = subject::call_rate(4, 64, options.seconds)?;
+        figures.add("gRPC alone, messages of that size", "calls/s", calls);
+        let answer = all_taken(Subject::new().ingest(&UNARY, PAYLOAD, options.seconds, &[])?)?;
+        let rate = number(&answer, "/events_per_second")?;
+        figures.add("one event a call, 1 KiB", "events/s", rate);
+        figures.add("the same by that of gRPC alone", "%", 100.0 * rate / calls);
         let raw_ms = 1e3 / subject::synced_rate(1, options.seconds)?;
         figures.add("database alone, one at a time", "ms", raw_ms);
         let answer = all_taken(Subject::new().ingest(&SINGLE, PAYLOAD, options.seconds, &[])?)?;

@@ -232,17 +232,24 @@ impl Subject {
 
 /// How many leaves a second the database alone takes.
 pub(crate) fn synced_rate(batch: u64, seconds: u64) -> Result<f64> {
-    let mut command = example("synced_rate");
-    command.args([batch.to_string(), seconds.to_string()]);
+    rate_of("synced_rate", &[batch, seconds])
+}
+
+/// How many calls a second gRPC alone answers.
+pub(crate) fn call_rate(connections: u64, in_flight: u64, seconds: u64) -> Result<f64> {
+    rate_of("call_rate", &[connections, in_flight, seconds])
+}
+
+/// The number that an example's output begins with.
+fn rate_of(name: &str, arguments: &[u64]) -> Result<f64> {
+    let mut command = example(name);
+    command.args(arguments.iter().map(u64::to_string));
     let directory = tempfile::tempdir()?;
-    let output = run({
-        command.current_dir(directory.path());
-        command
-    })?;
+    command.current_dir(directory.path());
+    let output = run(command)?;
     let text = String::from_utf8_lossy(&output);
     let rate = text.split(' ').next().unwrap_or_default();
-    rate.parse()
-        .with_context(|| format!("synced_rate printed {text:?}"))
+    rate.parse().with_context(|| format!("{name} printed {text:?}"))
 }
 
 /// With its progress on a terminal.

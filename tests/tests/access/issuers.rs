@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::{assert_denied, make_token, set_access, submit_as};
+use super::{assert_denied, set_access, submit_as};
 
 const AUDIENCE: &str = "test.example/main";
 
@@ -152,7 +152,7 @@ async fn a_slow_issuer_holds_up_its_own_tokens_only() {
     slow.set_key_document(Document::Stalled);
     let (data, _log) = Data::with_main_log();
     set_access(&data, &believe(&[&slow, &quick]));
-    let farm = make_token(&data, &["--role", "submit", "--source", "farm"]);
+    let farm = data.token(&["--role", "submit", "--source", "farm"]);
     let server = Server::start(&data, &[]);
     let held_up = AtomicBool::new(true);
     // As many as there are threads, and more.

@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{
-    assert_denied, make_token, on_record, reader, set_access, shown, streams::SubmitStream, submit_as,
-    submitter,
+    assert_denied, on_record, reader, set_access, shown, streams::SubmitStream, submit_as, submitter,
 };
 
 /// The log's origin: what tokens are for, if nothing else was agreed on.
@@ -46,7 +45,7 @@ impl Guarded {
     fn new(access: &str) -> Self {
         let (data, log) = Data::with_main_log();
         set_access(&data, access);
-        let auditor = make_token(&data, &["--role", "audit"]);
+        let auditor = data.token(&["--role", "audit"]);
         let server = Server::start(&data, &[]);
         Self {
             data,
@@ -534,7 +533,7 @@ async fn a_token_that_has_submitted_reads_nothing() {
     let agreed = "https://log.example";
     let audits = access(&issuer, &format!("audience = \"{agreed}\"")).replace("\"read\"", "\"audit\"");
     set_access(&data, &audits);
-    let auditor = make_token(&data, &["--role", "audit", "--log", "main"]);
+    let auditor = data.token(&["--role", "audit", "--log", "main"]);
     let server = Server::start(&data, &[]);
     let read = async |token: &str, with_payload: bool| {
         let request = v1::GetEntryRequest {

@@ -15,7 +15,7 @@ use counterfoil_event::{Annotations, Entry};
 use counterfoil_proto::v1::{
     self, read_service_client::ReadServiceClient, submit_service_client::SubmitServiceClient,
 };
-use counterfoil_tests::{Data, Server, TestLog, counterfoil, counterfoild, entry_at, event, submission};
+use counterfoil_tests::{Data, Server, TestLog, counterfoil, entry_at, event, submission};
 use serde_json::Value;
 use tonic::{
     Code, Request, Status,
@@ -30,18 +30,6 @@ fn set_access(data: &Data, text: &str) {
     let new = data.path().join("access.new");
     fs::write(&new, text).unwrap();
     fs::rename(new, data.path().join("access.toml")).unwrap();
-}
-
-/// Makes a token as an operator would.
-fn make_token(data: &Data, options: &[&str]) -> String {
-    let output = counterfoild()
-        .args(["token", "create", "--data"])
-        .arg(data.path())
-        .args(options)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 /// Puts a bearer token into each call, if there is one.
@@ -204,7 +192,7 @@ async fn the_file_is_followed_and_its_loss_opens_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_file_that_is_broken_shuts_everyone_out_until_it_is_mended() {
     let (data, _log) = Data::with_main_log();
-    let token = make_token(&data, &["--role", "submit", "--source", "farm"]);
+    let token = data.token(&["--role", "submit", "--source", "farm"]);
     let server = Server::start(&data, &[]);
     submit_as(&server, None, "a").await.unwrap();
     set_access(&data, "anonymous = [\"everything\"]");

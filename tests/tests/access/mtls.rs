@@ -23,7 +23,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{Authorized, Bearer, assert_denied, make_token, set_access, streams::SubmitStream};
+use super::{Authorized, Bearer, assert_denied, set_access, streams::SubmitStream};
 
 const RUNNER: &str = "spiffe://example.com/ci/runner";
 const HOST: &str = "log.test.example";
@@ -89,22 +89,13 @@ impl Guarded {
         let (data, log) = Data::with_main_log();
         fs::write(data.path().join("client-ca.pem"), authority.pem()).unwrap();
         set_access(&data, access);
-        let identity = rcgen::generate_simple_self_signed([HOST.to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
-        fs::write(&certificate, identity.cert.pem()).unwrap();
-        fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-        let options = [
-            "--tls-cert",
-            certificate.to_str().unwrap(),
-            "--tls-key",
-            key.to_str().unwrap(),
-        ];
-        let server = Server::start(&data, &options);
+        let identity = data.identity(&[HOST, "127.0.0.1"]);
+        let server = Server::start(&data, &identity.options());
         Self {
             data,
             log,
             server,
-            trusted: identity.cert.pem(),
+            trusted: identity.certificate.pem(),
         }
     }
 
@@ -360,21 +351,14 @@ fn rules_for_certificates_need_tls_and_an_authority() {
         "{}",
         refused.errors
     );
-    let identity = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
-    let (certificate, key) = (data.beside("certificate.pem"), data.beside("key.pem"));
-    fs::write(&certificate, identity.cert.pem()).unwrap();
-    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
-    let options = [
-        "--tls-cert",
-        certificate.to_str().unwrap(),
-        "--tls-key",
-        key.to_str().unwrap(),
-    ];
+    let identity = data.identity(&[HOST]);
     for ca in [None, Some("no certificate")] {
         if let Some(ca) = ca {
             fs::write(data.path().join("client-ca.pem"), ca).unwrap();
         }
-        let refused = Server::try_start(&data, &options).map(drop).unwrap_err();
+        let refused = Server::try_start(&data, &identity.options())
+            .map(drop)
+            .unwrap_err();
         assert_eq!(refused.code, Some(3), "{}", refused.errors);
     }
 }
@@ -396,7 +380,7 @@ async fn rules_that_go_away_leave_a_certificate_without_any_right() {
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert!(guarded.submit(None, "c").await.is_ok());
     // A token speaks louder.
-    let token = make_token(&guarded.data, &["--role", "submit", "--source", "ci"]);
+    let token = guarded.data.token(&["--role", "submit", "--source", "ci"]);
     let with_token =
         tonic::service::interceptor::InterceptedService::new(channel, super::Bearer(Some(token)));
     super::eventually(async || {

@@ -8,9 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::{
-    Authorized, assert_denied, eventually, make_token, on_record, reader, set_access, submit_as, submitter,
-};
+use super::{Authorized, assert_denied, eventually, on_record, reader, set_access, submit_as, submitter};
 
 const AUDIENCE: &str = "test.example/main";
 
@@ -83,7 +81,7 @@ pub(super) async fn end_of(mut heads: Streaming<v1::WatchTreeHeadsResponse>) -> 
 async fn what_anonymous_callers_may_no_more_they_go_on_doing_in_no_stream() {
     let (data, _log) = Data::with_main_log();
     set_access(&data, "anonymous = [\"submit\", \"audit\"]");
-    let farm = make_token(&data, &["--role", "submit", "--source", "farm"]);
+    let farm = data.token(&["--role", "submit", "--source", "farm"]);
     let server = Server::start(&data, &[]);
     let (mut stream, _) = SubmitStream::start(submitter(&server, None), "stream").await;
     let heads = reader(&server, None)
@@ -145,7 +143,7 @@ async fn a_job_goes_on_as_the_rules_say_now() {
     let (data, log) = Data::with_main_log();
     let usual = access(&issuer, "", "482139077", "jobs");
     set_access(&data, &usual);
-    let auditor = make_token(&data, &["--role", "audit"]);
+    let auditor = data.token(&["--role", "audit"]);
     let server = Server::start(&data, &[]);
     let job = || submitter(&server, Some(&key.token(&issuer.claims(AUDIENCE))));
     // Each time another event: one that is on record keeps its source.
@@ -204,7 +202,7 @@ async fn a_job_begins_anew_when_its_token_is_to_be_used_in_another_way() {
     let (data, log) = Data::with_main_log();
     let once = access(&issuer, "", "482139077", "jobs");
     set_access(&data, &once);
-    let auditor = make_token(&data, &["--role", "audit"]);
+    let auditor = data.token(&["--role", "audit"]);
     let server = Server::start(&data, &[]);
     let token = key.token(&issuer.claims(AUDIENCE));
     let (mut stream, leaf) = SubmitStream::start(submitter(&server, Some(&token)), "once").await;

@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest,
 };
 
-use super::{assert_denied, authorized, make_token, reader, set_access, submitter};
+use super::{assert_denied, authorized, reader, set_access, submitter};
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,7 +289,7 @@ async fn start() -> (Data, Port, Vec<(&'static str, &'static [&'static str], Str
         if rights.contains(&"submit") {
             options.extend(["--source", "ci"]);
         }
-        (role, rights, make_token(&data, &options))
+        (role, rights, data.token(&options))
     });
     let hook = Hook::add(&data, "github", "github", &[]);
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
@@ -308,7 +308,7 @@ async fn start() -> (Data, Port, Vec<(&'static str, &'static [&'static str], Str
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_is_open_to_whom_the_table_names_and_to_nobody_else() {
     let (data, port, tokens) = start().await;
-    let revoked = make_token(&data, &["--role", "admin", "--source", "ci"]);
+    let revoked = data.token(&["--role", "admin", "--source", "ci"]);
     let is_answered = async |expected: Answer| {
         let call = "/counterfoil.v1.ReadService/GetTreeHead";
         let answer = port.call(call, false, Some(&revoked)).await;
@@ -416,7 +416,7 @@ async fn who_may_not_use_a_log_does_not_learn_whether_it_is_there() {
     let (data, _main) = Data::with_main_log();
     data.init("secret", "blake3");
     set_access(&data, "anonymous = []");
-    let token = make_token(&data, &["--role", "admin", "--source", "ci", "--log", "main"]);
+    let token = data.token(&["--role", "admin", "--source", "ci", "--log", "main"]);
     let server = Server::start(&data, &[]);
     let mut answers = Vec::new();
     for name in ["secret", "absent"] {
@@ -472,9 +472,9 @@ async fn a_get_is_refused_in_http_whatever_type_it_names() {
 async fn who_may_make_a_call_nowhere_is_told_before_its_message_comes() {
     let (data, _log) = Data::with_main_log();
     set_access(&data, "anonymous = []");
-    let reads = make_token(&data, &["--role", "read"]);
+    let reads = data.token(&["--role", "read"]);
     // A token without a source, whatever its role is, submits nothing.
-    let admin = make_token(&data, &["--role", "admin"]);
+    let admin = data.token(&["--role", "admin"]);
     let server = Server::start(&data, &[]);
     let needs = "this needs the right to submit to a log";
     for (token, code, says) in [

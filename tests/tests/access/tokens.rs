@@ -12,7 +12,7 @@ use counterfoil_tests::{Data, Server, counterfoil, counterfoild, event, http_get
 use tonic::Code;
 
 use super::{
-    assert_denied, eventually, make_token, on_record, reader, set_access, shown,
+    assert_denied, eventually, on_record, reader, set_access, shown,
     streams::{SubmitStream, end_of},
     submit_as, submitter,
 };
@@ -49,11 +49,8 @@ async fn a_token_submits_as_its_source_and_is_kept_nowhere() {
     set_access(&data, "");
     let server = Server::start(&data, &[]);
     // Made while the server runs.
-    let submits = make_token(
-        &data,
-        &["--role", "submit", "--source", "build-farm", "--note", "the farm"],
-    );
-    let audits = make_token(&data, &["--role", "audit"]);
+    let submits = data.token(&["--role", "submit", "--source", "build-farm", "--note", "the farm"]);
+    let audits = data.token(&["--role", "audit"]);
     let leaf = eventually(async || submit_as(&server, Some(&submits), "a").await.ok()).await;
     eventually(async || {
         let mut reader = reader(&server, Some(&audits));
@@ -114,7 +111,7 @@ async fn a_token_submits_as_its_source_and_is_kept_nowhere() {
 async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
     let (data, _log) = Data::with_main_log();
     set_access(&data, "");
-    let token = make_token(&data, &["--role", "admin", "--source", "ci"]);
+    let token = data.token(&["--role", "admin", "--source", "ci"]);
     let server = Server::start(&data, &[]);
     let (mut stream, _) = SubmitStream::start(submitter(&server, Some(&token)), "stream").await;
     let heads = reader(&server, Some(&token))
@@ -135,7 +132,7 @@ async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
     );
     assert_denied(stream.submit().await, Code::Unauthenticated, "revoked");
     // Heads come each minute if nothing is recorded: let something be.
-    let other = make_token(&data, &["--role", "submit", "--source", "other"]);
+    let other = data.token(&["--role", "submit", "--source", "other"]);
     eventually(async || submit_as(&server, Some(&other), "y").await.ok()).await;
     assert_eq!(end_of(heads).await.code(), Code::Unauthenticated);
 
@@ -149,7 +146,7 @@ async fn revoking_takes_effect_at_once_on_streams_under_way_too() {
 async fn an_expired_token_is_no_token_and_its_use_is_told() {
     let (data, _log) = Data::with_main_log();
     set_access(&data, "");
-    let token = make_token(&data, &["--role", "submit", "--source", "ci", "--expires", "4s"]);
+    let token = data.token(&["--role", "submit", "--source", "ci", "--expires", "4s"]);
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
     let refused = || {
         let metrics = http_get(server.metrics_address(), "/metrics").body;
@@ -187,7 +184,7 @@ async fn a_token_is_for_its_logs_alone() {
     let (data, _main) = Data::with_main_log();
     let other = data.init("other", "blake3");
     set_access(&data, "");
-    let token = make_token(&data, &["--role", "submit", "--source", "ci", "--log", "other"]);
+    let token = data.token(&["--role", "submit", "--source", "ci", "--log", "other"]);
     let server = Server::start(&data, &[]);
     assert_denied(
         submit_as(&server, Some(&token), "a").await,
@@ -227,7 +224,7 @@ async fn a_token_is_for_its_logs_alone() {
 #[test]
 fn a_file_that_others_can_read_is_refused() {
     let (data, _log) = Data::with_main_log();
-    let token = make_token(&data, &["--role", "read"]);
+    let token = data.token(&["--role", "read"]);
     let file = data.path().join(format!("tokens/{}.toml", id(&token)));
     for mode in [0o640, 0o604, 0o620] {
         fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
@@ -241,7 +238,7 @@ fn a_file_that_others_can_read_is_refused() {
 #[test]
 fn a_broken_file_hides_no_other_token() {
     let (data, _log) = Data::with_main_log();
-    let [good, exposed, broken] = [0; 3].map(|_| make_token(&data, &["--role", "read"]));
+    let [good, exposed, broken] = [0; 3].map(|_| data.token(&["--role", "read"]));
     let file = |token: &str| data.path().join(format!("tokens/{}.toml", id(token)));
     fs::set_permissions(file(&exposed), Permissions::from_mode(0o644)).unwrap();
     fs::write(file(&broken), "nonsense").unwrap();
@@ -311,7 +308,7 @@ fn mistakes_are_told() {
 #[test]
 fn no_more_tokens_are_made_than_a_server_follows() {
     let (data, _log) = Data::with_main_log();
-    let token = make_token(&data, &["--role", "read"]);
+    let token = data.token(&["--role", "read"]);
     let tokens = data.path().join("tokens");
     let record = fs::read(tokens.join(format!("{}.toml", id(&token)))).unwrap();
     let copy = |number: u32| tokens.join(format!("{number:016x}.toml"));
@@ -342,7 +339,7 @@ fn no_more_tokens_are_made_than_a_server_follows() {
     let refused = token_command(&data, &["create", "--role", "read"]);
     assert_eq!(refused.status.code(), Some(3));
     fs::remove_file(copy(17)).unwrap();
-    make_token(&data, &["--role", "read"]);
+    data.token(&["--role", "read"]);
     let again = token_command(&data, &["revoke", id(&token)]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("was revoked before"));
 }
@@ -400,7 +397,7 @@ fn root_writes_nothing_into_another_users_directory() {
 
     chown(data.path(), Some(12_345), None).unwrap();
     chown(&logs, Some(0), None).unwrap();
-    make_token(&data, &["--role", "read"]);
+    data.token(&["--role", "read"]);
     Server::start(&data, &[]).stop();
 
     // Before there is a log, the directory is the owner's, unless that is root.
@@ -421,7 +418,7 @@ fn root_writes_nothing_into_another_users_directory() {
 fn whoever_may_read_holds_a_receipt_against_the_log() {
     let (data, log) = Data::with_main_log();
     set_access(&data, "anonymous = [\"read\"]");
-    let token = make_token(&data, &["--role", "submit", "--source", "ci"]);
+    let token = data.token(&["--role", "submit", "--source", "ci"]);
     let server = Server::start(&data, &[]);
     let receipt = data.beside("event.tlog-proof");
     let run = |arguments: &[&str], token: Option<&str>| {

@@ -259,12 +259,7 @@ fn deliveries_are_counted_by_what_became_of_them() {
     let (data, _log) = Data::with_main_log();
     let hook = Hook::add(&data, "github", "github", &[]);
     // The alerts go by a count for each token too, which `access/tokens.rs` looks at.
-    let token = counterfoild()
-        .args(["token", "create", "--role", "read", "--data"])
-        .arg(data.path())
-        .output()
-        .unwrap();
-    assert!(token.status.success(), "{token:?}");
+    data.token(&["--role", "read"]);
     let server = Server::start(&data, &["--metrics-listen", "127.0.0.1:0"]);
     let address = server.metrics_address();
     // There from the start: a count that begins with the first refusal has not increased by it. And a source is silent only once

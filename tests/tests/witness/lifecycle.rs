@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use counterfoil_merkle::Suite;
 use counterfoil_note::{KeyKind, SignerKey};
-use counterfoil_tests::{MemoryLog, Refused, Witness, WitnessData, counterfoil};
+use counterfoil_tests::{Identity, MemoryLog, Refused, Witness, WitnessData, counterfoil};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{
@@ -199,20 +199,11 @@ fn a_request_under_way_is_answered_before_it_stops() {
 #[tokio::test]
 async fn it_speaks_tls_with_a_certificate() {
     let data = WitnessData::init(NAME);
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, key) = (data.path().join("cert.pem"), data.path().join("tls.pem"));
-    fs::write(&cert, certified.cert.pem()).unwrap();
-    fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
-    let options = [
-        "--tls-cert",
-        cert.to_str().unwrap(),
-        "--tls-key",
-        key.to_str().unwrap(),
-    ];
-    let witness = Witness::try_start_with(&data, &data.logs_path(), &options).unwrap();
+    let identity = Identity::in_directory(&data.path(), &["localhost"]);
+    let witness = Witness::try_start_with(&data, &data.logs_path(), &identity.options()).unwrap();
 
     let mut roots = RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
+    roots.add(identity.certificate.der().clone()).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     files,
     options::Common,
-    output::{self, Facts, Output, TreeHead},
+    output::{self, Facts, Output, TreeHead, indented},
 };
 
 /// Checks a file offline, under the keys of the policy.
@@ -56,14 +56,8 @@ fn report(evidence: &Evidence, verdict: &Verdict, output: &Output) {
         Basis::LogSignatures => "The evidence holds, on the log's own signatures: the log misbehaved.",
         Basis::ObserversWord => "The evidence holds, in part on the word of whoever made the file.",
     };
-    let indent = |lines: String| {
-        lines
-            .lines()
-            .map(|line| format!("  {line}\n"))
-            .collect::<String>()
-    };
-    let proved = indent(facts.to_string());
-    let not_proved = indent(verdict.not_proved().join("\n"));
+    let proved = indented(&facts.to_string());
+    let not_proved = indented(&verdict.not_proved().join("\n"));
     let json = json!({
         "holds": true,
         "origin": verdict.origin().to_string(),

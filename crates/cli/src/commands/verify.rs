@@ -18,7 +18,7 @@ use crate::{
     failure::{Exit, Failure, LATER_VERSION},
     files,
     options::Common,
-    output::{self, Facts, Output, TreeHead},
+    output::{self, Facts, Output, TreeHead, Witnessed, indented},
 };
 
 /// Check a receipt, or evidence, offline; with --server, also that the log still says what the receipt says
@@ -176,10 +176,10 @@ struct Proved<'a> {
     live: Option<&'a Live>,
 }
 
-fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
-    let (verified, live) = (learnt.witnessed.receipt(), learnt.live);
+/// What the receipt proves, to be read.
+fn proved(arguments: &Arguments, learnt: &Proved<'_>, cosigned: &[Witnessed]) -> Facts {
+    let verified = learnt.witnessed.receipt();
     let (entry, head) = (verified.entry(), verified.head());
-    let cosigned = output::witnessed(learnt.policy, learnt.witnessed.cosignatures());
     let mut proved = Facts::default();
     proved
         .add("log", log(learnt.policy, head))
@@ -214,12 +214,26 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
             format!("by the {} key {}", key.algorithm(), key.fingerprint()),
         );
     }
-    for cosigned in &cosigned {
+    for cosigned in cosigned {
         proved.add("cosigned", cosigned);
     }
     if learnt.policy.requires_cosignatures() {
         proved.add("quorum", learnt.policy.quorum());
     }
+    if let Some(live) = learnt.live {
+        proved.add(
+            "log now",
+            format!("{}, which continues the receipt's", output::head_line(&live.head)),
+        );
+        if let (Some(source), Some(id)) = (&live.source, &live.id) {
+            proved.add("source", source).add("id", id);
+        }
+    }
+    proved
+}
+
+/// What it may be taken to prove, and does not.
+fn not_proved(arguments: &Arguments, learnt: &Proved<'_>, cosigned: &[Witnessed]) -> Vec<&'static str> {
     let mut open = Vec::new();
     open.push(match cosigned.is_empty() {
         true => {
@@ -230,21 +244,13 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
     if arguments.payload.is_none() {
         open.push("what the payload is: compare it with --payload FILE");
     }
-    match live {
-        Some(live) => {
-            proved.add(
-                "log now",
-                format!("{}, which continues the receipt's", output::head_line(&live.head)),
-            );
-            if let (Some(source), Some(id)) = (&live.source, &live.id) {
-                proved.add("source", source).add("id", id);
-            } else if live.may_audit {
-                open.push("the event's source, id and other attributes: the log does not serve them");
-            } else {
-                open.push(
-                    "the event's source, id and other attributes: the log shows them to auditors alone",
-                );
-            }
+    match learnt.live {
+        Some(live) if live.source.is_some() && live.id.is_some() => {}
+        Some(live) if live.may_audit => {
+            open.push("the event's source, id and other attributes: the log does not serve them");
+        }
+        Some(_) => {
+            open.push("the event's source, id and other attributes: the log shows them to auditors alone");
         }
         None => {
             open.push("that the log still has this history: ask it with --server URL");
@@ -252,14 +258,21 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
         }
     }
     open.push("that what the event says is true: the log records claims");
+    open
+}
 
-    let not_proved: String = open.iter().map(|line| format!("  {line}\n")).collect();
+fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
+    let (verified, live) = (learnt.witnessed.receipt(), learnt.live);
+    let cosigned = output::witnessed(learnt.policy, learnt.witnessed.cosignatures());
+    let proved = indented(&proved(arguments, learnt, &cosigned).to_string());
+    let open = not_proved(arguments, learnt, &cosigned);
+    let not_proved = indented(&open.join("\n"));
     let json = json!({
         "verified": true,
         "leaf_index": verified.index().get(),
         "leaf_hash": verified.leaf_hash().to_string(),
-        "tree_head": TreeHead::from(head),
-        "entry_fields": output::entry(entry),
+        "tree_head": TreeHead::from(verified.head()),
+        "entry_fields": output::entry(verified.entry()),
         "cosignatures": cosigned,
         "quorum": learnt.policy.quorum().to_string(),
         "payload_verified": arguments.payload.is_some(),
@@ -269,11 +282,6 @@ fn report(arguments: &Arguments, learnt: &Proved<'_>, output: &Output) {
         "id": live.and_then(|live| live.id.as_deref()),
         "not_proved": open,
     });
-    let proved: String = proved
-        .to_string()
-        .lines()
-        .map(|line| format!("  {line}\n"))
-        .collect();
     output.print(
         json,
         format!("The receipt holds. It proves:\n{proved}It does not prove:\n{not_proved}"),

@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use counterfoil_event::Event;
-use counterfoil_files::{FileError, Readers, create_private_directory, replace, sync_directory};
+use counterfoil_files::{FileError, Readers, create_private_directory, read_up_to, replace, sync_directory};
 use counterfoil_note::UnixMillis;
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +26,7 @@ const SUFFIX: &str = ".event";
 /// How the names begin of files that were being written when a process was killed.
 const UNFINISHED_PREFIX: &str = ".new-";
 /// Longest reason that is read back.
-const MAX_REASON_BYTES: u64 = 16 << 10;
+const MAX_REASON_BYTES: usize = 16 << 10;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -192,7 +192,7 @@ impl Spool {
                 Err(ReadError::Io(error)) => return Err(error),
             };
             let path = directory.join(stored.reason_name());
-            let reason = match read_limited(&path, MAX_REASON_BYTES) {
+            let reason = match read_up_to(&path, MAX_REASON_BYTES) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 read => read.map_err(FileError::at("read", &path))?,
             };
@@ -360,7 +360,7 @@ fn stored(directory: &Path) -> Result<Vec<Stored>, OutboxError> {
 
 fn read(directory: &Path, stored: &Stored) -> Result<Item, ReadError> {
     let path = directory.join(stored.name());
-    let bytes = read_limited(&path, MAX_RECORD_BYTES as u64).map_err(|error| match error.kind() {
+    let bytes = read_up_to(&path, MAX_RECORD_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => ReadError::Gone,
         _ => ReadError::Io(FileError::at("read", &path)(error).into()),
     })?;
@@ -373,13 +373,6 @@ fn read(directory: &Path, stored: &Stored) -> Result<Item, ReadError> {
         queued,
         event,
     })
-}
-
-/// One byte above the limit, so that a longer file is told from one that just fits.
-fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn remove(path: &Path) -> Result<(), OutboxError> {

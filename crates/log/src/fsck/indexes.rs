@@ -160,7 +160,7 @@ impl Check<'_> {
     }
 
     fn find_leaf_hash_row(&mut self, index: LeafIndex, leaf_hash: Digest) {
-        let place = format_args!("index {index}").to_string();
+        let place = format!("index {index}");
         match self.store.index_of_leaf(&leaf_hash, Disk::Allowed) {
             Ok(Some(found)) if found == index => {}
             Ok(Some(found)) => self.find(

@@ -4,8 +4,7 @@ mod file;
 
 use std::{
     collections::HashSet,
-    fmt, fs,
-    io::{self, Read as _},
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -13,6 +12,7 @@ use std::{
 };
 
 use counterfoil_client::{BearerToken, InvalidToken, MAX_TOKEN_BYTES, Server, is_this_machine};
+use counterfoil_files::read_up_to;
 use counterfoil_note::{Origin, Policy, PolicyError};
 use reqwest::Url;
 use zeroize::Zeroizing;
@@ -406,13 +406,10 @@ impl Reader<'_> {
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ConfigError> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+    let bytes = read_up_to(path, limit).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     if bytes.len() > limit {
         return Err(ConfigError::TooLong {
             path: path.to_owned(),

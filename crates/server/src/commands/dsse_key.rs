@@ -1,6 +1,11 @@
 //! `counterfoild dsse-key`: whose signatures on DSSE envelopes are believed. A running server follows within some seconds.
 
-use std::{fs, io::ErrorKind, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
@@ -14,6 +19,7 @@ use crate::{
     logs::ensure_logs,
     owner::ensure_owner,
     print::print_line,
+    watched,
 };
 
 /// The longest file of a key.
@@ -160,29 +166,20 @@ fn describe(name: &SourceId, enrolled: &EnrolledKey) -> String {
 }
 
 /// The keys that are there, in order of name.
-fn enrolled(data: &std::path::Path) -> anyhow::Result<Vec<(SourceId, EnrolledKey)>> {
+fn enrolled(data: &Path) -> anyhow::Result<Vec<(SourceId, EnrolledKey)>> {
     let directory = dsse_keys_directory(data);
-    let files = match fs::read_dir(&directory) {
-        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        files => files.with_context(|| format!("can't list {}", directory.display()))?,
-    };
+    let names = watched::names::<SourceId>(&directory)
+        .with_context(|| format!("can't list {}", directory.display()))?;
     let mut keys = Vec::new();
-    for entry in files {
-        let path = entry?.path();
-        let name = path
-            .file_stem()
-            .and_then(|name| name.to_str()?.parse::<SourceId>().ok());
-        if let (Some(name), Some("toml")) = (name, path.extension().and_then(|extension| extension.to_str()))
-        {
-            let text = read_secret(&path, MAX_FILE_BYTES)?;
-            let key = EnrolledKey::from_toml(&text).with_context(|| path.display().to_string())?;
-            keys.push((name, key));
-        }
+    for name in names {
+        let path = file(data, &name);
+        let text = read_secret(&path, MAX_FILE_BYTES)?;
+        let key = EnrolledKey::from_toml(&text).with_context(|| path.display().to_string())?;
+        keys.push((name, key));
     }
-    keys.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(keys)
 }
 
-fn file(data: &std::path::Path, name: &SourceId) -> PathBuf {
+fn file(data: &Path, name: &SourceId) -> PathBuf {
     dsse_keys_directory(data).join(format!("{name}.toml"))
 }

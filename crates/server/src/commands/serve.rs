@@ -290,36 +290,8 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     serve_metrics(arguments, &metrics, &logs, tls.clone(), &stopping).await?;
 
-    let (mut health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<SubmitServiceServer<Submitter>>().await;
-    health.set_serving::<ReadServiceServer<Reader>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-
+    let (grpc, health) = grpc(&logs, &stopping).await?;
     let telling = task::spawn(tell_intake(health.clone(), logs.clone()));
-
-    let submitter = SubmitServiceServer::new(Submitter::new(logs.clone(), stopping.clone()))
-        .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
-    let reader = ReadServiceServer::new(Reader::new(logs.clone(), stopping.clone()))
-        .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
-    let guarded = |service: Routes, messages: MessageBudget| {
-        service
-            .into_axum_router()
-            .layer(MapRequestLayer::new(move |call: Request| messages.limit(call)))
-            .layer(middleware::from_fn(turn_away))
-    };
-    let submits = Routes::from(Router::new()).add_service(submitter);
-    let reads = Routes::from(Router::new()).add_service(reader);
-    let questions = MessageBudget::of_requests(MAX_QUESTION_BYTES);
-    let grpc = Routes::from(Router::new())
-        .add_service(health_service.max_decoding_message_size(MAX_QUESTION_BYTES))
-        .add_service(reflection.max_decoding_message_size(MAX_QUESTION_BYTES))
-        .into_axum_router()
-        .layer(MapRequestLayer::new(move |call: Request| questions.limit(call)))
-        .merge(guarded(submits, MessageBudget::new()))
-        .merge(guarded(reads, MessageBudget::of_requests(MAX_READ_REQUEST_BYTES)));
     let deliveries = Deliveries::default();
     let router = http::add_to(
         grpc,
@@ -356,9 +328,55 @@ async fn serve(
         }
     }
     info!("stopping: calls under way have {} s to end", DRAIN.as_secs());
-    // It would set anew what is cleared here.
+    // It would set anew what is cleared next.
     telling.abort();
     let _ = telling.await;
+    withdraw(health).await;
+    stop.send_replace(true);
+    match timeout(DRAIN, serving).await {
+        Ok(served) => served.context("the server failed")?.context("can't serve"),
+        Err(_) => {
+            warn!("some calls did not end in time and were cut off");
+            Ok(())
+        }
+    }
+}
+
+/// The services over gRPC, and what tells that they are served.
+async fn grpc(logs: &Logs, stopping: &watch::Receiver<bool>) -> anyhow::Result<(Router, HealthReporter)> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SubmitServiceServer<Submitter>>().await;
+    health.set_serving::<ReadServiceServer<Reader>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+
+    let submitter = SubmitServiceServer::new(Submitter::new(logs.clone(), stopping.clone()))
+        .max_decoding_message_size(MAX_SUBMIT_MESSAGE_BYTES);
+    let reader = ReadServiceServer::new(Reader::new(logs.clone(), stopping.clone()))
+        .max_decoding_message_size(MAX_READ_REQUEST_BYTES);
+    let guarded = |service: Routes, messages: MessageBudget| {
+        service
+            .into_axum_router()
+            .layer(MapRequestLayer::new(move |call: Request| messages.limit(call)))
+            .layer(middleware::from_fn(turn_away))
+    };
+    let submits = Routes::from(Router::new()).add_service(submitter);
+    let reads = Routes::from(Router::new()).add_service(reader);
+    let questions = MessageBudget::of_requests(MAX_QUESTION_BYTES);
+    let router = Routes::from(Router::new())
+        .add_service(health_service.max_decoding_message_size(MAX_QUESTION_BYTES))
+        .add_service(reflection.max_decoding_message_size(MAX_QUESTION_BYTES))
+        .into_axum_router()
+        .layer(MapRequestLayer::new(move |call: Request| questions.limit(call)))
+        .merge(guarded(submits, MessageBudget::new()))
+        .merge(guarded(reads, MessageBudget::of_requests(MAX_READ_REQUEST_BYTES)));
+    Ok((router, health))
+}
+
+/// Tells by gRPC's health that nothing is served any more.
+async fn withdraw(mut health: HealthReporter) {
     for service in [
         "",
         SubmitServiceServer::<Submitter>::NAME,
@@ -369,14 +387,6 @@ async fn serve(
             .await;
         // This ends the calls that watch it, which would hold up the stop.
         health.clear_service_status(service).await;
-    }
-    stop.send_replace(true);
-    match timeout(DRAIN, serving).await {
-        Ok(served) => served.context("the server failed")?.context("can't serve"),
-        Err(_) => {
-            warn!("some calls did not end in time and were cut off");
-            Ok(())
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `counterfoild token`: API tokens, as files that a running server follows.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
@@ -209,24 +209,16 @@ fn to_the_second(time: Timestamp) -> Timestamp {
 fn list(data: &Path) -> anyhow::Result<ExitCode> {
     ensure!(data.is_dir(), "there is no directory {}", data.display());
     let directory = tokens_directory(data);
-    let files = match fs::read_dir(&directory) {
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(ExitCode::SUCCESS),
-        files => files.with_context(|| format!("can't list {}", directory.display()))?,
-    };
+    let ids = watched::names::<TokenId>(&directory)
+        .with_context(|| format!("can't list {}", directory.display()))?;
     let (mut tokens, mut broken) = (Vec::new(), Vec::new());
-    for file in files {
-        let path = file?.path();
-        let id = path
-            .file_stem()
-            .and_then(|name| name.to_str()?.parse::<TokenId>().ok());
-        if let (Some(id), Some("toml")) = (id, path.extension().and_then(|extension| extension.to_str())) {
-            match read(&path) {
-                Ok(record) => tokens.push((record, id)),
-                Err(problem) => broken.push(problem),
-            }
+    for id in ids {
+        match read(&file(&directory, &id)) {
+            Ok(record) => tokens.push((record, id)),
+            Err(problem) => broken.push(problem),
         }
     }
-    tokens.sort_by(|one, other| (one.0.created, &one.1).cmp(&(other.0.created, &other.1)));
+    tokens.sort_by_key(|(record, _)| record.created);
     let now = Timestamp::now();
     for (record, id) in tokens {
         print_line(format_args!("{id}  {}", describe(&record, now)))?;

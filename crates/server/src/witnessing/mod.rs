@@ -6,14 +6,13 @@ mod gather;
 mod round;
 
 use std::{
-    fs::File,
-    io::Read as _,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use counterfoil_files::read_up_to;
 use counterfoil_log::{LogName, RememberedHead, WithoutQuorum, Witnessing};
 use counterfoil_note::{MAX_POLICY_BYTES, Origin, Policy, VerifierKey};
 use counterfoil_witness::client::{ClientError, HttpClient, WitnessClient};
@@ -105,12 +104,8 @@ impl Witnesses {
 }
 
 fn read_policy(path: &Path) -> anyhow::Result<Policy> {
-    let mut bytes = Vec::new();
-    // One byte more than is allowed, so that the parser sees that it is too long.
-    File::open(path)?
-        .take(MAX_POLICY_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(Policy::parse(&bytes)?)
+    // One that is too long is what the parser refuses.
+    Ok(Policy::parse(&read_up_to(path, MAX_POLICY_BYTES)?)?)
 }
 
 fn clients(policy: &Policy, timeout: Duration) -> anyhow::Result<Vec<(String, WitnessClient)>> {

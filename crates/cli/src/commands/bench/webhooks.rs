@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use clap::Args;
 use counterfoil_event::{SourceId, limits::MAX_DATA_BYTES};
+use counterfoil_files::FileError;
 use counterfoil_hooks::Secret;
 use reqwest::{
     Certificate, Client, StatusCode, Url,
@@ -173,7 +174,7 @@ fn read_bodies(directory: &Path, secret: &Secret) -> Result<Vec<Recorded>, Failu
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect();
     let entries: std::io::Result<Vec<PathBuf>> = read();
-    let mut entries = entries.map_err(|error| Failure::file("read", directory, &error))?;
+    let mut entries = entries.map_err(FileError::at("read", directory))?;
     entries.sort();
     Ok(entries)
 }
@@ -186,7 +187,7 @@ fn client(common: &Common, connections: usize) -> Result<Client, Failure> {
         .redirect(redirect::Policy::none())
         .timeout(TIMEOUT);
     if let Some(path) = &common.tls_ca {
-        let pem = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
+        let pem = fs::read(path).map_err(FileError::at("read", path))?;
         let certificates = Certificate::from_pem_bundle(&pem)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         builder = builder.tls_certs_only(certificates);

@@ -17,6 +17,7 @@
 use counterfoil_event::{
     Event, EventParts, InvalidEvent,
     adapter::git_time,
+    is_text,
     limits::{MAX_EXTENSION_VALUE_BYTES, MAX_SUBJECT_BYTES},
 };
 use gix::{ObjectId, objs::Kind};
@@ -196,14 +197,13 @@ fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// Text that an attribute may hold: no control characters, no noncharacters, and a mark for what is not UTF-8.
 fn clean(bytes: &[u8]) -> String {
-    let is_noncharacter = |c: char| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
     String::from_utf8_lossy(bytes)
         .chars()
         .map(|c| {
-            if c.is_control() || is_noncharacter(c) {
-                char::REPLACEMENT_CHARACTER
-            } else {
+            if is_text(c) {
                 c
+            } else {
+                char::REPLACEMENT_CHARACTER
             }
         })
         .collect()

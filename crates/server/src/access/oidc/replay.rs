@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
@@ -163,11 +162,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 pub(super) fn line(until: i64, name: &TokenName) -> String {
-    let mut line = format!("{until} ");
-    for byte in name {
-        write!(line, "{byte:02x}").expect("a String takes all that is written");
-    }
-    line + "\n"
+    format!("{until} {}\n", hex::encode(name))
 }
 
 /// A last line that is not whole was being written when the server died or the power went: its token was not used.
