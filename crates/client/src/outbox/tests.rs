@@ -293,7 +293,7 @@ fn damaged_and_foreign_files_are_told_apart_from_events() {
     let place = |number| outbox.path().join(name(number));
     symlink("nowhere", place(4)).unwrap();
     symlink(&names[1], place(5)).unwrap();
-    mkfifoat(CWD, &place(6), Mode::RUSR | Mode::WUSR).unwrap();
+    mkfifoat(CWD, place(6), Mode::RUSR | Mode::WUSR).unwrap();
     fs::create_dir(place(7)).unwrap();
     assert_eq!(outbox.waiting().unwrap(), 3);
 }
