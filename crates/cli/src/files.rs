@@ -45,7 +45,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(replace(path, bytes, Readers::Umask)?)
 }
 
-/// Writes a receipt as [`write`] does; to standard output if [`check_lines`] lets it.
+/// Writes a receipt as [`write()`] does; to standard output if [`check_lines`] lets it.
 pub(crate) fn write_receipt(path: &Path, receipt: &str) -> Result<(), Failure> {
     if path == Path::new("-") {
         check_lines(receipt)?;
