@@ -220,6 +220,24 @@ async fn evidence(suite: &str) {
         words!["evidence", &fork, "--policy", desk.path("log.policy")],
         &["test.example/main"],
     );
+    // A line that holds convicts, whatever stands beside it; where none does, nothing is proved.
+    let keys = live
+        .log
+        .keys
+        .iter()
+        .flat_map(|key| ["--key".into(), key.to_string().into()]);
+    let keys: Vec<OsString> = keys.collect();
+    let mut other = live.forge(4, 1, 1);
+    let lines = live.log.keys.len();
+    for broken in 1..=lines {
+        let ends = other.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let end = ends.map(|(place, _)| place).nth_back(broken - 1).unwrap();
+        // Within the signature, before what its last character has to be.
+        other[end - 5] = if other[end - 5] == b'A' { b'B' } else { b'A' };
+        let file = write("broken", other.clone());
+        let arguments = [words!["evidence", file].to_vec(), keys.clone()].concat();
+        expect(i32::from(broken == lines), arguments, &[]);
+    }
     refuses(
         words![
             "evidence",
