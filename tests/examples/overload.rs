@@ -23,7 +23,7 @@ struct Options {
     /// How often the overload comes, the usual load before it and after
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
     rounds: u16,
-    /// How long each phase lasts
+    /// How long each phase is counted
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(2..=3600))]
     seconds: u64,
     /// Connections in the overload, beyond those of ten times the usual load
@@ -40,6 +40,9 @@ struct Options {
 /// Files that are open beside the connections of the crowd: those of the usual load, of whoever asks for health, and the program's own.
 const MORE_FILES: u64 = 256;
 
+/// How long an overload is there before it is counted: until the queue is full, and what it holds was worked on once.
+const FILLING: Duration = Duration::from_secs(4);
+
 /// The share of the usual goodput that has to be left, in percent.
 const GOODPUT_PERCENT: f64 = 90.0;
 
@@ -53,14 +56,13 @@ const OVERLOAD: &str = "overload";
 struct Row {
     name: &'static str,
     phase: Phase,
-    seconds: f64,
     peak_mib: f64,
-    cpu: Duration,
 }
 
 impl Row {
-    fn accepted(&self) -> f64 {
-        self.phase.accepted.load(Ordering::Relaxed) as f64
+    /// How often a second.
+    fn rate(&self, count: &AtomicU64) -> f64 {
+        count.load(Ordering::Relaxed) as f64 / self.phase.time.as_secs_f64()
     }
 
     /// What it told of its health, how often not in time, and where.
@@ -127,15 +129,15 @@ fn main() -> ExitCode {
     }
     let mut rows = Vec::new();
     for (name, crowd) in phases {
-        eprintln!("{name}: {} s", options.seconds);
-        let before = server.cpu_time();
-        let phase = runtime.block_on(overload.phase(crowd, Duration::from_secs(options.seconds)));
+        // The usual load fills no queue, and has to be back at once.
+        let before = if name == OVERLOAD { FILLING } else { Duration::ZERO };
+        let time = Duration::from_secs(options.seconds);
+        eprintln!("{name}: {} s", (before + time).as_secs());
+        let phase = runtime.block_on(overload.phase(crowd, before, time));
         rows.push(Row {
             name,
             phase,
-            seconds: options.seconds as f64,
             peak_mib: server.peak_memory_bytes() as f64 / 1_048_576.0,
-            cpu: server.cpu_time() - before,
         });
     }
     println!("{}", table(&rows));
@@ -233,11 +235,12 @@ fn is_cut_off(failure: &str) -> bool {
 /// What was taken in an overload, and by the usual load after it, in percent of what the usual load right before it took. Rows
 /// alternate, from usual load to usual load; neighbours are compared, since a log that has grown takes less than before.
 fn goodput_left(rows: &[Row]) -> [(&'static str, f64); 2] {
+    let goodput = |row: &Row| row.rate(&row.phase.accepted);
     let median_at = |place: usize| {
         let mut shares: Vec<_> = rows
             .windows(3)
             .step_by(2)
-            .map(|rows| 100.0 * rows[place].accepted() / rows[0].accepted())
+            .map(|rows| 100.0 * goodput(&rows[place]) / goodput(&rows[0]))
             .collect();
         shares.sort_by(f64::total_cmp);
         // Of an even number the lower one.
@@ -266,15 +269,16 @@ fn table(rows: &[Row]) -> Table {
         "memory MiB",
     ]);
     for row in rows {
-        let Row { phase, seconds, .. } = row;
-        let rate = |count: &AtomicU64| format!("{:.0}", count.load(Ordering::Relaxed) as f64 / seconds);
+        let phase = &row.phase;
+        let accepted = phase.accepted.load(Ordering::Relaxed) as f64;
+        let rate = |count: &AtomicU64| format!("{:.0}", row.rate(count));
         let mut cells = vec![
             row.name.to_owned(),
             rate(&phase.offered),
             rate(&phase.accepted),
             format!("{:.1}", phase.accepted_us.ms(0.5)),
             format!("{:.1}", phase.accepted_us.ms(0.99)),
-            format!("{:.1}", row.cpu.as_secs_f64() * 1e6 / phase.acknowledged() as f64),
+            format!("{:.1}", phase.cpu.as_secs_f64() * 1e6 / accepted),
             rate(&phase.put_off),
             format!("{:.1}", phase.put_off_us.ms(0.99)),
             phase.failures().values().sum::<usize>().to_string(),

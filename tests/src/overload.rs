@@ -69,11 +69,15 @@ impl Crowd {
 /// What came of a phase.
 #[derive(Default)]
 pub struct Phase {
-    /// Events in calls that were sent.
+    /// Events in calls that were sent while it counted.
     pub offered: AtomicU64,
-    /// Events that were acknowledged before the end.
+    /// Events that were acknowledged while it counted.
     pub accepted: AtomicU64,
-    /// Calls, and events of streams, that were told to come back later, in the way that is documented.
+    /// How long it counted.
+    pub time: Duration,
+    /// Processor time of the server meanwhile.
+    pub cpu: Duration,
+    /// Calls, and events of streams, that were told to come back later, in the way that is documented, while it counted.
     pub put_off: AtomicU64,
     /// How long an acknowledgement took.
     pub accepted_us: Latency,
@@ -86,6 +90,7 @@ pub struct Phase {
     failures: Mutex<BTreeMap<String, usize>>,
     /// What was acknowledged: the number of each event and where it stands.
     places: Mutex<Vec<(u64, u64)>>,
+    counts: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -160,6 +165,14 @@ impl Phase {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// What fills the queue at first is answered later, and what stands in it at the end is worked on after it: between the two
+    /// whatever is done for an event is done for one that is counted.
+    fn count(&self, counter: &AtomicU64, events: u64) {
+        if self.counts.load(Ordering::Relaxed) {
+            counter.fetch_add(events, Ordering::Relaxed);
+        }
+    }
+
     /// Answers that are neither an acknowledgement nor the documented way to put off, and how often each came.
     pub fn failures(&self) -> BTreeMap<String, usize> {
         self.failures.lock().unwrap().clone()
@@ -169,21 +182,13 @@ impl Phase {
         *self.failures.lock().unwrap().entry(what.into()).or_default() += 1;
     }
 
-    /// How many events were acknowledged, also after the end.
-    pub fn acknowledged(&self) -> usize {
-        self.places.lock().unwrap().len()
-    }
-
     fn acknowledge(&self, started: Instant, places: impl IntoIterator<Item = (u64, u64)>) {
         let mut known = self.places.lock().unwrap();
         let before = known.len();
         known.extend(places);
         let new = (known.len() - before) as u64;
         drop(known);
-        // What stands in a full queue at the end is worked on after it.
-        if !self.is_over() {
-            self.accepted.fetch_add(new, Ordering::Relaxed);
-        }
+        self.count(&self.accepted, new);
         self.accepted_us.since(started);
     }
 }
@@ -203,8 +208,9 @@ impl<'a> Overload<'a> {
         }
     }
 
-    /// Lets a crowd in for some time. Answers under way at the end are waited for and checked, and none counts as accepted.
-    pub async fn phase(&self, crowd: Crowd, time: Duration) -> Phase {
+    /// Lets a crowd in, and counts for some `time` what comes of it, once it has been there for `before`. Answers under way at the end
+    /// are waited for and checked, and none of them is counted.
+    pub async fn phase(&self, crowd: Crowd, before: Duration, time: Duration) -> Phase {
         let phase = Arc::new(Phase::default());
         let address = self.server.address();
         let mut tasks = JoinSet::new();
@@ -247,7 +253,13 @@ impl<'a> Overload<'a> {
             asks(|phase| &phase.health, address),
             asks(|phase| &phase.probe, self.server.metrics_address()),
         ];
+        sleep(before).await;
+        let (started, cpu_before) = (Instant::now(), self.server.cpu_time());
+        phase.counts.store(true, Ordering::Relaxed);
         sleep(time).await;
+        phase.counts.store(false, Ordering::Relaxed);
+        // Where all have much to do it may be more than was asked for.
+        let (time, cpu) = (started.elapsed(), self.server.cpu_time() - cpu_before);
         phase.stop.store(true, Ordering::Relaxed);
         let ended = timeout(PATIENCE, async {
             while let Some(ended) = tasks.join_next().await {
@@ -261,7 +273,8 @@ impl<'a> Overload<'a> {
         for asks in asks {
             asks.await.unwrap();
         }
-        Arc::into_inner(phase).expect("nobody sends any more")
+        let phase = Arc::into_inner(phase).expect("nobody sends any more");
+        Phase { time, cpu, ..phase }
     }
 
     /// Sends everything that was acknowledged again: each has to be known, and in its place. Returns the first that are not.
@@ -302,7 +315,7 @@ impl Sender {
     }
 
     fn put_off(&self, started: Instant) {
-        self.phase.put_off.fetch_add(1, Ordering::Relaxed);
+        self.phase.count(&self.phase.put_off, 1);
         self.phase.put_off_us.since(started);
     }
 
@@ -329,7 +342,7 @@ impl Sender {
     async fn single(mut self) {
         while !self.phase.is_over() {
             let number = self.numbers(1).start;
-            self.phase.offered.fetch_add(1, Ordering::Relaxed);
+            self.phase.count(&self.phase.offered, 1);
             let started = Instant::now();
             match self.client.submit(submission(numbered(number))).await {
                 Ok(answer) => {
@@ -345,7 +358,7 @@ impl Sender {
         let mut numbers = self.numbers(size);
         let mut events: Vec<_> = numbers.clone().map(numbered).collect();
         while !self.phase.is_over() {
-            self.phase.offered.fetch_add(size, Ordering::Relaxed);
+            self.phase.count(&self.phase.offered, size);
             let request = SubmitBatchRequest {
                 log: String::new(),
                 // Payloads are shared, not copied.
@@ -385,7 +398,7 @@ impl Sender {
                     let Ok(place) = places.acquire().await else { return };
                     place.forget();
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    phase.offered.fetch_add(1, Ordering::Relaxed);
+                    phase.count(&phase.offered, 1);
                     sends.lock().unwrap().insert(number, Instant::now());
                     if send.send(stream_request(number)).await.is_err() {
                         return;
@@ -538,13 +551,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_acknowledged_after_the_end_is_no_goodput() {
+    fn what_is_acknowledged_before_it_counts_and_after_is_no_goodput() {
         let phase = Phase::default();
-        phase.acknowledge(Instant::now(), (0..3).map(|number| (number, number)));
-        phase.stop.store(true, Ordering::Relaxed);
-        phase.acknowledge(Instant::now(), (3..8).map(|number| (number, number)));
+        let mut numbers = 0..;
+        let mut acknowledge = |count| {
+            let places = numbers.by_ref().take(count).map(|number| (number, number));
+            phase.acknowledge(Instant::now(), places);
+        };
+        acknowledge(1);
+        phase.counts.store(true, Ordering::Relaxed);
+        acknowledge(3);
+        phase.counts.store(false, Ordering::Relaxed);
+        acknowledge(5);
         assert_eq!(phase.accepted.load(Ordering::Relaxed), 3);
-        assert_eq!(phase.acknowledged(), 8);
+        assert_eq!(phase.places.lock().unwrap().len(), 9);
     }
 
     /// Of a server that answers at once but for the first time, when it takes a second.

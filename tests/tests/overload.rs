@@ -30,8 +30,11 @@ async fn an_overload_loses_nothing_and_keeps_to_its_memory() {
         ],
     );
     let overload = Overload::of(&server);
-    let over = overload.phase(crowd, Duration::from_secs(2)).await;
-    let again = overload.phase(Crowd::USUAL, Duration::from_secs(1)).await;
+    let at_once = Duration::ZERO;
+    let over = overload.phase(crowd, at_once, Duration::from_secs(2)).await;
+    let again = overload
+        .phase(Crowd::USUAL, at_once, Duration::from_secs(1))
+        .await;
 
     assert!(
         over.put_off.load(Ordering::Relaxed) > 0,

@@ -3,9 +3,11 @@
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
     time::{Duration, Instant},
 };
 
+use axum::body::Body;
 use bytes::Bytes;
 use counterfoil_event::Event;
 use counterfoil_note::SignedHead;
@@ -24,7 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status, client::GrpcService, codegen::http, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -193,6 +195,39 @@ async fn a_stream_goes_on_where_there_is_no_room() {
     }
     drop(requests);
     assert_eq!(answers.message().await.unwrap(), None);
+    server.stop();
+}
+
+/// What is sent behind its head is not looked at. And as often as it is sent again, the connection stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_message_is_refused_by_its_head() {
+    const LENGTH: usize = 1 << 20;
+    let (data, _log) = Data::with_main_log();
+    let server = Server::start(&data, &["--min-free-mib", "4294967295"]);
+    let channel = server.connection();
+    // No event, whatever reads it.
+    let mut message = [&[0][..], &u32::try_from(LENGTH).unwrap().to_be_bytes()].concat();
+    message.resize(5 + LENGTH, 0xff);
+    let message = Bytes::from(message);
+    let mut senders = JoinSet::new();
+    for _ in 0..16 {
+        let (mut channel, message) = (channel.clone(), message.clone());
+        senders.spawn(async move {
+            for _ in 0..100 {
+                let call = http::Request::post("/counterfoil.v1.SubmitService/SubmitBatch")
+                    .header("content-type", "application/grpc")
+                    .body(tonic::body::Body::new(Body::from(message.clone())))
+                    .unwrap();
+                poll_fn(|context| GrpcService::poll_ready(&mut channel, context))
+                    .await
+                    .unwrap();
+                let answer = GrpcService::call(&mut channel, call).await.unwrap();
+                let status = Status::from_header_map(answer.headers()).unwrap();
+                assert_pushed_back(&status, "OUT_OF_SPACE");
+            }
+        });
+    }
+    senders.join_all().await;
     server.stop();
 }
 

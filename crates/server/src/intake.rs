@@ -132,6 +132,30 @@ impl Load {
     }
 }
 
+/// Whether an event of so many bytes would find room now, in one of these logs at least. Where they differ in why it would not, it is
+/// for whoever knows which log it is for to say.
+pub(crate) fn admit_somewhere<'a>(
+    logs: impl IntoIterator<Item = &'a Arc<Log>>,
+    bytes: usize,
+) -> Result<(), Refusal> {
+    let load = Load {
+        events: 1,
+        bytes,
+        search_bytes: 0,
+    };
+    let mut agreed: Option<Refusal> = None;
+    for log in logs {
+        let Err(refusal) = load.admit(log) else {
+            return Ok(());
+        };
+        if agreed.is_some_and(|agreed| agreed.reason != refusal.reason) {
+            return Ok(());
+        }
+        agreed = Some(refusal);
+    }
+    agreed.map_or(Ok(()), Err)
+}
+
 impl iter::Sum for Load {
     fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
         loads.fold(Self::default(), Self::plus)
@@ -267,7 +291,41 @@ pub(crate) fn random_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use counterfoil_log::{DataDirectory, LogName, LogOptions, create_log};
+    use counterfoil_merkle::Suite;
+    use counterfoil_proto::v1::Reason;
+
     use super::*;
+
+    #[test]
+    fn what_finds_room_in_no_log_is_refused_where_all_say_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDirectory::new(place.path());
+        let open = |name: &str, min_free_bytes| {
+            let name: LogName = name.parse().unwrap();
+            let origin = format!("log.example/{name}").parse().unwrap();
+            create_log(&data, &name, &origin, Suite::Blake3).unwrap();
+            let options = LogOptions {
+                memory_bytes: 16 << 20,
+                min_free_bytes,
+                ..LogOptions::default()
+            };
+            Arc::new(Log::open(&data, &name, options).unwrap())
+        };
+        let [taking, stopped, full] =
+            [("a", 0), ("b", 0), ("c", u64::MAX)].map(|(name, free)| open(name, free));
+        stopped.stop();
+        let reason = |logs: &[&Arc<Log>]| {
+            let admitted = admit_somewhere(logs.iter().copied(), 1 << 20);
+            admitted.map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(reason(&[&taking]), Ok(()));
+        assert_eq!(reason(&[&stopped]), Err(Reason::Stopping));
+        assert_eq!(reason(&[&full, &full]), Err(Reason::OutOfSpace));
+        assert_eq!(reason(&[&full, &taking]), Ok(()));
+        assert_eq!(reason(&[&full, &stopped]), Ok(()));
+        assert_eq!(reason(&[]), Ok(()));
+    }
 
     #[test]
     fn a_search_for_signers_is_work_that_waits_as_bytes_do() {

@@ -3,7 +3,9 @@
 //! tonic gathers a message until it is complete, for as long as it takes, and makes room for all of it as soon as its head
 //! says how long it is. So messages are gathered here, in memory that grows with what came, and handed on when they are
 //! complete. What is gathered is counted, over all connections; a message that is complete is counted elsewhere, by the queue
-//! that it goes to.
+//! that it goes to. A long one that would find no room is refused by its head, and thrown away as it comes. Its answer waits for its
+//! end: after an earlier one HTTP/2 would have the rest come to a stream that is closed, and h2 gives up connections on which that
+//! happens often.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +19,7 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
+    http::Extensions,
 };
 use bytes::BytesMut;
 use http_body::Frame;
@@ -58,15 +61,21 @@ pub(crate) struct MessageBudget {
     large: Arc<Semaphore>,
     /// The longest message that the service takes. tonic refuses longer ones by their heads.
     longest: usize,
+    /// What says for a call, by its extensions, whether there is room.
+    rooms: Arc<dyn Fn(&Extensions) -> Admit + Send + Sync>,
 }
 
+/// Whether there would be room for what a message of so many bytes brings.
+pub(crate) type Admit = Box<dyn Fn(usize) -> Result<(), Refusal> + Send>;
+
 impl MessageBudget {
-    /// For calls that submit.
-    pub(crate) fn new() -> Self {
+    /// For calls that submit. `rooms` has for each, by its extensions, what long messages are asked about.
+    pub(crate) fn new(rooms: impl Fn(&Extensions) -> Admit + Send + Sync + 'static) -> Self {
         Self {
             small: Arc::new(Semaphore::new(SMALL_BUDGET_BYTES)),
             large: Arc::new(Semaphore::new(LARGE_BUDGET_BYTES)),
             longest: MAX_SUBMIT_MESSAGE_BYTES,
+            rooms: Arc::new(rooms),
         }
     }
 
@@ -78,17 +87,19 @@ impl MessageBudget {
             small: budget.clone(),
             large: budget,
             longest,
+            rooms: Arc::new(|_| Box::new(|_| Ok(()))),
         }
     }
 
     /// A call of which no more arrives than there is memory for.
     pub(crate) fn limit(&self, call: Request) -> Request {
         let is_stream = STREAMS.contains(&call.uri().path());
-        call.map(|body| self.body(body, is_stream))
+        let admit = (self.rooms)(call.extensions());
+        call.map(|body| Body::new(self.arriving(body, is_stream, admit)))
     }
 
-    fn body(&self, body: Body, is_stream: bool) -> Body {
-        Body::new(Arriving {
+    fn arriving(&self, body: Body, is_stream: bool, admit: Admit) -> Arriving {
+        Arriving {
             body,
             budget: self.clone(),
             part: Part::default(),
@@ -97,7 +108,9 @@ impl MessageBudget {
             held: None,
             is_stream,
             patience: (!is_stream).then(|| Box::pin(sleep(MESSAGE_PATIENCE))),
-        })
+            admit,
+            refused: None,
+        }
     }
 }
 
@@ -114,6 +127,9 @@ struct Arriving {
     is_stream: bool,
     /// Ends when the message that has begun has to be complete; where there is one alone, the call.
     patience: Option<Pin<Box<Sleep>>>,
+    admit: Admit,
+    /// What the call is told at its end. Nothing of it is looked at any more.
+    refused: Option<Status>,
 }
 
 impl HttpBody for Arriving {
@@ -143,6 +159,7 @@ impl HttpBody for Arriving {
             };
             let frame = match next {
                 Some(frame) => frame.map_err(|error| Status::from_error(error.into_inner()))?,
+                None if this.refused.is_some() => return Poll::Ready(this.refused.take().map(Err)),
                 None if this.gathered.is_empty() => return Poll::Ready(None),
                 None => {
                     this.gathered = Gathered::default();
@@ -158,14 +175,24 @@ impl HttpBody for Arriving {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.complete.is_empty() && self.gathered.is_empty() && self.body.is_end_stream()
+        self.refused.is_none()
+            && self.complete.is_empty()
+            && self.gathered.is_empty()
+            && self.body.is_end_stream()
     }
 }
 
 impl Arriving {
     /// Counts what came, and keeps back what is of a message that is not complete.
     fn take_in(&mut self, mut bytes: Bytes) -> Result<(), Status> {
+        if self.refused.is_some() {
+            return Ok(());
+        }
         let mut ends = self.count(&bytes)?;
+        if self.refused.is_some() {
+            self.gathered = Gathered::default();
+            return Ok(());
+        }
         // What tonic refuses by its head does not have to be complete for that.
         if self.part.is_refused(self.budget.longest) {
             let last = bytes.len();
@@ -187,9 +214,24 @@ impl Arriving {
         Ok(())
     }
 
+    /// Refuses a long message by its head where there is no room: to keep and read all of it would take from those who are served.
+    /// What tonic refuses by its head has no room to wait for, and a stream goes on after what finds none.
+    fn admit(&mut self) {
+        let is_long = self.part.length > SMALL_BYTES && !self.part.is_refused(self.budget.longest);
+        if is_long && !self.is_stream {
+            self.refused = (self.admit)(self.part.length).err().map(Status::from);
+        }
+    }
+
     fn count(&mut self, bytes: &[u8]) -> Result<Option<Ends>, Status> {
-        let was_begun = self.part.is_begun();
+        let (was_begun, had_head) = (self.part.is_begun(), self.part.has_head());
         let (ends, gathered) = self.part.advance(bytes);
+        if self.part.has_head() && !had_head {
+            self.admit();
+        }
+        if self.refused.is_some() {
+            return Ok(None);
+        }
         if ends.is_some() {
             self.held = None;
         }
@@ -277,9 +319,13 @@ impl Part {
         self.head_bytes > 0
     }
 
+    fn has_head(&self) -> bool {
+        self.head_bytes == HEAD_BYTES
+    }
+
     /// Whether the head is there, and tonic refuses the message by it: it is too long, or says that it is compressed.
     fn is_refused(&self, longest: usize) -> bool {
-        self.head_bytes == HEAD_BYTES && (self.head[0] != 0 || self.length > longest)
+        self.has_head() && (self.head[0] != 0 || self.length > longest)
     }
 
     /// Takes in what came. Returns which messages became complete, and how much was gathered of the one that is not.
@@ -330,6 +376,10 @@ mod tests {
     use futures_util::{FutureExt as _, StreamExt as _, stream};
     use tokio::time::timeout;
 
+    use std::sync::Mutex;
+
+    use counterfoil_log::SubmitError;
+
     use super::*;
     use crate::grpc::methods;
 
@@ -352,6 +402,18 @@ mod tests {
         assert!(part.is_begun());
     }
 
+    impl MessageBudget {
+        fn body(&self, body: Body, is_stream: bool) -> Body {
+            let admit = (self.rooms)(&Extensions::new());
+            Body::new(self.arriving(body, is_stream, admit))
+        }
+    }
+
+    /// Memory for what arrives where there is room for all that does.
+    fn roomy() -> MessageBudget {
+        MessageBudget::new(|_| Box::new(|_| Ok(())))
+    }
+
     async fn read(body: Body) -> Result<usize, Status> {
         let mut read = 0;
         let mut stream = body.into_data_stream();
@@ -365,7 +427,7 @@ mod tests {
 
     #[tokio::test]
     async fn parts_of_messages_have_a_common_budget() {
-        let budget = MessageBudget::new();
+        let budget = roomy();
         let begun = || {
             let part = message(24 << 20)[..16 << 20].to_vec();
             let mut body = budget.body(stalled(part), false).into_data_stream();
@@ -399,7 +461,7 @@ mod tests {
     /// tonic makes room for all of a message once it has its head.
     #[tokio::test]
     async fn a_message_goes_on_once_all_of_it_is_there() {
-        let budget = MessageBudget::new();
+        let budget = roomy();
         let bytes = [message(3), message(0), message(300), message(7)].concat();
         for size in [1, 4, 5, 6, 100, 311, bytes.len()] {
             for came in 0..=bytes.len() {
@@ -439,10 +501,7 @@ mod tests {
             ([1, 0, 0, 0, 9], 4 << 10),
             ([7, 0, 0, 0, 9], 4 << 10),
         ] {
-            let budget = MessageBudget {
-                longest,
-                ..MessageBudget::new()
-            };
+            let budget = MessageBudget { longest, ..roomy() };
             for cut in 0..HEAD_BYTES {
                 let frames = [&head[..cut], &head[cut..], &[7; 3]];
                 let frames = frames.map(|frame| Ok::<_, Status>(Bytes::copy_from_slice(frame)));
@@ -455,6 +514,60 @@ mod tests {
                 assert_eq!(handed_on, [&head[..], &[7; 3]].concat());
             }
         }
+    }
+
+    /// Nothing of it is kept, and its head is told at its end: there may be room again by then.
+    #[tokio::test]
+    async fn a_long_message_without_room_is_refused_by_its_head() {
+        const ROOM: usize = 1 << 20;
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asks = asked.clone();
+        let budget = MessageBudget::new(move |_| {
+            let asks = asks.clone();
+            Box::new(move |bytes| {
+                asks.lock().unwrap().push(bytes);
+                match bytes {
+                    ..=ROOM => Ok(()),
+                    _ => Err(SubmitError::OutOfSpace.into()),
+                }
+            })
+        });
+        let told = Status::from(Refusal::from(SubmitError::OutOfSpace));
+        let cut = |bytes: &[u8], first: usize| {
+            let mut pieces = vec![Bytes::copy_from_slice(&bytes[..first])];
+            pieces.extend(bytes[first..].chunks(100_000).map(Bytes::copy_from_slice));
+            stream::iter(pieces.into_iter().map(Ok::<_, Status>))
+        };
+        for first in 1..=HEAD_BYTES + 1 {
+            let sent = message(ROOM + 1);
+            let refused = read(budget.body(Body::from_stream(cut(&sent, first)), false)).await;
+            let refused = refused.unwrap_err();
+            assert_eq!((refused.code(), refused.details()), (told.code(), told.details()));
+            assert_eq!(mem::take(&mut *asked.lock().unwrap()), [ROOM + 1], "{first}");
+
+            let sent = message(ROOM);
+            let taken = read(budget.body(Body::from_stream(cut(&sent, first)), false)).await;
+            assert_eq!(taken.unwrap(), sent.len());
+            assert_eq!(mem::take(&mut *asked.lock().unwrap()), [ROOM], "{first}");
+        }
+        // It is not answered before its end, and holds no memory meanwhile.
+        let sent = message(ROOM + 1);
+        let begun = cut(&sent[..ROOM], 7).chain(stream::pending());
+        let mut begun = budget.body(Body::from_stream(begun), false).into_data_stream();
+        assert!(begun.next().now_or_never().is_none());
+        assert_eq!(budget.large.available_permits(), LARGE_BUDGET_BYTES);
+        mem::take(&mut *asked.lock().unwrap());
+        // Nobody asks for a short one, for one of a stream, where each is refused for itself, nor for one that is too long for ever.
+        let too_long = message(MAX_SUBMIT_MESSAGE_BYTES + 1);
+        for (sent, is_stream) in [
+            (message(SMALL_BYTES), false),
+            (message(ROOM + 1), true),
+            (too_long, false),
+        ] {
+            let body = budget.body(Body::from_stream(cut(&sent, HEAD_BYTES)), is_stream);
+            assert_eq!(read(body).await.unwrap(), sent.len());
+        }
+        assert_eq!(*asked.lock().unwrap(), [0; 0]);
     }
 
     #[test]
@@ -474,7 +587,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_may_be_cut_in_its_head() {
-        let budget = MessageBudget::new();
+        let budget = roomy();
         for bytes in [1, SMALL_BYTES, SMALL_BYTES + 1] {
             let message = Bytes::from(message(bytes));
             for cut in 1..=HEAD_BYTES + 1 {
@@ -495,7 +608,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_come_is_given_up() {
-        let budget = MessageBudget::new();
+        let budget = roomy();
         let whole = message(3);
         for (sent, is_stream) in [
             // Nothing, half of its head, half of it, and all of it without the call's end.
@@ -514,7 +627,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn between_the_messages_of_a_stream_there_is_all_the_time_there_is() {
-        let budget = MessageBudget::new();
+        let budget = roomy();
         for sent in [vec![], message(3), [message(3), message(0)].concat()] {
             let reading = read(budget.body(stalled(sent), true));
             assert!(timeout(10 * MESSAGE_PATIENCE, reading).await.is_err());
