@@ -3,7 +3,8 @@
 //! tonic gathers a message until it is complete, for as long as it takes, and makes room for all of it as soon as its head
 //! says how long it is. So messages are gathered here, in memory that grows with what came, and handed on when they are
 //! complete. What is gathered is counted, over all connections; a message that is complete is counted elsewhere, by the queue
-//! that it goes to. A long one that would find no room is refused by its head, and thrown away as it comes. Its answer waits for its
+//! that it goes to. A long one that would find no room is refused by its head, and thrown away as it comes; so is one that finds none
+//! when it is complete. Its answer waits for its
 //! end: after an earlier one HTTP/2 would have the rest come to a stream that is closed, and h2 gives up connections on which that
 //! happens often.
 
@@ -190,7 +191,7 @@ impl Arriving {
         }
         let mut ends = self.count(&bytes)?;
         if self.refused.is_some() {
-            self.gathered = Gathered::default();
+            (self.gathered, self.held) = (Gathered::default(), None);
             return Ok(());
         }
         // What tonic refuses by its head does not have to be complete for that.
@@ -214,20 +215,25 @@ impl Arriving {
         Ok(())
     }
 
-    /// Refuses a long message by its head where there is no room: to keep and read all of it would take from those who are served.
-    /// What tonic refuses by its head has no room to wait for, and a stream goes on after what finds none.
-    fn admit(&mut self) {
-        let is_long = self.part.length > SMALL_BYTES && !self.part.is_refused(self.budget.longest);
-        if is_long && !self.is_stream {
-            self.refused = (self.admit)(self.part.length).err().map(Status::from);
+    /// Refuses a long message where there is no room: to keep and read it would take from those who are served. A stream goes on
+    /// after what finds none.
+    fn admit(&mut self, length: usize) {
+        if length > SMALL_BYTES && !self.is_stream {
+            self.refused = (self.admit)(length).err().map(Status::from);
         }
     }
 
     fn count(&mut self, bytes: &[u8]) -> Result<Option<Ends>, Status> {
-        let (was_begun, had_head) = (self.part.is_begun(), self.part.has_head());
+        // What tonic refuses by its head has no room to wait for.
+        let waits = |part: &Part| part.has_head() && !part.is_refused(self.budget.longest);
+        let (was_begun, waited, length) = (self.part.is_begun(), waits(&self.part), self.part.length);
         let (ends, gathered) = self.part.advance(bytes);
-        if self.part.has_head() && !had_head {
-            self.admit();
+        if !waited && waits(&self.part) {
+            self.admit(self.part.length);
+        }
+        if waited && ends.is_some() {
+            // Others may have taken the room meanwhile.
+            self.admit(length);
         }
         if self.refused.is_some() {
             return Ok(None);
@@ -376,7 +382,10 @@ mod tests {
     use futures_util::{FutureExt as _, StreamExt as _, stream};
     use tokio::time::timeout;
 
-    use std::sync::Mutex;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    };
 
     use counterfoil_log::SubmitError;
 
@@ -548,7 +557,7 @@ mod tests {
             let sent = message(ROOM);
             let taken = read(budget.body(Body::from_stream(cut(&sent, first)), false)).await;
             assert_eq!(taken.unwrap(), sent.len());
-            assert_eq!(mem::take(&mut *asked.lock().unwrap()), [ROOM], "{first}");
+            assert_eq!(mem::take(&mut *asked.lock().unwrap()), [ROOM; 2], "{first}");
         }
         // It is not answered before its end, and holds no memory meanwhile.
         let sent = message(ROOM + 1);
@@ -557,6 +566,18 @@ mod tests {
         assert!(begun.next().now_or_never().is_none());
         assert_eq!(budget.large.available_permits(), LARGE_BUDGET_BYTES);
         mem::take(&mut *asked.lock().unwrap());
+        // Nor when it was taken by others meanwhile.
+        let has_room = Arc::new(AtomicBool::new(true));
+        let asked_before = MessageBudget::new(move |_| {
+            let has_room = has_room.clone();
+            Box::new(move |_| match has_room.swap(false, Relaxed) {
+                true => Ok(()),
+                false => Err(Refusal::crowded()),
+            })
+        });
+        let refused = read(asked_before.body(Body::from_stream(cut(&sent, 7)), false)).await;
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        assert_eq!(asked_before.large.available_permits(), LARGE_BUDGET_BYTES);
         // Nobody asks for a short one, for one of a stream, where each is refused for itself, nor for one that is too long for ever.
         let too_long = message(MAX_SUBMIT_MESSAGE_BYTES + 1);
         for (sent, is_stream) in [
