@@ -170,8 +170,8 @@ impl Phase {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// What fills the queue at first is answered later, and what stands in it at the end is worked on after it: between the two
-    /// whatever is done for an event is done for one that is counted.
+    /// What fills the queue at first is answered later, and what stands in it at the end is worked on after it. They make up for each
+    /// other where it is as full when counting begins as when it ends.
     fn count(&self, counter: &AtomicU64, events: u64) {
         if self.counts.load(Ordering::Relaxed) {
             counter.fetch_add(events, Ordering::Relaxed);
