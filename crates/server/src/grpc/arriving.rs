@@ -3,10 +3,11 @@
 //! tonic gathers a message until it is complete, for as long as it takes, and makes room for all of it as soon as its head
 //! says how long it is. So messages are gathered here, in memory that grows with what came, and handed on when they are
 //! complete. What is gathered is counted, over all connections; a message that is complete is counted elsewhere, by the queue
-//! that it goes to. A long one that would find no room is refused by its head, and thrown away as it comes; so is one that finds none
-//! when it is complete. Its answer waits for its
-//! end: after an earlier one HTTP/2 would have the rest come to a stream that is closed, and h2 gives up connections on which that
-//! happens often.
+//! that it goes to.
+//!
+//! A long one that would find no room is refused by its head, and thrown away as it comes; so is one that finds none when it is
+//! complete. The answer waits for the call's end: after an earlier one HTTP/2 would have the rest come to a stream that is
+//! closed, and h2 gives up connections on which that happens often.
 
 use std::{
     collections::VecDeque,
@@ -170,6 +171,8 @@ impl HttpBody for Arriving {
             };
             match frame.into_data() {
                 Ok(bytes) => this.take_in(bytes)?,
+                // tonic would miss a message before them.
+                Err(_) if this.refused.is_some() => {}
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
@@ -379,15 +382,16 @@ pub fn held_after(pieces: &[&[u8]]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt as _, StreamExt as _, stream};
-    use tokio::time::timeout;
-
     use std::sync::{
         Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     };
 
+    use axum::http::HeaderMap;
     use counterfoil_log::SubmitError;
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::grpc::methods;
@@ -566,7 +570,14 @@ mod tests {
         assert!(begun.next().now_or_never().is_none());
         assert_eq!(budget.large.available_permits(), LARGE_BUDGET_BYTES);
         mem::take(&mut *asked.lock().unwrap());
-        // Nor when it was taken by others meanwhile.
+        // Trailers behind it are nothing else to say.
+        let data = cut(&sent, 7).map(|piece| piece.map(Frame::data));
+        let trailers = stream::iter([Ok(Frame::trailers(HeaderMap::new()))]);
+        let mut call = budget.body(Body::new(StreamBody::new(data.chain(trailers))), false);
+        assert!(call.frame().await.unwrap().is_err());
+        assert!(call.frame().await.is_none());
+        mem::take(&mut *asked.lock().unwrap());
+        // Nor is there room when others took it meanwhile.
         let has_room = Arc::new(AtomicBool::new(true));
         let asked_before = MessageBudget::new(move |_| {
             let has_room = has_room.clone();
